@@ -1,0 +1,242 @@
+"""Which strategies there are, where they come from, and what a user's `name:hyper=value` stands for."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from mtlbench import strategy as contract
+from mtlbench.errors import UserError
+from mtlbench.setups import Setup
+from mtlbench.strategy import Heads, Strategy
+
+ENTRY_POINTS = "mtlbench.strategies"
+BASELINE = "fixed"
+SINGLE = "single"
+
+Hyper = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A strategy with its hyper-parameters: `label` is the canonical way to write it, defaults left out.
+
+    `only` names the one task that is trained, for the baselines `single:TASK`.
+    """
+
+    label: str
+    name: str
+    hyper: Hyper
+    only: str | None = None
+
+
+@dataclass
+class Registry:
+    """The strategies that could be loaded, and a line for each plugin that could not."""
+
+    strategies: dict[str, type[Strategy]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, plugins: Sequence[Path] = ()) -> Registry:
+        """Find strategies in `strategies/`, in installed packages' entry points, and in `plugins`.
+
+        A plugin that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
+
+        Raises:
+            UserError: a file of `plugins` does not exist.
+        """
+        registry = cls()
+        contract.registered.clear()
+        folder = strategies_folder()
+        for path in sorted(folder.glob("[!_]*.py")):
+            registry._add_file(path)
+        for entry in entry_points(group=ENTRY_POINTS):
+            registry._add(str(entry.value), entry.load)
+        for path in plugins:
+            if not path.is_file():
+                raise UserError(f"there is no plugin file {path}")
+            registry._add_file(path)
+        registry.strategies = dict(contract.registered)
+        return registry
+
+    def _add_file(self, path: Path) -> None:
+        def run() -> None:
+            spec = importlib.util.spec_from_file_location(f"mtlbench_plugin_{path.stem}", path)
+            if spec is None or spec.loader is None:
+                raise ImportError("not a Python file")
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+        self._add(str(path), run)
+
+    def _add(self, origin: str, load: typing.Callable[[], object]) -> None:
+        before = dict(contract.registered)
+        try:
+            found = load()
+            if inspect.isclass(found) and issubclass(found, Strategy) and found.name not in before:
+                contract.registered[found.name] = found
+        except (Exception, SystemExit) as error:
+            contract.registered.clear()
+            contract.registered.update(before)
+            message = (str(error).strip().splitlines() or [""])[0]
+            self.problems.append(f"{origin} is left out: {type(error).__name__}: {message}")
+
+    def get(self, name: str) -> type[Strategy]:
+        """The strategy of that name.
+
+        Raises:
+            UserError: there is none; lists the close ones.
+        """
+        if name not in self.strategies:
+            known = [*self.strategies, SINGLE]
+            close = difflib.get_close_matches(name, known) or known
+            broken = f" ({'; '.join(self.problems)})" if self.problems else ""
+            raise UserError(f"no strategy is called {name!r}; there is {', '.join(close)}{broken}")
+        return self.strategies[name]
+
+    def parameters(self, name: str) -> dict[str, inspect.Parameter]:
+        """Hyper-parameters of a strategy with types and defaults, read off its signature, and `heads`."""
+        cls = self.get(name)
+        hints = typing.get_type_hints(cls.__init__)
+        found = {
+            key: parameter.replace(annotation=hints.get(key, object))
+            for key, parameter in inspect.signature(cls).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        heads = inspect.Parameter(
+            "heads", inspect.Parameter.KEYWORD_ONLY, default=cls.heads, annotation=Heads
+        )
+        return {**found, "heads": heads}
+
+    def parse(self, text: str, setup: Setup) -> Spec:
+        """Read `name`, `name:value` or `name:hyper=value,...`; a bare value is the first hyper-parameter's.
+
+        Raises:
+            UserError: unknown name, hyper-parameter or task, or a value that cannot be read or is refused.
+        """
+        name, _, arguments = text.partition(":")
+        if name == SINGLE:
+            return self._single(arguments, setup)
+        parameters = self.parameters(name)
+        hyper: Hyper = {}
+        for key, value in _read_arguments(text, arguments, list(parameters)):
+            if key not in parameters:
+                raise UserError(f"{name} has no hyper-parameter {key!r}; it has {_listed(parameters)}")
+            hyper[key] = _checked(text, parameters[key], value)
+        hyper = {key: value for key, value in hyper.items() if value != parameters[key].default}
+        written = ",".join(f"{key}={_written(hyper[key])}" for key in parameters if key in hyper)
+        spec = Spec(f"{name}:{written}" if written else name, name, hyper)
+        try:
+            self.build(spec, (1, len(setup.tasks)))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{text}: {error}") from None
+        return spec
+
+    def build(self, spec: Spec, shape: tuple[int, int]) -> Strategy:
+        """Make the strategy for K replicas and T tasks; `heads` is set on top of its constructor."""
+        given = {key: value for key, value in spec.hyper.items() if key != "heads"}
+        made = typing.cast("typing.Any", self.get(spec.name))(shape, **given)
+        made.heads = spec.hyper.get("heads", made.heads)
+        return made
+
+    def source(self, name: str) -> Path:
+        """The file that holds a strategy."""
+        return contract.source_file(self.get(name))
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of the content of a strategy's file: part of the key of its runs."""
+        return hashlib.sha256(self.source(name).read_bytes()).hexdigest()
+
+    def _single(self, task: str, setup: Setup) -> Spec:
+        if task not in setup.task_names:
+            choices = ", ".join(f"{SINGLE}:{name}" for name in setup.task_names)
+            raise UserError(f"the setup {setup.name} has no task {task!r}; there is {choices}")
+        weights = [float(name == task) for name in setup.task_names]
+        return Spec(f"{SINGLE}:{task}", BASELINE, {"weights": weights}, only=task)
+
+
+def strategies_folder() -> Path:
+    """The folder of the strategies that come with mtlbench: in the checkout, or inside the installed package."""
+    package = Path(__file__).resolve().parent
+    inside = package / "strategies"
+    return inside if inside.is_dir() else package.parent / "strategies"
+
+
+def split_specs(texts: Iterable[str]) -> list[str]:
+    """Take apart what `--strategies` was given: spaces separate, and so do commas up to the first colon."""
+    words = [word for text in texts for word in _outside_brackets(text)]
+    found: list[str] = []
+    for word in words:
+        head, colon, arguments = word.partition(":")
+        *plain, last = head.split(",")
+        found += [*plain, last + colon + arguments]
+    return [name for name in found if name]
+
+
+def _outside_brackets(text: str) -> list[str]:
+    """Split at white space that stands in no bracket."""
+    depth, word, words = 0, "", list[str]()
+    for char in text:
+        depth += (char in "[(") - (char in "])")
+        if char.isspace() and depth <= 0:
+            words.append(word)
+            word = ""
+        else:
+            word += char
+    return [part for part in [*words, word] if part]
+
+
+def _read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[str, object]]:
+    if not arguments:
+        return []
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        if len(call.args) > 1:
+            raise ValueError
+        pairs = [(order[0], _literal(node)) for node in call.args]
+        pairs += [(keyword.arg or "**", _literal(keyword.value)) for keyword in call.keywords]
+    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError):
+        raise UserError(
+            f"cannot read the hyper-parameters of {text!r}: write name:hyper=value,hyper=value, "
+            f"as in gradnorm:alpha=0.5 or fixed:weights=[1,0.1], and separate strategies by spaces"
+        ) from None
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UserError(f"{text}: {key} is given twice")
+    return pairs
+
+
+def _literal(node: ast.expr) -> object:
+    """A Python literal; a bare word stands for itself as text."""
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+
+def _checked(text: str, parameter: inspect.Parameter, value: object) -> object:
+    try:
+        checked = TypeAdapter(parameter.annotation, config=ConfigDict(strict=False)).validate_python(value)
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"]
+        raise UserError(f"{text}: {parameter.name} is {value!r}, but: {expected}") from None
+    return list(checked) if isinstance(checked, tuple | list) else checked
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(_written(item) for item in value)}]"
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _listed(parameters: dict[str, inspect.Parameter]) -> str:
+    return ", ".join(f"{key}={_written(parameter.default)}" for key, parameter in parameters.items())

@@ -1,0 +1,158 @@
+"""What a weighting strategy is: the step it sees, the objective it returns, the name it is known by.
+
+Dimension letters used throughout: K replicas, T tasks, B batch, F features, P trunk parameters of a replica.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Heads = Literal["weighted", "own"]
+
+
+class GradientSignals(Protocol):
+    """Where a step gets the gradients of the task losses from, computed only when asked for."""
+
+    def gramian(self, *, last: bool = False) -> Tensor:
+        """Inner products of the task gradients, `[K, T, T]`."""
+        ...
+
+    def jacobian(self) -> Tensor:
+        """The task gradients themselves, `[K, T, P]`."""
+        ...
+
+
+class Step:
+    """What a strategy may look at in one training step. All tensors, nothing on the host.
+
+    `losses`: `[K, T]`, mean over the batch, a leaf cut off from the network. `index`: scalar int64, the number
+    of updates made before this step. `epoch`: scalar int64, from 0. `seeds`: `[K]` int64.
+    """
+
+    def __init__(
+        self, losses: Tensor, signals: GradientSignals, *, index: Tensor, epoch: Tensor, seeds: Tensor
+    ) -> None:
+        self.losses = losses
+        self.index = index
+        self.epoch = epoch
+        self._seeds = seeds
+        self._signals = signals
+        self._draws = 0
+        self.seen_gramian: Tensor | None = None
+
+    def gramian(self, *, last: bool = False) -> Tensor:
+        """Inner products `<g_s, g_t>` of the task gradients over the shared trunk, `[K, T, T]`, no graph.
+
+        `last` restricts them to the last shared layer (its weight and bias).
+        """
+        self.seen_gramian = self._signals.gramian(last=last)
+        return self.seen_gramian
+
+    def jacobian(self) -> Tensor:
+        """Gradient of each task loss over the shared trunk, `[K, T, P]`, no graph.
+
+        It costs T trunks of memory per replica; most methods need only `gramian`.
+        """
+        return self._signals.jacobian()
+
+    def rand(self, *size: int) -> Tensor:
+        """Uniform numbers in [0, 1), `[K, *size]`, one stream per seed.
+
+        They are a hash of (seed, step, draw within the step, element), so a seed's stream does not depend on
+        the other seeds of its stack, nothing is kept between steps, and the draw runs inside a CUDA graph.
+        Resolution 2^-24.
+        """
+        count = 1
+        for length in size:
+            count *= length
+        counter = torch.arange(count, device=self.losses.device) + (self._draws << 32)  # [n]
+        self._draws += 1
+        key = _mix(_mix(self._seeds) ^ self.index)  # [K]
+        bits = (_mix(_mix(key[:, None] ^ counter)) >> 40) & 0xFFFFFF  # [K, n]
+        return (bits.to(self.losses.dtype) * 2.0**-24).view(-1, *size)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The finaliser of splitmix64 (Steele, Lea & Flood, OOPSLA 2014) on int64, whose products wrap."""
+
+    def shifted(value: Tensor, by: int) -> Tensor:
+        return (value >> by) & ((1 << (64 - by)) - 1)
+
+    x = x + -7046029254386353131
+    x = (x ^ shifted(x, 30)) * -4658895280553007687
+    x = (x ^ shifted(x, 27)) * -7723592293110705685
+    return x ^ shifted(x, 31)
+
+
+class Strategy(nn.Module):
+    """Turns the task losses of a step into the one scalar per replica that is minimised.
+
+    A subclass takes `shape = (K, T)` and its hyper-parameters by keyword, each with a default, and implements
+    `forward`. Leading dimensions are independent replicas and are never mixed. Parameters are `[K, T]` and are
+    trained by the same optimizer as the network; buffers hold the rest of the state, and `state_dict` is all
+    of it. A step runs without the host: no `.item()`, no Python branch on a tensor.
+    """
+
+    name: ClassVar[str]
+
+    heads: Heads = "weighted"
+    """Gradient that head t gets: `weighted` is w_t dL_t, `own` is dL_t (as in most gradient-surgery code)."""
+
+    lr: float | None = None
+    """Learning rate of the strategy's own parameters; None takes the network's."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, step: Step) -> Tensor:
+        """The objective to minimise, `[K]`; its derivative by `step.losses` is each task's effective weight."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement forward(step)")
+
+    def project(self) -> None:
+        """Bring the parameters back, in place, to where the method keeps them; runs after each update."""
+
+    def after_update(self, losses_after: Tensor) -> None:
+        """See the losses of the same batch after the update, `[K, T]`; costs one more forward pass."""
+
+    def epoch_end(self, mean_losses: Tensor) -> None:
+        """See the training losses averaged over the epoch, `[K, T]`."""
+
+    @classmethod
+    def overrides(cls, hook: str) -> bool:
+        """Whether the class has an own version of a hook, so that an unused one costs nothing."""
+        return getattr(cls, hook) is not getattr(Strategy, hook)
+
+
+S = TypeVar("S", bound=type[Strategy])
+registered: dict[str, type[Strategy]] = {}
+
+
+def register(name: str) -> Callable[[S], S]:
+    """Make a strategy known under `name` (lower case, digits and dashes).
+
+    Raises:
+        ValueError: the name is malformed, or taken by a strategy of another file.
+    """
+
+    def add(cls: S) -> S:
+        if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
+            raise ValueError(f"a strategy's name is lower-case words joined by dashes, not {name!r}")
+        if name in registered:
+            raise ValueError(f"the name {name!r} is already taken by {source_file(registered[name])}")
+        cls.name = name
+        registered[name] = cls
+        return cls
+
+    return add
+
+
+def source_file(cls: type[Strategy]) -> Path:
+    """The file that a strategy was defined in."""
+    return Path(inspect.getfile(cls))

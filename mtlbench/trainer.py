@@ -1,0 +1,207 @@
+"""One training step of a stack of replicas, on any device; on CUDA captured once as a graph and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlbench.gradients import TaskGradients
+from mtlbench.network import Network
+from mtlbench.setups import Setup, Split
+from mtlbench.strategy import Step, Strategy
+
+EVALUATION_CHUNK = 1_000
+GRAPH_WARM_UP = 3
+
+
+class ContractError(Exception):
+    """A strategy broke the contract of `Strategy.forward`; the message says how."""
+
+
+class Trainer:
+    """K replicas of a setup's network under one strategy, and everything that changes while they learn.
+
+    `traces` holds what the steps of the current epoch recorded, `[S, K, ...]` each: `losses`, `weights` (the
+    effective ones) and, where the strategy asked for it, `gramian`.
+
+    Args:
+        setup: tasks and shape of the network.
+        build: makes the strategy for a shape (K, T).
+        seeds: one replica each; a seed fixes initial weights, data order and the strategy's random numbers.
+        samples: the training split.
+        batch_size: B; what is left over at the end of an epoch's order is not used in that epoch.
+        lr: Adam's learning rate, of the network and of a strategy's parameters if it does not set its own.
+        device: where everything lies.
+        dtype: of parameters, activations and the strategy.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        build: Callable[[tuple[int, int]], Strategy],
+        seeds: Sequence[int],
+        samples: Split,
+        *,
+        batch_size: int,
+        lr: float,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._setup, self._seeds, self._batch, self._device, self._dtype = setup, seeds, batch_size, device, dtype
+        columns = [task.columns for task in setup.tasks]
+        self.network = Network(seeds, setup.widths, columns, device=device, dtype=dtype)
+        self.network.parameters.grad = self.network.grad
+        self.strategy = build((len(seeds), len(setup.tasks))).to(device, dtype)
+        self._own = list(self.strategy.parameters())
+        self._sees_losses_after = self.strategy.overrides("after_update")
+        self._optimizer = self._make_optimizer(lr)
+        self._samples = samples.to(device)
+        self.steps_per_epoch = len(samples) // batch_size
+        shape = (self.steps_per_epoch, len(seeds), batch_size)
+        self._order = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._seed_tensor = torch.tensor(list(seeds), dtype=torch.int64, device=device)
+        self._position = torch.zeros(1, dtype=torch.int64, device=device)
+        self._index = torch.zeros((), dtype=torch.int64, device=device)
+        self._epoch = torch.zeros((), dtype=torch.int64, device=device)
+        self._losses_after = torch.zeros(len(seeds), len(columns), device=device, dtype=dtype)
+        self.traces: dict[str, Tensor] = {}
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def start_epoch(self, epoch: int) -> None:
+        """Lay out the order of the epoch's samples, one permutation per seed."""
+        used = self.steps_per_epoch * self._batch
+        orders = [
+            np.random.default_rng((seed, 1 + epoch)).permutation(len(self._samples))[:used]
+            for seed in self._seeds
+        ]
+        order = torch.from_numpy(np.stack(orders)).view(len(self._seeds), self.steps_per_epoch, self._batch)
+        self._order.copy_(order.transpose(0, 1))
+        self._position.zero_()
+        self._epoch.fill_(epoch)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Train on the next batch of the epoch. On CUDA nothing here waits for the device."""
+        if self._device.type == "cuda":
+            if self._graph is None:
+                self._graph = self._capture()
+            self._graph.replay()
+        else:
+            self._train_step()
+        if self._sees_losses_after:
+            self.strategy.after_update(self._losses_after)
+
+    @torch.no_grad()
+    def end_epoch(self) -> None:
+        """Tell the strategy the epoch's mean losses."""
+        self.strategy.epoch_end(self.traces["losses"].mean(0))
+
+    @torch.no_grad()
+    def evaluate(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Losses and scores of every replica on a split, `[K, T]` each, on the host."""
+        samples = split.to(self._device)
+        replicas, tasks = len(self._seeds), len(self._setup.tasks)
+        total = torch.zeros(2, replicas, tasks, device=self._device, dtype=self._dtype)
+        for start in range(0, len(samples), EVALUATION_CHUNK):
+            inputs = samples.inputs[start : start + EVALUATION_CHUNK]
+            targets = samples.targets[start : start + EVALUATION_CHUNK].expand(replicas, -1, -1)
+            outputs = self.network.forward(self._seen(inputs).expand(replicas, -1, -1)).outputs
+            total[0] += len(inputs) * self._task_losses(outputs, targets)
+            total[1] += len(inputs) * self._task_scores(outputs, targets)
+        losses, scores = (total / len(samples)).cpu()
+        return losses, scores
+
+    def _train_step(self) -> None:
+        rows = self._order.index_select(0, self._position).flatten()  # [K * B]
+        shape = (len(self._seeds), self._batch, -1)
+        inputs = self._seen(self._samples.inputs.index_select(0, rows)).view(shape)  # [K, B, F]
+        targets = self._samples.targets.index_select(0, rows).view(shape)  # [K, B, T]
+        tape = self.network.forward(inputs)
+        with torch.enable_grad():
+            outputs = tape.outputs.detach().requires_grad_()
+            losses = self._task_losses(outputs, targets)  # [K, T]
+            (output_delta,) = torch.autograd.grad(losses.sum(), outputs)
+        gradients = TaskGradients(self.network, tape, output_delta)
+        step = Step(
+            losses.detach().requires_grad_(),
+            gradients,
+            index=self._index,
+            epoch=self._epoch,
+            seeds=self._seed_tensor,
+        )
+        weights = self._weigh(step)
+        gradients.write(weights, self.strategy.heads)
+        self._optimizer.step()
+        self.strategy.project()
+        if self._sees_losses_after:
+            outputs = self.network.forward(inputs).outputs
+            self._losses_after.copy_(self._task_losses(outputs, targets))
+        self._record("losses", step.losses.detach())
+        self._record("weights", weights)
+        if step.seen_gramian is not None:
+            self._record("gramian", step.seen_gramian)
+        self._position += 1
+        self._index += 1
+
+    def _weigh(self, step: Step) -> Tensor:
+        """Effective weights `[K, T]`; leaves the gradients of the strategy's own parameters in place."""
+        with torch.enable_grad():
+            objective = self.strategy(step)
+            if objective.shape != (len(self._seeds),):
+                raise ContractError(
+                    f"forward(step) must return one objective per replica, shape [{len(self._seeds)}], "
+                    f"not {list(objective.shape)}"
+                )
+            weights, *own = torch.autograd.grad(
+                objective.sum(), [step.losses, *self._own], materialize_grads=True
+            )
+        for parameter, grad in zip(self._own, own, strict=True):
+            parameter.grad = grad
+        return weights
+
+    def _seen(self, inputs: Tensor) -> Tensor:
+        return inputs.to(self._dtype).mul_(self._setup.scale).add_(self._setup.shift)
+
+    def _task_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        parts = zip(self._setup.tasks, self.network.split_outputs(outputs), targets.unbind(-1), strict=True)
+        return torch.stack([task.loss(out, target) for task, out, target in parts], dim=-1)
+
+    def _task_scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        parts = zip(self._setup.tasks, self.network.split_outputs(outputs), targets.unbind(-1), strict=True)
+        return torch.stack([task.score(out, target) for task, out, target in parts], dim=-1)
+
+    def _record(self, name: str, value: Tensor) -> None:
+        if name not in self.traces:
+            self.traces[name] = value.new_zeros(self.steps_per_epoch, *value.shape)
+        self.traces[name].index_copy_(0, self._position, value.unsqueeze(0))
+
+    def _make_optimizer(self, lr: float) -> torch.optim.Adam:
+        groups: list[dict[str, object]] = [{"params": [self.network.parameters]}]
+        if self._own:
+            own_lr = lr if self.strategy.lr is None else self.strategy.lr
+            groups.append({"params": self._own, "lr": own_lr})
+        fused = self._device.type != "meta"
+        return torch.optim.Adam(groups, lr=lr, fused=fused, capturable=self._device.type == "cuda")
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        """Capture a step, leaving the state as it was before the first one."""
+        state = [self.network.parameters, *self.strategy.state_dict().values(), self._position, self._index]
+        saved = [tensor.clone() for tensor in state]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(GRAPH_WARM_UP):
+                self._train_step()
+        torch.cuda.current_stream().wait_stream(stream)
+        for tensor, before in zip(state, saved, strict=True):
+            tensor.copy_(before)
+        for moments in self._optimizer.state.values():
+            for tensor in moments.values():
+                tensor.zero_()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._train_step()
+        return graph
