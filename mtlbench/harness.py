@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.errors import UserError
+from mtlbench.records import Evaluation, Matrix, Result, Trajectory
 from mtlbench.setups import Setup
 from mtlbench.strategy import Strategy
 from mtlbench.trainer import Trainer
@@ -19,49 +20,19 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 TRAJECTORY_POINTS = 60
 SIGNIFICANT_DIGITS = 5
 
-Matrix = list[list[float]]
-
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: epochs done (with their fraction), the main task's last loss and validation score."""
+    """Where a run is: epochs done (with their fraction), one task's last training loss and validation score.
 
-    done: float
-    loss: float | None = None
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Losses and scores per seed and task, `[K][T]` each."""
-
-    losses: Matrix
-    scores: Matrix
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """Means over equal stretches of training; `epochs[p]` is the end of stretch p, in epochs.
-
-    `losses` and `weights` are `[P][K][T]`; `norms` of the task gradients likewise and their `cosines`
-    `[P][K][pairs]` exist where the strategy asked for a Gramian.
+    `metric` names the score; `validated` marks the end of an epoch, when the score is new.
     """
 
-    epochs: list[float]
-    losses: list[Matrix]
-    weights: list[Matrix]
-    norms: list[Matrix] | None
-    cosines: list[Matrix] | None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run leaves: test and per-epoch validation, the trajectory, seconds spent in training steps."""
-
-    test: Evaluation
-    validation: list[Evaluation]
-    trajectory: Trajectory
-    training_seconds: float
+    done: float
+    loss: float | None
+    score: float | None
+    metric: str
+    validated: bool = False
 
 
 def resolve_device(name: str) -> str:
@@ -89,6 +60,7 @@ def train(
     batch_size: int,
     lr: float,
     device: str,
+    watched: int,
     report: Callable[[Progress], None],
 ) -> Result:
     """Train a strategy on a setup for all seeds at once.
@@ -103,19 +75,19 @@ def train(
         batch_size: samples of a step, per replica.
         lr: Adam's learning rate.
         device: cpu, cuda or mps.
+        watched: the task whose loss and score are reported while the run goes on.
         report: told of progress about 20 times an epoch.
     """
     samples, held_out = setup.samples()
-    trainer = Trainer(
-        setup, build, seeds, samples, batch_size=batch_size, lr=lr, device=torch.device(device)
-    )
+    trainer = Trainer(setup, build, seeds, samples, batch_size=batch_size, lr=lr, device=torch.device(device))
     validation: list[Evaluation] = []
     stretches: list[dict[str, Tensor]] = []
     ends: list[float] = []
     points = max(1, min(TRAJECTORY_POINTS // epochs, trainer.steps_per_epoch))
     stride = max(1, trainer.steps_per_epoch // 20)
+    metric = setup.tasks[watched].metric
+    loss = score = None
     seconds = 0.0
-    score = None
     for epoch in range(epochs):
         trainer.start_epoch(epoch)
         for first in range(0, trainer.steps_per_epoch, stride):
@@ -123,13 +95,13 @@ def train(
             last = min(first + stride, trainer.steps_per_epoch)
             for _ in range(first, last):
                 trainer.step()
-            loss = float(trainer.traces["losses"][last - 1, :, 0].mean())
+            loss = float(trainer.traces["losses"][last - 1, :, watched].mean())
             seconds += time.perf_counter() - begun
-            report(Progress(epoch + last / trainer.steps_per_epoch, loss, score))
+            report(Progress(epoch + last / trainer.steps_per_epoch, loss, score, metric))
         trainer.end_epoch()
         validation.append(_evaluation(*trainer.evaluate(held_out)))
-        score = float(torch.tensor(validation[-1].scores)[:, 0].mean())
-        report(Progress(epoch + 1, loss, score))
+        score = float(torch.tensor(validation[-1].scores)[:, watched].mean())
+        report(Progress(epoch + 1, loss, score, metric, validated=True))
         for part in range(points):
             begin, end = (trainer.steps_per_epoch * p // points for p in (part, part + 1))
             stretches.append(_stretch({name: t[begin:end] for name, t in trainer.traces.items()}))

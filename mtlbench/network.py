@@ -103,9 +103,7 @@ class Network:
         return list(outputs.split(self._columns, dim=-1))
 
 
-def _layers(
-    parameters: Tensor, grad: Tensor, replicas: int, shapes: Sequence[tuple[int, int]]
-) -> list[Linear]:
+def _layers(parameters: Tensor, grad: Tensor, replicas: int, shapes: Sequence[tuple[int, int]]) -> list[Linear]:
     """Views of the flat buffers, layer after layer, so that each layer's stack is contiguous."""
     sizes = [size for into, out in shapes for size in (replicas * out * into, replicas * out)]
     values, grads = parameters.split(sizes), grad.split(sizes)

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import sys
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,27 +18,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtlbench import strategy as contract
 from mtlbench.errors import UserError
+from mtlbench.records import REFERENCE, Spec
 from mtlbench.setups import Setup
 from mtlbench.strategy import Heads, Strategy
 
 ENTRY_POINTS = "mtlbench.strategies"
-BASELINE = "fixed"
 SINGLE = "single"
-
-Hyper = dict[str, object]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A strategy with its hyper-parameters: `label` is the canonical way to write it, defaults left out.
-
-    `only` names the one task that is trained, for the baselines `single:TASK`.
-    """
-
-    label: str
-    name: str
-    hyper: Hyper
-    only: str | None = None
 
 
 @dataclass
@@ -71,11 +57,16 @@ class Registry:
         return registry
 
     def _add_file(self, path: Path) -> None:
+        # Known to the interpreter like any module, under a name that no other file has.
+        name = f"mtlbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
         def run() -> None:
-            spec = importlib.util.spec_from_file_location(f"mtlbench_plugin_{path.stem}", path)
+            spec = importlib.util.spec_from_file_location(name, path)
             if spec is None or spec.loader is None:
                 raise ImportError("not a Python file")
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
 
         self._add(str(path), run)
 
@@ -113,9 +104,7 @@ class Registry:
             for key, parameter in inspect.signature(cls).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        heads = inspect.Parameter(
-            "heads", inspect.Parameter.KEYWORD_ONLY, default=cls.heads, annotation=Heads
-        )
+        heads = inspect.Parameter("heads", inspect.Parameter.KEYWORD_ONLY, default=cls.heads, annotation=Heads)
         return {**found, "heads": heads}
 
     def parse(self, text: str, setup: Setup) -> Spec:
@@ -128,14 +117,14 @@ class Registry:
         if name == SINGLE:
             return self._single(arguments, setup)
         parameters = self.parameters(name)
-        hyper: Hyper = {}
+        hyper: dict[str, object] = {}
         for key, value in _read_arguments(text, arguments, list(parameters)):
             if key not in parameters:
                 raise UserError(f"{name} has no hyper-parameter {key!r}; it has {_listed(parameters)}")
             hyper[key] = _checked(text, parameters[key], value)
         hyper = {key: value for key, value in hyper.items() if value != parameters[key].default}
-        written = ",".join(f"{key}={_written(hyper[key])}" for key in parameters if key in hyper)
-        spec = Spec(f"{name}:{written}" if written else name, name, hyper)
+        chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
+        spec = Spec(label=f"{name}:{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
             self.build(spec, (1, len(setup.tasks)))
         except (ValueError, TypeError) as error:
@@ -162,7 +151,7 @@ class Registry:
             choices = ", ".join(f"{SINGLE}:{name}" for name in setup.task_names)
             raise UserError(f"the setup {setup.name} has no task {task!r}; there is {choices}")
         weights = [float(name == task) for name in setup.task_names]
-        return Spec(f"{SINGLE}:{task}", BASELINE, {"weights": weights}, only=task)
+        return Spec(label=f"{SINGLE}:{task}", name=REFERENCE, hyper={"weights": weights}, only=task)
 
 
 def strategies_folder() -> Path:
@@ -232,11 +221,12 @@ def _checked(text: str, parameter: inspect.Parameter, value: object) -> object:
     return list(checked) if isinstance(checked, tuple | list) else checked
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
+    """A hyper-parameter's value as it is written on the command line."""
     if isinstance(value, list):
-        return f"[{','.join(_written(item) for item in value)}]"
+        return f"[{','.join(written(item) for item in value)}]"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _listed(parameters: dict[str, inspect.Parameter]) -> str:
-    return ", ".join(f"{key}={_written(parameter.default)}" for key, parameter in parameters.items())
+    return ", ".join(f"{key}={written(parameter.default)}" for key, parameter in parameters.items())

@@ -50,7 +50,13 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._setup, self._seeds, self._batch, self._device, self._dtype = setup, seeds, batch_size, device, dtype
+        self._setup, self._seeds, self._batch, self._device, self._dtype = (
+            setup,
+            seeds,
+            batch_size,
+            device,
+            dtype,
+        )
         columns = [task.columns for task in setup.tasks]
         self.network = Network(seeds, setup.widths, columns, device=device, dtype=dtype)
         self.network.parameters.grad = self.network.grad
@@ -74,8 +80,7 @@ class Trainer:
         """Lay out the order of the epoch's samples, one permutation per seed."""
         used = self.steps_per_epoch * self._batch
         orders = [
-            np.random.default_rng((seed, 1 + epoch)).permutation(len(self._samples))[:used]
-            for seed in self._seeds
+            np.random.default_rng((seed, 1 + epoch)).permutation(len(self._samples))[:used] for seed in self._seeds
         ]
         order = torch.from_numpy(np.stack(orders)).view(len(self._seeds), self.steps_per_epoch, self._batch)
         self._order.copy_(order.transpose(0, 1))
@@ -155,9 +160,7 @@ class Trainer:
                     f"forward(step) must return one objective per replica, shape [{len(self._seeds)}], "
                     f"not {list(objective.shape)}"
                 )
-            weights, *own = torch.autograd.grad(
-                objective.sum(), [step.losses, *self._own], materialize_grads=True
-            )
+            weights, *own = torch.autograd.grad(objective.sum(), [step.losses, *self._own], materialize_grads=True)
         for parameter, grad in zip(self._own, own, strict=True):
             parameter.grad = grad
         return weights

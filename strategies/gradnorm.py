@@ -33,9 +33,7 @@ class GradNorm(Strategy):
         floor: smallest weight before renormalisation, > 0 and < 1.
     """
 
-    def __init__(
-        self, shape: tuple[int, int], *, alpha: float = 1.5, lr: float = 0.025, floor: float = 1e-3
-    ) -> None:
+    def __init__(self, shape: tuple[int, int], *, alpha: float = 1.5, lr: float = 0.025, floor: float = 1e-3) -> None:
         super().__init__(shape)
         if not (math.isfinite(alpha) and alpha >= 0):
             raise ValueError(f"alpha must be finite and >= 0, not {alpha}")

@@ -25,8 +25,7 @@ def toy_setup(
     columns = [classes if task.columns > 1 else (classes > 0).long() for task in tasks]
     targets = torch.stack(columns, dim=-1)
     splits = [
-        Split(inputs[part], targets[part])
-        for part in (slice(0, size), slice(size, 2 * size), slice(2 * size, None))
+        Split(inputs[part], targets[part]) for part in (slice(0, size), slice(size, 2 * size), slice(2 * size, None))
     ]
     return Setup(
         name="toy",

@@ -1,0 +1,53 @@
+# Everything runs in .venv, which is made on first use. `make help` lists the targets.
+PYTHON ?= python3
+NAME ?=
+BIN := .venv/bin
+BENCH = $(BIN)/mtlbench bench
+
+.DEFAULT_GOAL := help
+.PHONY: help bench quick full test lint perf clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+bench: .venv/run.stamp ## install, fetch MNIST, compare all strategies (10 seeds, 3 epochs)
+	$(BENCH) --name $(or $(NAME),default)
+
+quick: .venv/run.stamp ## a bench of about one minute (3 seeds, 1 epoch)
+	$(BENCH) --name $(or $(NAME),quick) --seeds 3 --epochs 1
+
+full: .venv/run.stamp ## the tutorial's protocol (16 seeds, 10 epochs)
+	$(BENCH) --name $(or $(NAME),full) --seeds 16 --epochs 10
+
+test: lint ## lint, then run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+perf: .venv/dev.stamp ## measure speed against the tutorial's loop and between strategies
+	$(BIN)/python -m pytest tests/benchmarks -o addopts= -W error --benchmark-columns=median,iqr,rounds
+
+clean: ## remove the environment, caches and all benches but the reference
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+
+.venv/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "mtlbench needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 2; }
+	@echo "making .venv with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run.stamp: .venv/python.stamp pyproject.toml
+	@echo "installing mtlbench and torch into .venv (some minutes and gigabytes the first time)"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	@echo "installing what tests need into .venv"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,233 @@
+"""The command line. Everything that needs torch is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mtlbench import __version__
+from mtlbench.errors import UserError
+
+LOG_WIDTH = 120
+
+app = typer.Typer(
+    name="mtlbench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""
+Compare loss-weighting strategies for multi-task learning: accuracy, auxiliary error, throughput.
+
+Examples:
+
+- `mtlbench bench` trains every strategy on MNIST and writes results/default
+
+- `mtlbench bench --name quick --epochs 1 --seeds 3` is done in about a minute
+
+- `mtlbench list gradnorm` tells what a strategy computes and which hyper-parameters it has
+
+- `mtlbench report quick` makes tables and plots again from the stored runs
+""",
+)
+
+BENCH_HELP = """
+Train strategies on a setup and compare them; what is already there is not computed again.
+
+Examples:
+
+- `mtlbench bench --name alpha --strategies "gradnorm:alpha=0.5 gradnorm:alpha=1.5"`
+
+- `mtlbench bench --name weights --strategies "fixed:weights=[1,0.1]" --epochs 5`
+
+- `mtlbench bench --name mine --plugin mine.py --strategies mine --seeds 0,3,7`
+
+`fixed` (equal weights) and each task trained alone always take part. Exit code 1: a strategy failed; 2: what was
+asked cannot be done.
+"""
+
+OutOption = Annotated[Path, typer.Option(help="Folder that benches are kept in.")]
+PluginOption = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="Python file with further strategies; may be repeated.")
+]
+
+
+@app.command("bench", help=BENCH_HELP)
+def run_bench(
+    strategies: Annotated[
+        list[str] | None,
+        typer.Option(help="Strategies as name:hyper=value, separated by spaces; all by default. May be repeated."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many (10), or which (0,3,7; one seed as 3,).")] = "10",
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 64,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    setup: Annotated[str, typer.Option(help="Tasks, data and network; see `mtlbench list`.")] = "mnist",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; on cpu one per core by default.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the bench, its folder under --out.")] = "default",
+    out: OutOption = Path("results"),
+    plugin: PluginOption = None,
+) -> None:
+    """Train strategies on a setup and compare them."""
+    chosen = _seeds(seeds)
+    _check_name(name)
+    console = _console()
+    console.print("starting: loading torch and the strategies", highlight=False)
+    from mtlbench import bench, data, progress, report
+    from mtlbench.registry import split_specs
+
+    plan = bench.plan(
+        bench.Request(
+            name=name,
+            out=out,
+            setup=setup,
+            strategies=split_specs(strategies or []),
+            seeds=chosen,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            device=device,
+            jobs=jobs,
+            plugins=tuple(path.resolve() for path in plugin or []),
+            command=shlex.join(["mtlbench", *sys.argv[1:]]),
+        )
+    )
+    _warn(plan.registry.problems)
+    plan.store.prepare()
+    data.fetch(lambda text: console.print(text, highlight=False))
+    try:
+        with progress.display(console) as display:
+            complete = bench.execute(plan, display)
+    except KeyboardInterrupt:
+        _complain("stopped; finished runs are kept, and the same command goes on from there")
+        raise typer.Exit(130) from None
+    console.print("making tables and plots", highlight=False)
+    report.show(report.make(plan.store), console)
+    if not complete:
+        raise typer.Exit(1)
+
+
+@app.command("report")
+def run_report(
+    name: Annotated[str, typer.Argument(help="Name of the bench.")] = "default",
+    out: OutOption = Path("results"),
+) -> None:
+    """Make the tables, plots and README of a bench again from its stored runs.
+
+    Example: `mtlbench report reference`
+    """
+    _check_name(name)
+    from mtlbench import report
+    from mtlbench.store import Store
+
+    report.show(report.make(Store(out / name)), _console())
+
+
+@app.command("list")
+def run_list(
+    name: Annotated[str | None, typer.Argument(help="A strategy, to read what it computes.")] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """List strategies with their hyper-parameters and setups; with a name, that strategy's description.
+
+    Example: `mtlbench list gradnorm`
+    """
+    from mtlbench import catalogue
+    from mtlbench.registry import Registry
+
+    registry = Registry.load(tuple(plugin or []))
+    _warn(registry.problems)
+    console = _console()
+    if name is None:
+        catalogue.show_all(registry, console)
+    else:
+        catalogue.show_one(registry, name, console)
+
+
+@app.command("data")
+def run_data() -> None:
+    """Fetch MNIST into the cache, verify it, and say where it is.
+
+    The cache is $MTLBENCH_DATA, by default `mtlbench` in the user's cache folder.
+    """
+    from mtlbench import data
+
+    console = _console()
+    where = data.fetch(lambda text: console.print(text, highlight=False))
+    console.print(f"MNIST is verified in {where}", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    """Of the terminal's width; in a log, wide enough for the table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mtlbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Run the command line; a `UserError` becomes one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        _complain(str(error))
+        code = 2
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        # Usage errors of the command-line library, whichever module it takes them from.
+        shown = getattr(error, "format_message", None)
+        if shown is None:
+            raise
+        _complain(f"{shown()}; see --help")
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """`10` is 0 to 9; `0,3,7` is those; `3,` is 3 alone."""
+    try:
+        values = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(f"--seeds takes a count (10) or a list (0,3,7), not {text!r}") from None
+    if "," not in text and len(values) == 1:
+        values = list(range(values[0]))
+    if not values or min(values) < 0 or max(values) >= 2**63:
+        raise UserError(f"--seeds takes at least one seed, each >= 0, not {text!r}")
+    repeated = sorted({seed for seed in values if values.count(seed) > 1})
+    if repeated:
+        raise UserError(f"--seeds names {', '.join(map(str, repeated))} more than once")
+    return tuple(values)
+
+
+def _check_name(name: str) -> None:
+    if not name or not all(char.isalnum() or char in "-_." for char in name) or name.startswith("."):
+        raise UserError(f"a bench's name is letters, digits, dashes, dots and underscores, not {name!r}")
+
+
+def _warn(problems: list[str]) -> None:
+    for problem in problems:
+        _complain(problem)
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"mtlbench: {text}", err=True)

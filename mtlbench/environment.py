@@ -1,0 +1,83 @@
+"""What a bench was run on and with."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from mtlbench import __version__
+from mtlbench.records import Environment
+
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "seaborn")
+
+
+def now() -> str:
+    """The time in UTC, to the second, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe(device: str) -> Environment:
+    """Machine, versions and commit as of now.
+
+    Args:
+        device: the kind that is trained on; a GPU is named beside the processor.
+    """
+    versions = {package: version(package) for package in PACKAGES}
+    machine = _processor()
+    if device == "cuda":
+        import torch
+
+        machine = f"{torch.cuda.get_device_name()}, {machine}"
+        versions["cuda"] = str(torch.version.cuda)
+    return Environment(
+        machine=machine,
+        cores=cores(),
+        memory_gib=round(_memory_bytes() / 2**30, 1),
+        system=f"{platform.system()} {platform.machine()}",
+        versions={"mtlbench": __version__, "python": platform.python_version(), **versions},
+        commit=_commit(),
+    )
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from; None where it is installed without one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

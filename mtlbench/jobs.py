@@ -1,0 +1,115 @@
+"""What a worker process does: train one run, or measure speeds. Both start from names, not from objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mtlbench import cost, harness, setups
+from mtlbench.harness import Progress
+from mtlbench.records import REFERENCE, Result, Settings, Spec
+from mtlbench.registry import Registry
+from mtlbench.strategy import Strategy
+from mtlbench.trainer import Trainer
+
+THREADS = 1
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """Train one strategy under the bench's settings."""
+
+    spec: Spec
+    settings: Settings
+    plugins: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class CostJob:
+    """Measure strategies against fixed weights, for each of some stacks."""
+
+    specs: tuple[Spec, ...]
+    settings: Settings
+    plugins: tuple[Path, ...]
+    stacks: tuple[int, ...]
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per step in each round, of a strategy and of fixed weights beside it."""
+
+    label: str
+    replicas: int
+    step_seconds: list[float]
+    baseline_seconds: list[float]
+    peak_memory: int | None
+
+
+def train(job: RunJob, report: Callable[[Progress], None]) -> Result:
+    """Carry out a run."""
+    _prepare()
+    registry = Registry.load(job.plugins)
+    setup = setups.find(job.settings.setup)
+    return harness.train(
+        setup,
+        partial(registry.build, job.spec),
+        seeds=job.settings.seeds,
+        epochs=job.settings.epochs,
+        batch_size=job.settings.batch_size,
+        lr=job.settings.lr,
+        device=job.settings.device,
+        watched=setup.task_names.index(job.spec.only) if job.spec.only else 0,
+        report=report,
+    )
+
+
+def measure(job: CostJob, report: Callable[[str], None]) -> list[Timing]:
+    """Carry out a cost measurement; fixed weights take part in every round whether asked for or not."""
+    _prepare()
+    registry = Registry.load(job.plugins)
+    setup = setups.find(job.settings.setup)
+    samples, _ = setup.samples()
+    device = torch.device(job.settings.device)
+    builds: dict[str, Callable[[tuple[int, int]], Strategy]] = {REFERENCE: partial(registry.get(REFERENCE))}
+    builds |= {spec.label: partial(registry.build, spec) for spec in job.specs}
+    timings: list[Timing] = []
+    for replicas in job.stacks:
+        report(f"{len(builds)} strategies, stack of {replicas}")
+        make = partial(_trainer, job.settings, samples, replicas, device)
+        speeds = cost.measure(make, builds, rounds=job.rounds, device=device)
+        baseline = speeds[REFERENCE].step_seconds
+        timings += [
+            Timing(spec.label, replicas, speed.step_seconds, baseline, speed.peak_memory)
+            for spec in job.specs
+            for speed in [speeds[spec.label]]
+        ]
+    return timings
+
+
+def _trainer(
+    settings: Settings,
+    samples: setups.Split,
+    replicas: int,
+    device: torch.device,
+    build: Callable[[tuple[int, int]], Strategy],
+) -> Trainer:
+    return Trainer(
+        setups.find(settings.setup),
+        build,
+        settings.seeds[:replicas],
+        samples,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        device=device,
+    )
+
+
+def _prepare() -> None:
+    """One thread, so that runs side by side do not take each other's cores; denormals cost time and no digit."""
+    torch.set_num_threads(THREADS)
+    torch.set_flush_denormal(True)

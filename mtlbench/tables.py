@@ -1,0 +1,180 @@
+"""Stored runs as tidy frames: every number that a table or a plot shows is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import pandas as pd
+
+from mtlbench.records import REFERENCE, CostRecord, Result, RunRecord
+from mtlbench.stats import mean_over_seeds, median_over_rounds, paired_difference
+
+RUN_COLUMNS = ["strategy", "seed", "task", "metric", "score", "loss"]
+CURVE_COLUMNS = [
+    "strategy",
+    "seed",
+    "split",
+    "epoch",
+    "task",
+    "loss",
+    "score",
+    "weight",
+    "gradient_norm",
+    "cosine",
+]
+SCORE_COLUMNS = [
+    "strategy",
+    "task",
+    "metric",
+    "seeds",
+    "mean",
+    "low",
+    "high",
+    "difference",
+    "difference_low",
+    "difference_high",
+]
+COST_COLUMNS = [
+    "strategy",
+    "replicas",
+    "samples_per_second",
+    "samples_low",
+    "samples_high",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "peak_memory",
+]
+
+
+def runs_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Test score and loss of each strategy, seed and task; a task that a run does not train has no row."""
+    rows: list[tuple[object, ...]] = []
+    for run in runs:
+        if run.result is None:
+            continue
+        for k, seed in enumerate(run.settings.seeds):
+            for t, task in _trained(run):
+                test = run.result.test
+                metric = run.tasks[t].metric
+                rows.append((run.spec.label, seed, task, metric, test.scores[k][t], test.losses[k][t]))
+    return pd.DataFrame(rows, columns=RUN_COLUMNS)
+
+
+def curves_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """How losses, scores, weights and gradients went: training stretches, and validation after each epoch.
+
+    `cosine` is the mean cosine between the task's gradient and each other task's.
+    """
+    rows = [row for run in runs for row in (*_training_rows(run), *_validation_rows(run))]
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
+    """Per strategy and task the mean test score over seeds and its paired difference to fixed weights."""
+    rows: list[tuple[object, ...]] = []
+    for (strategy, task, metric), group in runs.groupby(["strategy", "task", "metric"], sort=False):
+        scores = group.set_index("seed")["score"]
+        mean = mean_over_seeds(scores.tolist())
+        reference = runs[(runs["strategy"] == REFERENCE) & (runs["task"] == task)].set_index("seed")["score"]
+        pairs = scores.to_frame("mine").join(reference.rename("theirs"), how="inner")
+        gain = paired_difference(pairs["mine"].tolist(), pairs["theirs"].tolist())
+        estimates = (mean.value, mean.low, mean.high, gain.value, gain.low, gain.high)
+        rows.append((strategy, task, metric, len(scores), *estimates))
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
+
+
+def costs_frame(costs: CostRecord | None, strategies: Sequence[str]) -> pd.DataFrame:
+    """Per strategy and stack the median over rounds of throughput and of step time relative to fixed weights."""
+    rows: list[tuple[object, ...]] = []
+    measured = costs.costs if costs else []
+    for cost in sorted(
+        (cost for cost in measured if cost.label in strategies),
+        key=lambda cost: (strategies.index(cost.label), cost.replicas),
+    ):
+        speed = median_over_rounds(cost.samples_per_second)
+        ratio = median_over_rounds(cost.ratios)
+        estimates = (speed.value, speed.low, speed.high, ratio.value, ratio.low, ratio.high)
+        rows.append((cost.label, cost.replicas, *estimates, cost.peak_memory))
+    return pd.DataFrame(rows, columns=COST_COLUMNS)
+
+
+def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """One row per strategy: scores with intervals, differences to fixed weights, speed; failed ones with their error.
+
+    Scores and differences are shares; `samples_per_second` and `cost_ratio` are of the whole stack, those with
+    `_one_replica` of a single replica.
+    """
+    rows: list[dict[str, object]] = []
+    for run in runs:
+        label = run.spec.label
+        row: dict[str, object] = {"strategy": label, "error": run.error or ""}
+        columns = {task.name: task.column for task in run.tasks}
+        for score in scores[scores["strategy"] == label].to_dict("records"):
+            name = columns[str(score["task"])]
+            for suffix, column in (
+                ("", "mean"),
+                ("_low", "low"),
+                ("_high", "high"),
+                ("_difference", "difference"),
+                ("_difference_low", "difference_low"),
+                ("_difference_high", "difference_high"),
+            ):
+                row[name + suffix] = score[column]
+            row["seeds"] = score["seeds"]
+        mine = costs[costs["strategy"] == label]
+        for position, cost in enumerate(mine.sort_values("replicas", ascending=False).to_dict("records")):
+            which = "" if position == 0 else "_one_replica"
+            row[f"replicas{which}"] = cost["replicas"]
+            row[f"samples_per_second{which}"] = cost["samples_per_second"]
+            for column in ("ratio", "ratio_low", "ratio_high"):
+                row[f"cost_{column}{which}"] = cost[column]
+            row[f"peak_memory{which}"] = cost["peak_memory"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
+    """A line for each pair of strategies whose losses and scores are the same number for number."""
+
+    def numbers(result: Result) -> tuple[object, ...]:
+        return result.test, result.validation, result.trajectory.losses
+
+    return [
+        f"{one.spec.label} and {other.spec.label} gave identical numbers for every seed: "
+        f"does one of them silently fall back to the other's weights?"
+        for one, other in combinations(runs, 2)
+        if one.result and other.result and numbers(one.result) == numbers(other.result)
+    ]
+
+
+def _trained(run: RunRecord) -> list[tuple[int, str]]:
+    return [(t, task.name) for t, task in enumerate(run.tasks) if run.spec.only in (None, task.name)]
+
+
+def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
+    if run.result is None:
+        return
+    path = run.result.trajectory
+    pairs = list(combinations(range(len(run.tasks)), 2))
+    for p, epoch in enumerate(path.epochs):
+        for k, seed in enumerate(run.settings.seeds):
+            for t, task in _trained(run):
+                norm = path.norms[p][k][t] if path.norms else None
+                cosine = None
+                if path.cosines and pairs:
+                    mine = [path.cosines[p][k][i] for i, pair in enumerate(pairs) if t in pair]
+                    cosine = sum(mine) / len(mine)
+                loss, weight = path.losses[p][k][t], path.weights[p][k][t]
+                yield run.spec.label, seed, "training", epoch, task, loss, None, weight, norm, cosine
+
+
+def _validation_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
+    if run.result is None:
+        return
+    for epoch, evaluation in enumerate(run.result.validation, start=1):
+        for k, seed in enumerate(run.settings.seeds):
+            for t, task in _trained(run):
+                loss, score = evaluation.losses[k][t], evaluation.scores[k][t]
+                yield run.spec.label, seed, "validation", float(epoch), task, loss, score, None, None, None
