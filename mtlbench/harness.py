@@ -130,7 +130,7 @@ def _stretch(traces: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _trajectory(ends: list[float], stretches: list[dict[str, Tensor]]) -> Trajectory:
     def column(name: str) -> list[Matrix]:
-        stacked = torch.stack([stretch[name] for stretch in stretches]).double().cpu()
+        stacked = torch.stack([stretch[name] for stretch in stretches]).cpu().double()
         flat = [float(f"{value:.{SIGNIFICANT_DIGITS}g}") for value in stacked.flatten().tolist()]
         return torch.tensor(flat, dtype=torch.float64).view(stacked.shape).tolist()
 

@@ -89,7 +89,7 @@ class Network:
                 bound = layer.weight.shape[-1] ** -0.5
                 for tensor in (layer.weight, layer.bias):
                     start = generator.uniform(-bound, bound, tuple(tensor.shape[1:]))
-                    tensor[replica] = torch.from_numpy(start).to(device, dtype)
+                    tensor[replica] = torch.from_numpy(start).to(dtype).to(device)
 
     def forward(self, x: Tensor) -> Tape:
         """Run all replicas on `[K, B, F]`."""

@@ -166,7 +166,7 @@ class Trainer:
         return weights
 
     def _seen(self, inputs: Tensor) -> Tensor:
-        return inputs.to(self._dtype).mul_(self._setup.scale).add_(self._setup.shift)
+        return inputs.to(self._dtype, copy=True).mul_(self._setup.scale).add_(self._setup.shift)
 
     def _task_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         parts = zip(self._setup.tasks, self.network.split_outputs(outputs), targets.unbind(-1), strict=True)
@@ -198,6 +198,7 @@ class Trainer:
         with torch.cuda.stream(stream):
             for _ in range(GRAPH_WARM_UP):
                 self._train_step()
+                self._position.zero_()
         torch.cuda.current_stream().wait_stream(stream)
         for tensor, before in zip(state, saved, strict=True):
             tensor.copy_(before)

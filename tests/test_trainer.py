@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -300,6 +301,13 @@ def test_evaluation_counts_every_sample_once(registry: Registry, monkeypatch: py
     monkeypatch.setattr("mtlbench.trainer.EVALUATION_CHUNK", 7)
     for one, other in zip(trainer.evaluate(split), whole, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_evaluation_leaves_the_samples_as_they_are(registry: Registry) -> None:
+    setup = replace(toy_setup(), scale=2.0, shift=1.0)
+    trainer = make_trainer(registry, "fixed", setup=setup)
+    first, again = trainer.evaluate(setup.test()), trainer.evaluate(setup.test())
+    assert torch.equal(first[0], again[0])
 
 
 def test_the_batch_is_normalised_as_torchvision_does(registry: Registry) -> None:
