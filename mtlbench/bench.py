@@ -140,7 +140,8 @@ def execute(plan: Plan, display: Display) -> bool:
     if kept:
         display.note(f"{kept} of {len(plan.specs)} runs are already there")
     _write_bench(plan)
-    workers = Workers(["mtlbench.jobs"])
+    # torch.optim imports torch._dynamo when it is first used: done once here, not for seconds in each worker.
+    workers = Workers(["mtlbench.jobs", "torch._dynamo"])
     try:
         if missing:
             _train_all(plan, missing, workers, display)
@@ -183,6 +184,7 @@ def _train_all(plan: Plan, specs: Sequence[Spec], workers: Workers, display: Dis
         f"training {len(specs)} runs of {len(plan.settings.seeds)} seeds and {plan.settings.epochs} epochs "
         f"on {plan.settings.device}, {at_once} at a time"
     )
+    keys = {spec.label: plan.key(spec) for spec in specs}
     pool = ThreadPoolExecutor(at_once)
     try:
         futures: dict[Future[Result], Spec] = {
@@ -190,7 +192,7 @@ def _train_all(plan: Plan, specs: Sequence[Spec], workers: Workers, display: Dis
         }
         for future in as_completed(futures):
             spec = futures[future]
-            record = _record(plan, spec, future)
+            record = _record(plan, spec, keys[spec.label], future)
             plan.store.write_run(record)
             display.run_ended(spec.label, record.error)
     except BaseException:
@@ -206,17 +208,19 @@ def _train_one(plan: Plan, spec: Spec, workers: Workers, display: Display) -> Re
     return workers.call(jobs.train, job, partial(display.run_moved, spec.label))
 
 
-def _record(plan: Plan, spec: Spec, future: Future[Result]) -> RunRecord:
+def _record(plan: Plan, spec: Spec, key: str, future: Future[Result]) -> RunRecord:
     source = plan.registry.source(spec.name)
     make: Callable[..., RunRecord] = partial(
         RunRecord,
-        key=plan.key(spec),
+        key=key,
         spec=spec,
         settings=plan.settings,
         tasks=[TaskInfo(name=task.name, metric=task.metric) for task in plan.setup.tasks],
         source_file=source.name,
-        source=source.read_text(encoding="utf-8"),
+        source=source.read_text(encoding="utf-8", errors="replace"),
     )
+    if plan.key(spec) != key:
+        return make(error="its file was edited while it was trained: run the bench again")
     try:
         return make(result=future.result())
     except WorkerError as error:

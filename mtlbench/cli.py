@@ -14,6 +14,7 @@ from mtlbench import __version__
 from mtlbench.errors import UserError
 
 LOG_WIDTH = 120
+MOST_SEEDS = 10_000
 
 app = typer.Typer(
     name="mtlbench",
@@ -198,7 +199,8 @@ def main() -> None:
         shown = getattr(error, "format_message", None)
         if shown is None:
             raise
-        _complain(f"{shown()}; see --help")
+        if shown():  # without arguments the help has been printed, and nothing is left to say
+            _complain(f"{shown().rstrip('.')}; see --help")
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -209,6 +211,8 @@ def _seeds(text: str) -> tuple[int, ...]:
         values = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise UserError(f"--seeds takes a count (10) or a list (0,3,7), not {text!r}") from None
+    if "," not in text and len(values) == 1 and values[0] > MOST_SEEDS:
+        raise UserError(f"--seeds takes at most {MOST_SEEDS} seeds, not {text}")
     if "," not in text and len(values) == 1:
         values = list(range(values[0]))
     if not values or min(values) < 0 or max(values) >= 2**63:

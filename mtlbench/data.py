@@ -89,7 +89,7 @@ def fetch(say: Callable[[str], None]) -> Path:
                 for name in missing:
                     os.replace(found / name, into / name)
                 return into
-        except (OSError, RuntimeError, subprocess.SubprocessError, tarfile.TarError) as error:
+        except Exception as error:  # whatever a source fails with, the next one is tried
             failures.append(f"{source}: {_first_line(error)}")
             say(f"  not from there: {_first_line(error)}")
     files = "\n".join(f"  {name}  md5 {CHECKSUMS[name]}" for name in missing)

@@ -76,11 +76,12 @@ class Registry:
             found = load()
             if inspect.isclass(found) and issubclass(found, Strategy) and found.name not in before:
                 contract.registered[found.name] = found
+            for name in contract.registered.keys() - before.keys():
+                typing.get_type_hints(contract.registered[name].__init__)  # they say what a hyper-parameter may be
         except (Exception, SystemExit) as error:
             contract.registered.clear()
             contract.registered.update(before)
-            message = (str(error).strip().splitlines() or [""])[0]
-            self.problems.append(f"{origin} is left out: {type(error).__name__}: {message}")
+            self.problems.append(f"{origin} is left out: {type(error).__name__}: {_first_line(error)}")
 
     def get(self, name: str) -> type[Strategy]:
         """The strategy of that name.
@@ -127,8 +128,8 @@ class Registry:
         spec = Spec(label=f"{name}:{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
             self.build(spec, (1, len(setup.tasks)))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{text}: {error}") from None
+        except Exception as error:  # a plugin's constructor may refuse with anything
+            raise UserError(f"{text}: {_first_line(error) or type(error).__name__}") from None
         return spec
 
     def build(self, spec: Spec, shape: tuple[int, int]) -> Strategy:
@@ -190,12 +191,11 @@ def _read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[s
         return []
     try:
         call = ast.parse(f"f({arguments})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        if len(call.args) > 1:
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and len(call.args) <= 1):
             raise ValueError
         pairs = [(order[0], _literal(node)) for node in call.args]
         pairs += [(keyword.arg or "**", _literal(keyword.value)) for keyword in call.keywords]
-    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise UserError(
             f"cannot read the hyper-parameters of {text!r}: write name:hyper=value,hyper=value, "
             f"as in gradnorm:alpha=0.5 or fixed:weights=[1,0.1], and separate strategies by spaces"
@@ -226,6 +226,10 @@ def written(value: object) -> str:
     if isinstance(value, list):
         return f"[{','.join(written(item) for item in value)}]"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _listed(parameters: dict[str, inspect.Parameter]) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from mtlbench import tables
 from mtlbench.errors import UserError
 from mtlbench.records import REFERENCE, BenchRecord, RunRecord
+from mtlbench.stats import ENOUGH_SEEDS
 from mtlbench.store import Store
 
 NOTHING = "–"
@@ -52,7 +53,8 @@ def make(store: Store) -> Report:
     """Write `runs.csv`, `curves.csv`, `summary.csv`, `plots/` and `README.md` of a bench.
 
     Raises:
-        UserError: there is no such bench, it has no runs yet, or a stored file cannot be read.
+        UserError: there is no such bench, it has no runs yet, a stored file cannot be read, or its folder
+            cannot be written.
     """
     bench = store.bench()
     if bench is None:
@@ -60,6 +62,7 @@ def make(store: Store) -> Report:
     runs = store.runs()
     if not runs:
         raise UserError(f"the bench in {store.folder} has no runs yet: run it again")
+    store.prepare()
     from mtlbench import plots
 
     order = [run.spec.label for run in runs]
@@ -78,7 +81,9 @@ def make(store: Store) -> Report:
     store.write("summary.csv", summary.to_csv(index=False))
     pictures = plots.save_all(frames, store.folder / "plots") if len(frames.runs) else []
     table = lay_out(summary, runs)
-    notes = [f"`{run.spec.label}` failed: {run.error}" for run in runs if run.error] + tables.identical_runs(runs)
+    notes = [f"{run.spec.label} failed: {run.error}" for run in runs if run.error] + tables.identical_runs(runs)
+    if len(bench.settings.seeds) < ENOUGH_SEEDS:
+        notes.append(f"{len(bench.settings.seeds)} seeds are too few for a 95% interval; {ENOUGH_SEEDS} are needed")
     environment = Environment(
         loader=PackageLoader("mtlbench"),
         autoescape=False,
@@ -90,7 +95,7 @@ def make(store: Store) -> Report:
     readme = environment.get_template("bench.md.j2").render(
         bench=bench,
         environment=bench.environment,
-        conditions=_conditions(bench).capitalize(),
+        conditions=_conditions(bench),
         table=table,
         notes=notes,
         plots=plots.PLOTS if pictures else {},
@@ -138,7 +143,7 @@ def show(report: Report, console: Console) -> None:
         )
         shown.add_row(*cells)
     console.print(shown)
-    console.print("below each mean its 95% interval over seeds, below each cost that over rounds", style="dim")
+    console.print("below a mean its 95% interval over seeds, below a cost or speed that over rounds", style="dim")
     for note in report.notes:
         console.print(escape(note), style="yellow", highlight=False)
     console.print(f"report  {report.readme}", highlight=False, soft_wrap=True)
@@ -159,7 +164,7 @@ def _estimate(row: dict[Any, Any], name: str, pattern: str, factor: float = 1) -
 def _conditions(bench: BenchRecord) -> str:
     asked = bench.settings
     return (
-        f"setup {asked.setup}, {len(asked.seeds)} seed{'s' if len(asked.seeds) > 1 else ''}, "
+        f"Setup {asked.setup}, {len(asked.seeds)} seed{'s' if len(asked.seeds) > 1 else ''}, "
         f"{asked.epochs} epoch{'s' if asked.epochs > 1 else ''}, batch {asked.batch_size}, "
         f"Adam with learning rate {asked.lr:g}, {asked.device}"
     )

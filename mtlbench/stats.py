@@ -12,6 +12,9 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
+ENOUGH_SEEDS = 6
+"""Fewer have no interval: a bootstrap interval stays within the sample's range, and the range of n values covers
+the median with probability 1 - 2^(1 - n), which reaches 95% at six."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,14 @@ class Estimate:
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
     """Mean with its 95% BCa bootstrap interval (Efron, JASA 1987), from a fixed generator.
 
-    A single value has no interval; equal values have one of width zero; a value that is not finite makes all
-    three NaN.
+    Fewer than `ENOUGH_SEEDS` values have no interval; equal values have one of width zero; a value that is not
+    finite makes all three NaN.
     """
     sample = np.asarray(values, dtype=float)
     if len(sample) == 0 or not np.isfinite(sample).all():
         return Estimate(math.nan, math.nan, math.nan)
     mean = float(sample.mean())
-    if len(sample) == 1:
+    if len(sample) < ENOUGH_SEEDS:
         return Estimate(mean, math.nan, math.nan)
     if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
         return Estimate(mean, mean, mean)

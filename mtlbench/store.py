@@ -97,7 +97,7 @@ class Store:
 def _read(path: Path, model: type[R], remedy: str) -> R | None:
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path} ({error}): {remedy}") from None

@@ -60,16 +60,17 @@ class Workers:
         try:
             with here:
                 while True:
-                    kind, content = here.recv()
+                    try:
+                        kind, content = here.recv()
+                    except (EOFError, OSError):  # the pipe ended between two messages, or within one
+                        process.join()
+                        raise WorkerError(_end_of(process.exitcode)) from None
                     if kind == "message":
                         on_message(content)
                     elif kind == "value":
                         return content
                     else:
                         raise WorkerError(*content)
-        except EOFError:
-            process.join()
-            raise WorkerError(_end_of(process.exitcode)) from None
         finally:
             process.join()
             with self._lock:

@@ -10,11 +10,11 @@ from mtlbench import Step, Strategy, register
 
 @register("fixed")
 class Fixed(Strategy):
-    r"""The weighted sum of the losses, :math:`\sum_t w_t L_t` with constant weights.
+    """Weighted sum of the losses with constant weights.
 
-    Equal weights of 1 are the reference that every other strategy is compared with. The weights are used as
-    given, not normalised. (A common factor, such as the 1 / T of TorchJD's `Mean`, changes nothing under Adam
-    but for its epsilon; it would under SGD.)
+    Minimises sum_t w_t L_t. Equal weights of 1 are the reference that every other strategy is compared with.
+    The weights are used as given, not normalised. (A common factor, such as the 1 / T of TorchJD's `Mean`,
+    changes nothing under Adam but for its epsilon; it would under SGD.)
 
     Source: the definition; Kurin et al., NeurIPS 2022 ("unitary scalarization") argue for w = 1.
 

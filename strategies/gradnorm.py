@@ -10,13 +10,12 @@ from mtlbench import Step, Strategy, register
 
 @register("gradnorm")
 class GradNorm(Strategy):
-    r"""Weights trained so that the tasks' weighted gradient norms follow their relative training rates.
+    """Weights trained to bring the tasks' gradient norms in line with their training rates.
 
-    With :math:`n_t` the norm of task t's gradient at the last shared layer (weight and bias),
-    :math:`G_t = w_t n_t`, :math:`\tilde L_t = L_t / L_t(0)` and :math:`r_t = \tilde L_t / \mathrm{mean}(\tilde L)`,
-    the weights minimise :math:`\sum_t |G_t - \mathrm{mean}(G)\, r_t^\alpha|`, the target being cut off from the
-    gradient, while the network minimises :math:`\sum_t w_t L_t`. After each update the weights are renormalised
-    to sum T.
+    With n_t the norm of task t's gradient at the last shared layer (weight and bias), G_t = w_t n_t and the relative
+    inverse training rate r_t = (L_t / L_t(0)) / mean_s(L_s / L_s(0)), the weights minimise
+    sum_t |G_t - mean(G) r_t^alpha|, the target mean(G) r_t^alpha being cut off from the gradient, while the network
+    minimises sum_t w_t L_t. After each update the weights are renormalised to sum T.
 
     Source: Chen, Badrinarayanan, Lee & Rabinovich, "GradNorm", ICML 2018, eq. 1-2 and algorithm 1;
     alpha 1.5 is the paper's for NYUv2 (0.12 for its toy problem), 0.025 its learning rate of the weights.

@@ -10,13 +10,13 @@ from mtlbench import Step, Strategy, register
 
 @register("uncertainty")
 class Uncertainty(Strategy):
-    r"""Homoscedastic uncertainty: :math:`\sum_t c\, e^{-s_t} L_t + s_t / 2`, with :math:`s_t = \log\sigma_t^2`.
+    """Losses weighted by the precision of each task, whose noise is learned with the network.
 
-    Each task's noise :math:`\sigma_t` is learned with the network. For a softmax likelihood (classification,
-    L the cross-entropy) the paper's derivation gives :math:`L / \sigma^2 + \log\sigma`, that is c = 1; for a
-    Gaussian one (regression, L the squared error) :math:`L / (2\sigma^2) + \log\sigma`, that is c = 1/2.
-    For fixed losses the optimum is :math:`c\, e^{-s_t} L_t = 1/2`: the effective weight is 1 / (2 L_t), and the
-    objective becomes half the sum of log losses.
+    Minimises sum_t c exp(-s_t) L_t + s_t / 2 over the network and s_t = log sigma_t^2. For a softmax likelihood
+    (classification, L the cross-entropy) the paper's derivation gives L / sigma^2 + log sigma, that is c = 1; for
+    a Gaussian one (regression, L the squared error) L / (2 sigma^2) + log sigma, that is c = 1/2. For fixed losses
+    the optimum is c exp(-s_t) L_t = 1/2: the effective weight is 1 / (2 L_t), so weights grow as losses vanish, and
+    the objective is half the sum of log losses up to a constant.
 
     Source: Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry
     and Semantics", CVPR 2018, eq. 7 (regression) and eq. 10 (classification).

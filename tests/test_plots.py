@@ -1,0 +1,316 @@
+"""The plots: that they draw what they are given, alike every time, and that one can read them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from numpy.typing import NDArray
+
+from mtlbench.plots import PLOTS, Frames, save_all, styles
+
+Points = NDArray[np.float64]
+
+MAIN, AUXILIARY = "digit", "above_five"
+FIVE = ("fixed", "uncertainty", "gradnorm", "dwa", "fixed:weights=[1,0.1]")
+THIRTY = ("fixed", *(f"method_{i}:temperature={i / 10},weights=[1,0.1]" for i in range(29)))
+
+
+def make_frames(
+    strategies: tuple[str, ...] = FIVE,
+    seeds: int = 10,
+    epochs: int = 3,
+    points: int = 60,
+    more_tasks: tuple[str, ...] = (),
+) -> Frames:
+    """Frames as a bench on MNIST would give them: accuracies near 98%, 0.1% apart from seed to seed."""
+    rng = np.random.default_rng(0)
+    tasks = (MAIN, AUXILIARY, *more_tasks)
+    names = [*strategies, *(f"single:{task}" for task in tasks[:2])]
+    effects = {name: rng.normal(0, 0.0012) * (name != "fixed") for name in names}
+    luck = rng.normal(0, 0.0005, (len(tasks), seeds))
+    runs, curves, scores, costs = [], [], [], []
+    for name in names:
+        own = [t for t in tasks if not name.startswith("single:") or name == f"single:{t}"]
+        for task in own:
+            t, metric = tasks.index(task), "accuracy" if task == MAIN else "error"
+            drawn = (
+                0.018 + 0.004 * (t > 0) - effects[name] * (1 - 1.6 * (t > 0)) + luck[t] + rng.normal(0, 0.0008, seeds)
+            )
+            values = 1 - drawn if task == MAIN else drawn
+            for seed, value in enumerate(values):
+                runs.append((name, seed, task, metric, value, 0.06 + 5 * rng.normal(0, 0.001)))
+                steps = np.arange(1, points + 1) * epochs / points
+                drift = 0.25 * (hash_of(name) - 0.5) * np.log1p(3 * steps) * (1 if task == MAIN else -1)
+                for step, move in zip(steps, drift, strict=True):
+                    loss = (0.05 + 0.5 / (1 + 6 * step)) * np.exp(rng.normal(0, 0.05)) * (1 + 40 * effects[name])
+                    weight = (0.1 if "0.1]" in name and task == AUXILIARY else 1) + (move + rng.normal(0, 0.03)) * (
+                        not name.startswith(("fixed", "single:"))
+                    )
+                    curves.append((name, seed, "training", step, task, loss, np.nan, weight, np.nan, np.nan))
+                for epoch in range(1, epochs + 1):
+                    error = drawn[seed] + 0.016 * np.exp(-1.2 * (epoch - 1)) + rng.normal(0, 0.0005)
+                    score = 1 - error if task == MAIN else error
+                    curves.append((name, seed, "validation", float(epoch), task, 0.07, score, *[np.nan] * 3))
+            half = 2.26 * values.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
+            mean = values.mean()
+            change = np.nan if name == "fixed" else mean - scores[t][4]
+            interval = (change - half, change + half)
+            scores.append((name, task, metric, seeds, mean, mean - half, mean + half, change, *interval))
+        if not name.startswith("single:"):
+            for replicas in sorted({1, seeds}):
+                ratio = 1 + (name != "fixed") * (0.05 + 0.8 * hash_of(name)) / replicas**0.3
+                speed = 9000 * replicas**0.6 / ratio
+                costs.append((name, replicas, speed, 0.97 * speed, 1.03 * speed, ratio, ratio - 0.03, ratio + 0.04))
+    return Frames(
+        runs=pd.DataFrame(runs, columns=["strategy", "seed", "task", "metric", "score", "loss"]),
+        curves=pd.DataFrame(
+            curves,
+            columns=[
+                "strategy",
+                "seed",
+                "split",
+                "epoch",
+                "task",
+                "loss",
+                "score",
+                "weight",
+                "gradient_norm",
+                "cosine",
+            ],
+        ),
+        scores=pd.DataFrame(
+            scores,
+            columns=[
+                "strategy",
+                "task",
+                "metric",
+                "seeds",
+                "mean",
+                "low",
+                "high",
+                "difference",
+                "difference_low",
+                "difference_high",
+            ],
+        ),
+        costs=pd.DataFrame(
+            costs,
+            columns=[
+                "strategy",
+                "replicas",
+                "samples_per_second",
+                "samples_low",
+                "samples_high",
+                "ratio",
+                "ratio_low",
+                "ratio_high",
+            ],
+        ),
+        tasks=tasks,
+        caption=f"mnist, {seeds} seeds, {epochs} epochs, batch 64, Adam lr 0.001, cpu. Failed: nash_mtl (singular).",
+    )
+
+
+def hash_of(name: str) -> float:
+    """A number in 0..1 that is the same in every process."""
+    return sum(i * ord(c) for i, c in enumerate(name, 1)) % 97 / 97
+
+
+def texts_of(figure: Figure) -> list[Text]:
+    """Every text that is drawn, the legends' included."""
+    shown = {id(t): t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()}
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not (tick.get_visible() and low <= tick.get_loc() <= high):
+                for label in (tick.label1, tick.label2):
+                    shown.pop(id(label), None)
+    return list(shown.values())
+
+
+def boxes_of(figure: Figure) -> list[tuple[str, Bbox]]:
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in texts_of(figure)]
+
+
+def assert_readable(figure: Figure) -> None:
+    """Every text lies inside the figure, and no two texts overlap."""
+    boxes = boxes_of(figure)
+    page = figure.bbox.padded(0.5)
+    for text, box in boxes:
+        assert page.contains(box.x0, box.y0), f"{text!r} leaves the figure"
+        assert page.contains(box.x1, box.y1), f"{text!r} leaves the figure"
+    for (one, a), (other, b) in combinations(boxes, 2):
+        # Half a pixel is rounding.
+        assert not a.padded(-0.5).overlaps(b.padded(-0.5)), f"{one!r} and {other!r} overlap"
+
+
+def points_of(ax: Axes) -> Points:
+    """Every scattered point, `[points, 2]`."""
+    return np.concatenate([np.asarray(dots.get_offsets(), dtype=float) for dots in ax.collections])
+
+
+def colours_of(plot: str, figure: Figure) -> dict[str, str]:
+    """Which colour the plot gives to each strategy, read from its artists."""
+    ax = figure.axes[0]
+    if plot == "curves":
+        (legend,) = figure.legends
+        lines = zip(legend.get_texts(), legend.get_lines(), strict=True)
+        return {text.get_text(): to_hex(str(line.get_color())) for text, line in lines}
+    if plot == "weights":
+        return {panel.get_title("left"): to_hex(str(panel.lines[-1].get_color())) for panel in figure.axes}
+    markers = [line for line in ax.lines if np.size(line.get_xdata()) == 1]
+    if plot == "trade-off":
+        names = [t.get_text() for t in ax.texts if t.get_text() and not t.get_text().startswith("single:")]
+        return {name: to_hex(str(line.get_color())) for name, line in zip(names, markers, strict=True)}
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    return {labels[round(float(np.ravel(m.get_ydata())[0]))]: to_hex(str(m.get_color())) for m in markers}
+
+
+def failing(frames: Frames) -> Frames:
+    """The same with a strategy that collapsed in every seed, one that did in one, and one without a number."""
+    runs, scores, curves = frames.runs.copy(), frames.scores.copy(), frames.curves.copy()
+    for frame in (runs, scores, curves):
+        values = [c for c in ("score", "loss", "mean", "low", "high", "weight") if c in frame]
+        frame.loc[frame["strategy"] == "gradnorm", values] = np.nan
+        collapsed = (frame["strategy"] == "uncertainty") & (frame["task"] == MAIN)
+        for column in {"score", "mean", "low", "high"} & set(frame):
+            frame.loc[collapsed, column] = frame.loc[collapsed, column] - 0.87
+    runs.loc[(runs["strategy"] == "dwa") & (runs["seed"] == 3), ["score", "loss"]] = (0.11, np.inf)
+    return replace(frames, runs=runs, scores=scores, curves=curves, costs=frames.costs.iloc[:0])
+
+
+CASES = {
+    "typical": make_frames(),
+    "one seed": make_frames(seeds=1),
+    "two strategies": make_frames(FIVE[:2], epochs=1, points=1),
+    "eight labels": make_frames((*FIVE, "pcgrad", "nash_mtl", "random"), seeds=16),
+    "many tasks": make_frames(more_tasks=("parity", "prime", "round")),
+    "failing": failing(make_frames()),
+    "thirty strategies": make_frames(THIRTY, points=20),
+}
+
+
+@cache
+def drawn(case: str, plot: str) -> Figure:
+    return PLOTS[plot].draw(CASES[case])
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+@pytest.mark.parametrize("case", CASES)
+def test_texts_are_inside_and_apart(case: str, plot: str) -> None:
+    assert_readable(drawn(case, plot))
+    assert not plt.get_fignums()
+
+
+def test_rows_follow_the_table() -> None:
+    for plot in ("accuracy", "auxiliary", "cost"):
+        labels = [text.get_text() for text in drawn("typical", plot).axes[0].get_yticklabels()]
+        assert [name for name in labels if not name.startswith("single:")] == list(FIVE)
+
+
+def test_every_seed_is_a_point() -> None:
+    frames = CASES["typical"]
+    (ax,) = drawn("typical", "accuracy").axes
+    points = points_of(ax)[:, 0]
+    expected = frames.runs.loc[frames.runs["task"] == MAIN, "score"]
+    np.testing.assert_allclose(np.sort(points), np.sort(expected))
+    assert ax.get_xlim()[0] < points.min()
+    assert points.max() < ax.get_xlim()[1] < 1
+
+
+def test_a_collapsed_strategy_does_not_hide_the_others() -> None:
+    (ax,) = drawn("failing", "accuracy").axes
+    low, high = ax.get_xlim()
+    assert 0.97 < low < high < 0.99
+    assert len(points_of(ax)) == 5 * 10  # gradnorm has no number
+    assert any(text.startswith("11.") for text, _ in boxes_of(drawn("failing", "accuracy")))
+    assert any("Off the scale: uncertainty" in text for text, _ in boxes_of(drawn("failing", "trade-off")))
+
+
+@pytest.mark.parametrize("case", ["typical", "eight labels"])
+def test_one_colour_per_strategy(case: str) -> None:
+    look = {name: style.colour for name, style in styles(CASES[case]).items()}
+    weighting = {name: colour for name, colour in look.items() if not name.startswith("single:")}
+    for plot in PLOTS:
+        found = colours_of(plot, drawn(case, plot))
+        assert weighting.items() <= found.items() <= look.items(), plot
+    assert look["fixed"] == "#333333"
+
+
+def test_thirty_strategies_stay_distinct() -> None:
+    look = styles(CASES["thirty strategies"])
+    assert len({(s.colour, s.marker, s.dashes) for s in look.values()}) == len(look) == 32
+
+
+def test_styles_do_not_depend_on_what_failed() -> None:
+    assert styles(CASES["failing"]) == styles(CASES["typical"])
+
+
+def test_no_costs_says_so() -> None:
+    assert "not measured" in {text for text, _ in boxes_of(drawn("failing", "cost"))}
+
+
+def test_nothing_finished() -> None:
+    full = CASES["typical"]
+    empty = {name: getattr(full, name).iloc[:0] for name in ("runs", "curves", "scores", "costs")}
+    for plot in PLOTS.values():
+        assert_readable(plot.draw(replace(full, **empty)))
+    for plot in PLOTS.values():
+        assert_readable(plot.draw(replace(full, tasks=(MAIN,))))
+
+
+def test_squared_error_is_not_a_share() -> None:
+    full = CASES["typical"]
+    runs, scores = (f.assign(metric=f["metric"].replace({"error": "squared error"})) for f in (full.runs, full.scores))
+    (ax,) = PLOTS["auxiliary"].draw(replace(full, runs=runs, scores=scores)).axes
+    assert "%" not in "".join(t.get_text() for t in ax.get_xticklabels())
+
+
+def test_saved_files(tmp_path: Path) -> None:
+    saved = save_all(make_frames(seeds=16), tmp_path / "new" / "plots")
+    assert [path.stem for path in saved] == list(PLOTS)
+    assert len(list((tmp_path / "new" / "plots").iterdir())) == 2 * len(PLOTS)
+    for path in saved:
+        svg = path.with_suffix(".svg").read_text()
+        assert re.search(r"<text[^>]*>uncertainty</text>", svg)
+        assert path.stat().st_size < 150_000
+        assert len(svg) < 200_000
+        assert plt.imread(path).shape[1] == 1800
+    assert not plt.get_fignums()
+
+
+def test_same_data_same_files_whatever_the_settings(tmp_path: Path) -> None:
+    frames = make_frames(FIVE[:3], seeds=4, points=10)
+    first = save_all(frames, tmp_path / "one")
+    with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": None, "font.size": 20, "axes.grid": True}):
+        second = save_all(frames, tmp_path / "two")
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+        assert one.with_suffix(".svg").read_bytes() == two.with_suffix(".svg").read_bytes()
+
+
+def test_a_failed_save_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_figure: Figure, file: Path, **_: object) -> None:
+        file.write_text("<svg")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_all(CASES["typical"], tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,142 @@
+"""A function in a process of its own: what comes back, and that its end takes nothing with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mtlbench.workers import WorkerError, Workers
+
+
+def count(upto: int, report: Callable[[int], None]) -> int:
+    for i in range(upto):
+        report(i)
+    return sum(range(upto))
+
+
+def own_id(_: None, report: Callable[[object], None]) -> int:
+    return os.getpid()
+
+
+def fail(error: BaseException, report: Callable[[object], None]) -> None:
+    raise error
+
+
+def leave(code: int, report: Callable[[object], None]) -> None:
+    os._exit(code)
+
+
+def kill_itself(number: int, report: Callable[[str], None]) -> None:
+    report("before")
+    os.kill(os.getpid(), number)
+
+
+def die_within_a_message(_: None, report: Callable[[bytes], None]) -> None:
+    report(b"first")
+    threading.Timer(0.2, os._exit, [7]).start()
+    report(bytes(10_000_000))
+
+
+def sleep(seconds: float, report: Callable[[int], None]) -> None:
+    report(os.getpid())
+    time.sleep(seconds)
+
+
+def ignore(_: object) -> None:
+    pass
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    made = Workers(["mtlbench.jobs", "torch._dynamo"])
+    yield made
+    made.stop()
+
+
+def test_messages_come_in_order_and_then_the_value(workers: Workers) -> None:
+    messages: list[int] = []
+    assert workers.call(count, 100, messages.append) == 4950
+    assert messages == list(range(100))
+
+
+def test_each_call_has_a_process_of_its_own(workers: Workers) -> None:
+    one, other = (workers.call(own_id, None, ignore) for _ in range(2))
+    assert len({one, other, os.getpid()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("first line\nsecond line"), "RuntimeError: first line"),
+        (ValueError(), "ValueError"),
+        (SystemExit(4), "SystemExit: 4"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_exception_becomes_one_line_with_its_traceback(workers: Workers, error: BaseException, line: str) -> None:
+    with pytest.raises(WorkerError) as raised:
+        workers.call(fail, error, ignore)
+    assert str(raised.value) == line
+    assert raised.value.traceback.startswith("Traceback")
+    assert "in fail" in raised.value.traceback
+
+
+def test_a_process_that_leaves_is_noticed(workers: Workers) -> None:
+    with pytest.raises(WorkerError, match="exit code 3"):
+        workers.call(leave, 3, ignore)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_the_signal_that_ended_a_process_is_named(workers: Workers, name: str) -> None:
+    messages: list[str] = []
+    with pytest.raises(WorkerError, match=name):
+        workers.call(kill_itself, signal.Signals[name].value, messages.append)
+    assert messages == ["before"]
+
+
+def test_a_process_that_ends_within_a_message_is_noticed(workers: Workers) -> None:
+    def slowly(message: bytes) -> None:
+        time.sleep(0.6)
+
+    with pytest.raises(WorkerError, match="exit code 7"):
+        workers.call(die_within_a_message, None, slowly)
+
+
+def test_a_failure_leaves_other_calls_alone(workers: Workers) -> None:
+    with pytest.raises(WorkerError):
+        workers.call(leave, 1, ignore)
+    assert workers.call(count, 3, ignore) == 3
+
+
+def test_stopping_kills_what_is_running_and_starts_no_more(workers: Workers) -> None:
+    ids: list[int] = []
+    errors: list[str] = []
+    started = threading.Event()
+
+    def begun(process: int) -> None:
+        ids.append(process)
+        started.set()
+
+    def call() -> None:
+        try:
+            workers.call(sleep, 60.0, begun)
+        except WorkerError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert started.wait(30)
+    workers.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "SIGKILL" in errors[0]
+    with pytest.raises(ProcessLookupError):
+        os.kill(ids[0], 0)
+    with pytest.raises(WorkerError, match="stopped"):
+        workers.call(count, 1, ignore)
