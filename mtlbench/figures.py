@@ -139,7 +139,7 @@ def forest(ax: Axes, frames: Frames, task: str, names: list[str], *, numbers: bo
     shown = limits(np.concatenate([intervals.ravel(), floats(runs, "score").ravel()]))
     strategy_axis(ax, names)
     ax.set_xlim(*shown)
-    number_axis(ax, "x", metric, bins=6 if numbers else 4)
+    number_axis(ax, "x", metric, bins=6 if numbers else 5)
     ax.set_xlabel(f"test {metric}" if numbers else f"{task}: test {metric}\n({better(metric)})")
     reference = floats(rows_of(scores, strategy="fixed"), "mean").ravel()
     if reference.size and shown[0] <= reference[0] <= shown[1]:
@@ -207,12 +207,16 @@ def auxiliary(frames: Frames) -> Figure:
         title = f"{tasks[0]}: test {metric_of(frames, tasks[0])} ({better(metric_of(frames, tasks[0]))})"
     if not names:
         return nothing(frames, title, "no finished run with an auxiliary task")
-    more = frames.tasks[1 + MAX_FACETS :]
-    figure = page(frames, title, height_of(names), note=f"Not drawn: {', '.join(more)}." if more else "")
+    figure = page(frames, title, height_of(names), note=not_drawn(frames.tasks[1 + MAX_FACETS :]))
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     for ax, task in zip(panels, tasks, strict=True):
         forest(ax, frames, task, names, numbers=len(tasks) == 1)
     return figure
+
+
+def not_drawn(tasks: Sequence[str]) -> str:
+    """A note for the tasks that found no place."""
+    return f"Not drawn: {', '.join(tasks)}." if tasks else ""
 
 
 def trade_off(frames: Frames) -> Figure:
@@ -238,6 +242,9 @@ def trade_off(frames: Frames) -> Figure:
     away = [
         f"{n} ({number(means[n][1], metrics[1])}, {number(means[n][0], metrics[0])})" for n in means if n not in points
     ]
+    dots = {n: floats(seeds[seeds.index.get_level_values("strategy") == n], *tasks) for n in points}
+    missed = sum(not (left <= at[0] <= right and low <= at[1] <= high) for cloud in dots.values() for at in cloud)
+    away += [f"{missed} more seed{'s' * (missed > 1)}"] if missed else []
 
     direct = len(points) <= MAX_DIRECT_LABELS
     legend = [] if direct else [look[n].point(wrapped(n, 44, 1)) for n in points]
@@ -260,8 +267,7 @@ def trade_off(frames: Frames) -> Figure:
                     textcoords="offset points", size=7.5, color=FAINT, va="center")  # fmt: skip
     for name, at in points.items():
         style, width = look[name], 1.8 if direct else 0.8
-        dots = floats(seeds[seeds.index.get_level_values("strategy") == name], *tasks)
-        ax.scatter(dots[:, 0], dots[:, 1], s=13, color=style.colour, alpha=0.28, linewidths=0)
+        ax.scatter(*dots[name].T, s=13, color=style.colour, alpha=0.28, linewidths=0)
         ax.plot(x[name][1:], [at[1]] * 2, color=style.colour, linewidth=width)
         ax.plot([at[0]] * 2, y[name][1:], color=style.colour, linewidth=width)
         ax.plot(*at, style.marker, color=style.colour, markersize=9, markeredgecolor="white", zorder=3)
@@ -305,14 +311,8 @@ def label_points(ax: Axes, points: dict[str, tuple[float, float]], look: dict[st
         x, y = ax.transData.transform(point)
         edge = (min(max(x, there.x0), there.x1), min(max(y, there.y0 + 2), there.y1 - 2))
         if math.hypot(edge[0] - x, edge[1] - y) > 13 * pixels:
-            ax.annotate(
-                "",
-                point,
-                (edge[0] / pixels, edge[1] / pixels),
-                textcoords="figure points",
-                in_layout=False,
-                arrowprops=leader | {"color": colour},
-            )
+            ax.annotate("", point, (edge[0] / pixels, edge[1] / pixels), textcoords="figure points", in_layout=False,
+                        arrowprops=leader | {"color": colour})  # fmt: skip
         taken.append(there)
 
 
@@ -351,7 +351,7 @@ def curves(frames: Frames) -> Figure:
     if not names:
         return nothing(frames, title, "not recorded")
     legend = [look[n].line(wrapped(n, 44, 1)) for n in names]
-    figure = page(frames, title, 5.4, legend)
+    figure = page(frames, title, 5.4, legend, not_drawn(frames.tasks[MAX_FACETS:]))
     panels = figure.subplots(2, len(tasks), squeeze=False, sharex=True)
     for (above, below), task in zip(panels.T, tasks, strict=True):
         metric, own = metric_of(frames, task), data[data["task"] == task]
@@ -385,7 +385,13 @@ def weights(frames: Frames) -> Figure:
     legend = [Style(INK, dashes=lines[task]).line(task) for task in tasks]
     columns = min(len(names), 3 if len(names) <= 9 else 4)
     rows = math.ceil(len(names) / columns)
-    figure = page(frames, title, 0.4 + rows * (2.3 if rows == 1 else 1.7 if rows < 4 else 1.3), legend)
+    figure = page(
+        frames,
+        title,
+        0.4 + rows * (2.3 if rows == 1 else 1.7 if rows < 4 else 1.3),
+        legend,
+        not_drawn(frames.tasks[len(DASHES) :]),
+    )
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, name in zip(panels, names, strict=False):
         ax.axhline(1, color="#c4c4c4", linewidth=0.9, zorder=0.5)

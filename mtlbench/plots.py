@@ -155,8 +155,8 @@ def _drawing(name: str) -> Callable[[Frames], Figure]:
 PLOTS: dict[str, Plot] = {
     "accuracy": Plot(
         "Main task",
-        "Each faint dot is one seed, the large marker their mean and the thick line its 95% interval; the column "
-        "on the right is the paired difference to fixed weights, with its 95% interval.",
+        "Each faint dot is one seed (a triangle at the edge: off the scale), the large marker their mean and the "
+        "thick line its 95% interval; on the right stands the paired difference to fixed weights with its interval.",
         "Test score of the main task for every strategy: one dot per seed, mean and 95% interval.",
         _drawing("accuracy"),
     ),

@@ -207,9 +207,14 @@ def _read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[s
     return pairs
 
 
+class _WordsAsText(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        return ast.Constant(node.id)
+
+
 def _literal(node: ast.expr) -> object:
     """A Python literal; a bare word stands for itself as text."""
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    return ast.literal_eval(_WordsAsText().visit(node))
 
 
 def _checked(text: str, parameter: inspect.Parameter, value: object) -> object:

@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 from mtlbench.stats import Estimate, mean_over_seeds, median_over_rounds, paired_difference
 
 TEN = [0.9790, 0.9801, 0.9786, 0.9811, 0.9795, 0.9803, 0.9788, 0.9799, 0.9807, 0.9781]
-samples = st.lists(st.integers(-1000, 1000).map(lambda i: i / 64), min_size=2, max_size=12)
+samples = st.lists(st.integers(-1000, 1000).map(lambda i: i / 64), min_size=6, max_size=12)
 
 
 def is_nan(estimate: Estimate) -> bool:
@@ -46,17 +46,16 @@ def test_the_interval_holds_the_mean_and_lies_within_the_data(values: list[float
 
 @settings(max_examples=30)
 @given(samples, st.sampled_from([0.25, 2.0, 8.0]), st.integers(-100, 100))
-def test_scaling_and_shifting_the_values_does_so_to_the_estimate(
-    values: list[float], scale: float, shift: int
-) -> None:
+def test_scaling_and_shifting_the_values_does_so_to_the_estimate(values: list[float], scale: float, shift: int) -> None:
     plain, moved = mean_over_seeds(values), mean_over_seeds([scale * value + shift for value in values])
     for name in ("value", "low", "high"):
         assert getattr(moved, name) == pytest.approx(scale * getattr(plain, name) + shift, abs=1e-6)
 
 
-def test_a_single_value_has_no_interval() -> None:
-    found = mean_over_seeds([0.5])
-    assert found.value == 0.5
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_too_few_values_have_no_interval(count: int) -> None:
+    found = mean_over_seeds([0.5 + i for i in range(count)])
+    assert found.value == 0.5 + (count - 1) / 2
     assert math.isnan(found.low)
     assert math.isnan(found.high)
 

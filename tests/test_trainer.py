@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ class PlainNetwork(nn.Module):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         widths = setup.widths
-        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.heads = nn.ModuleList(nn.Linear(widths[-1], task.columns) for task in setup.tasks)
         self.double()
 
@@ -281,7 +282,7 @@ def test_after_update_sees_the_same_batch_after_the_step() -> None:
     watcher = trainer.strategy
     assert isinstance(watcher, Watcher)
     # The batch is the whole split, so what one update leaves is what the next one starts from.
-    for (_, after), (before, _) in zip(watcher.seen, watcher.seen[1:], strict=False):
+    for (_, after), (before, _) in pairwise(watcher.seen):
         torch.testing.assert_close(after, before)
 
 

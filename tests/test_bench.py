@@ -1,0 +1,175 @@
+"""Whole benches on real MNIST with real worker processes, kept tiny."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mtlbench import bench, data, report, tables
+from mtlbench.errors import UserError
+from mtlbench.harness import Progress
+from mtlbench.records import RunRecord
+
+GOOD = """
+from mtlbench import Strategy, register
+
+@register("{name}")
+class Mine(Strategy):
+    def forward(self, step):
+        {body}
+"""
+SUM = "return step.losses.sum(-1)"
+FAULTS = {
+    "raises": "raise RuntimeError('not today')",
+    "misshapen": "return step.losses.sum()",
+    "exits": "import os; os._exit(3)",
+    "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "leaves": "raise SystemExit(0)",
+}
+
+
+class Silent:
+    """A display that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.started: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def run_started(self, label: str, epochs: int) -> None:
+        self.started.append(label)
+
+    def run_moved(self, label: str, progress: Progress) -> None:
+        assert 0 < progress.done <= 1
+
+    def run_ended(self, label: str, error: str | None) -> None:
+        self.notes.append(f"{label}: {error}")
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    data.fetch(print)
+    monkeypatch.setattr(bench, "ROUNDS", 6)
+    monkeypatch.setattr("mtlbench.cost.TURN_SECONDS", 0.01)
+
+
+def write(folder: Path, name: str, body: str = SUM) -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(GOOD.format(name=name, body=body))
+    return path
+
+
+def plan(out: Path, strategies: Sequence[str], plugins: Sequence[Path] = (), jobs: int = 2, **asked: int) -> bench.Plan:
+    return bench.plan(
+        bench.Request(
+            name="tiny",
+            out=out,
+            setup="mnist",
+            strategies=strategies,
+            seeds=(0, 1),
+            epochs=asked.get("epochs", 1),
+            batch_size=5000,
+            lr=1e-3,
+            device="cpu",
+            jobs=jobs,
+            plugins=tuple(plugins),
+            command="test",
+        )
+    )
+
+
+def execute(asked: bench.Plan) -> tuple[bool, Silent]:
+    display = Silent()
+    return bench.execute(asked, display), display
+
+
+def stored(asked: bench.Plan, label: str) -> RunRecord:
+    run = asked.store.run(label)
+    assert run is not None
+    return run
+
+
+def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
+    mine, other = write(tmp_path, "mine"), write(tmp_path, "other", "return 2 * step.losses.sum(-1)")
+    first = plan(tmp_path / "out", ["mine"], [mine, other])
+    complete, display = execute(first)
+    assert complete
+    assert sorted(display.started) == ["fixed", "mine", "single:above_five", "single:digit"]
+    assert any("fixed and mine gave identical numbers" in note for note in display.notes)
+    files = {path: path.read_bytes() for path in [*(tmp_path / "out/tiny/runs").iterdir()]}
+    costs = (tmp_path / "out/tiny/costs.json").read_bytes()
+
+    complete, display = execute(plan(tmp_path / "out", ["mine"], [mine, other]))
+    assert complete
+    assert display.started == []
+    assert {path: path.read_bytes() for path in files} == files
+    assert (tmp_path / "out/tiny/costs.json").read_bytes() == costs
+
+    assert execute(plan(tmp_path / "out", ["other"], [mine, other]))[1].started == ["other"]
+    write(tmp_path, "mine", "return step.losses.mean(-1)")
+    edited = plan(tmp_path / "out", ["mine", "other"], [mine, other])
+    assert execute(edited)[1].started == ["mine"]
+    assert [run.spec.label for run in edited.store.runs()] == [
+        "fixed", "mine", "other", "single:digit", "single:above_five",
+    ]  # fmt: skip
+
+    with pytest.raises(UserError, match="epochs 1, not 2"):
+        plan(tmp_path / "out", ["mine"], [mine, other], epochs=2)
+
+
+def test_a_strategy_that_fails_takes_nothing_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = [write(tmp_path, name, body) for name, body in FAULTS.items()]
+    asked = plan(tmp_path / "out", list(FAULTS), plugins)
+    complete, _ = execute(asked)
+    assert not complete
+    says = {
+        "raises": "RuntimeError: not today",
+        "misshapen": "one objective per replica",
+        "exits": "exit code 3",
+        "killed": "SIGKILL",
+        "leaves": "SystemExit",
+    }
+    for name, text in says.items():
+        error = stored(asked, name).error
+        assert error is not None
+        assert text in error
+    assert "not today" in (stored(asked, "raises").traceback or "")
+    for label in ("fixed", "single:digit", "single:above_five"):
+        assert stored(asked, label).result is not None
+
+    monkeypatch.setattr("mtlbench.plots.save_all", lambda *_: [])
+    made = report.make(asked.store)
+    text = made.readme.read_text()
+    for name, error in says.items():
+        assert any(name in line and error in line for line in text.splitlines())
+    summary = (asked.store.folder / "summary.csv").read_text()
+    assert "not today" in summary
+
+    mended = [write(tmp_path, name) for name in FAULTS]
+    complete, display = execute(plan(tmp_path / "out", list(FAULTS), mended))
+    assert complete
+    assert sorted(display.started) == sorted(FAULTS)
+
+
+def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
+    found: list[list[RunRecord]] = []
+    for jobs in (1, 2):
+        asked = plan(tmp_path / str(jobs), ["gradnorm", "uncertainty"], jobs=jobs)
+        assert execute(asked)[0]
+        found.append(asked.store.runs())
+    for one, other in zip(*found, strict=True):
+        assert one.key == other.key
+        assert one.result is not None
+        assert other.result is not None
+        assert one.result.test == other.result.test
+        assert one.result.trajectory == other.result.trajectory
+        assert one.result.validation == other.result.validation
+    runs = tables.runs_frame(found[0])
+    assert set(runs.loc[runs["strategy"] == "single:digit", "task"]) == {"digit"}
+    gradnorm = tables.curves_frame(found[0]).query("strategy == 'gradnorm' and split == 'training'")
+    assert gradnorm["gradient_norm"].gt(0).all()
+    assert gradnorm["cosine"].between(-1, 1).all()

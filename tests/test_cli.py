@@ -1,0 +1,179 @@
+"""What a user types and reads: one clear line and exit code 2 for what cannot be done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtlbench import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Call the command line in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mtlbench", *arguments])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+def refused(run: Run, *arguments: str) -> str:
+    code, _, err = run(*arguments)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith("mtlbench: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--strategies", "gradnrom"], "gradnorm"),
+        (["--setup", "mnits"], "mnist"),
+        (["--device", "tpu"], "auto, cpu, cuda, mps"),
+        (["--strategies", "gradnorm:alpha"], "alpha"),
+        (["--strategies", "gradnorm:alpha=[["], "cannot read"),
+        (["--strategies", "fixed:weights=[1]"], "2 numbers"),
+        (["--strategies", "fixed:weights=[1,-1]"], ">= 0"),
+        (["--strategies", "fixed:weights=[1,inf]"], "finite"),
+        (["--seeds", "1,2,1"], "1 more than once"),
+        (["--seeds", "x"], "'x'"),
+        (["--seeds", "0"], "at least one"),
+        (["--seeds=-1,2"], ">= 0"),
+        (["--epochs", "0"], "at least 1"),
+        (["--epochs", "x"], "--epochs"),
+        (["--batch-size", "55001"], "55000"),
+        (["--batch-size", "0"], "between 1"),
+        (["--lr", "nan"], "--lr"),
+        (["--lr", "-1"], "--lr"),
+        (["--jobs", "0"], "--jobs"),
+        (["--name", "../x"], "'../x'"),
+        (["--plugin", "absent.py"], "absent.py"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_a_bench_that_cannot_be_is_refused(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
+    assert says in refused(run, "bench", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert f"no {kind} device" in refused(run, "bench", "--device", kind)
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "file" in refused(run, "bench", "--out", "file")
+
+
+def test_a_stored_run_that_cannot_be_read_is_named(run: Run, tiny_bench: Path) -> None:
+    path = tiny_bench / "runs" / "fixed.json"
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    try:
+        out = str(tiny_bench.parent)
+        assert "fixed.json" in refused(run, "report", tiny_bench.name, "--out", out)
+        assert "fixed.json" in refused(run, "bench", *TINY, "--name", tiny_bench.name, "--out", out)
+    finally:
+        path.write_text(whole)
+
+
+TINY = ("--epochs", "1", "--seeds", "2", "--batch-size", "5000", "--strategies", "fixed")
+
+
+@pytest.fixture(scope="module")
+def tiny_bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    command = [str(Path(sys.executable).parent / "mtlbench"), "bench", *TINY, "--name", "tiny", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "report" in done.stdout
+    assert "single:above_five" in done.stdout
+    return out / "tiny"
+
+
+def test_a_bench_leaves_its_files(tiny_bench: Path) -> None:
+    names = {path.name for path in tiny_bench.iterdir()}
+    assert names == {
+        "bench.json", "costs.json", "runs", "runs.csv", "curves.csv", "summary.csv", "plots", "README.md",
+    }  # fmt: skip
+    assert len(list((tiny_bench / "plots").glob("*.png"))) == 6
+    assert len(list((tiny_bench / "plots").glob("*.svg"))) == 6
+
+
+def test_report_makes_the_same_files_again(run: Run, tiny_bench: Path) -> None:
+    derived = ["README.md", "summary.csv", "runs.csv", "curves.csv", "plots/accuracy.svg"]
+    before = {name: (tiny_bench / name).read_bytes() for name in derived}
+    code, out, _ = run("report", "tiny", "--out", str(tiny_bench.parent))
+    assert code == 0
+    assert "README.md" in out
+    assert {name: (tiny_bench / name).read_bytes() for name in derived} == before
+
+
+def test_changed_settings_under_one_name_are_refused(run: Run, tiny_bench: Path) -> None:
+    before = (tiny_bench / "bench.json").read_bytes()
+    line = refused(run, "bench", "--name", "tiny", "--out", str(tiny_bench.parent), "--seeds", "3", "--epochs", "2")
+    assert "epochs 1, not 2" in line
+    assert "seeds 0,1, not 0-2" in line
+    assert (tiny_bench / "bench.json").read_bytes() == before
+
+
+def test_a_report_of_nothing_is_refused(run: Run) -> None:
+    assert "no bench" in refused(run, "report", "absent")
+
+
+def test_an_unknown_command_is_refused(run: Run) -> None:
+    assert "benhc" in refused(run, "benhc")
+
+
+def test_list_shows_every_strategy_with_its_hyper_parameters(run: Run) -> None:
+    code, out, _ = run("list")
+    assert code == 0
+    for text in ("fixed", "gradnorm", "uncertainty", "single:digit", "alpha=1.5", "mnist"):
+        assert text in out
+
+
+def test_list_of_one_strategy_tells_its_source(run: Run) -> None:
+    assert "ICML 2018" in run("list", "gradnorm")[1]
+    assert "gradnorm" in refused(run, "list", "gradnrom")
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, "mtlbench 0.1.0\n", "")
+
+
+@pytest.mark.parametrize("command", [[], ["bench"], ["report"], ["list"], ["data"]])
+def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str]) -> None:
+    program = (
+        "import sys; from mtlbench import cli\n"
+        f"sys.argv = ['mtlbench', *{command!r}, '--help']\n"
+        "try: cli.main()\n"
+        "finally: print({'torch', 'pandas', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "COLUMNS": "100"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0
+    assert done.stdout.endswith("set()\n")
+    assert "mtlbench" in done.stdout
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("4", (0, 1, 2, 3)), ("0,3,7", (0, 3, 7)), ("3,", (3,)), ("1", (0,))])
+def test_seeds_are_a_count_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
+    assert cli._seeds(text) == seeds  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,157 @@
+"""How strategies are found and how a user's text becomes one."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlbench.errors import UserError
+from mtlbench.registry import Registry, split_specs
+from mtlbench.setups import MNIST
+
+PLUGIN = """
+from mtlbench import Strategy, register
+
+@register("{name}")
+class Mine(Strategy):
+    def forward(self, step):
+        return step.losses.sum(-1)
+"""
+
+
+def plugin(path: Path, name: str, extra: str = "") -> Path:
+    path.write_text(PLUGIN.format(name=name) + extra)
+    return path
+
+
+finite = st.floats(1e-6, 1e6, allow_nan=False)
+
+
+@given(alpha=finite, lr=finite)
+def test_a_label_stands_for_itself(registry: Registry, alpha: float, lr: float) -> None:
+    spec = registry.parse(f"gradnorm:lr={lr!r},alpha={alpha!r}", MNIST)
+    assert (spec.hyper.get("alpha", 1.5), spec.hyper.get("lr", 0.025)) == (alpha, lr)
+    assert registry.parse(spec.label, MNIST) == spec
+
+
+@given(weights=st.lists(finite, min_size=2, max_size=2))
+def test_weights_are_read_from_a_label(registry: Registry, weights: list[float]) -> None:
+    spec = registry.parse(f"fixed:weights={weights!r}", MNIST)
+    assert spec.hyper["weights"] == weights
+    assert registry.parse(spec.label, MNIST) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("gradnorm:alpha=1.5", "gradnorm"),
+        ("gradnorm:0.5", "gradnorm:alpha=0.5"),
+        ("gradnorm:heads=own", "gradnorm:heads=own"),
+        ("gradnorm:heads=weighted", "gradnorm"),
+        ("fixed:weights=[1,0.1]", "fixed:weights=[1,0.1]"),
+        ("single:digit", "single:digit"),
+    ],
+)
+def test_labels_are_canonical(registry: Registry, text: str, label: str) -> None:
+    assert registry.parse(text, MNIST).label == label
+
+
+def test_heads_are_set_by_name(registry: Registry) -> None:
+    assert registry.build(registry.parse("gradnorm:heads=own", MNIST), (1, 2)).heads == "own"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("gradnrom", "gradnorm"),
+        ("nothing-like-it", "fixed, gradnorm, uncertainty, single"),
+        ("gradnorm:beta=1", "alpha=1.5, lr=0.025"),
+        ("gradnorm:alpha=x", "alpha is 'x'"),
+        ("gradnorm:alpha=-1", "alpha must be finite and >= 0"),
+        ("gradnorm:alpha=nan", "alpha must be finite"),
+        ("gradnorm:alpha=", "cannot read"),
+        ("gradnorm:alpha=0.5,fixed", "separate strategies by spaces"),
+        ("gradnorm:alpha=1,alpha=2", "alpha"),
+        ("gradnorm:heads=none", "heads"),
+        ("fixed:weights=[1]", "2 numbers"),
+        ("fixed:weights=[1,-1]", ">= 0"),
+        ("fixed:weights=[1,nan]", "finite"),
+        ("fixed:weights=[1,1e999]", "finite"),
+        ("fixed:weights=[0,0]", "not all zero"),
+        ("fixed:weights=heavy", "weights"),
+        ("single:colour", "single:digit, single:above_five"),
+    ],
+)
+def test_what_cannot_be_meant_is_named(registry: Registry, text: str, says: str) -> None:
+    with pytest.raises(UserError) as error:
+        registry.parse(text, MNIST)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@given(st.text(max_size=30), st.sampled_from(["", "fixed:", "gradnorm:", "uncertainty:s=", "single:"]))
+def test_any_text_is_a_strategy_or_a_user_error(registry: Registry, text: str, start: str) -> None:
+    try:
+        registry.parse(start + text, MNIST)
+    except UserError as error:
+        assert str(error)
+
+
+def test_lists_of_strategies_are_taken_apart() -> None:
+    texts = ["fixed,uncertainty gradnorm:alpha=0.5,lr=0.1", "fixed:weights=[1, 0.1] single:digit"]
+    assert split_specs(texts) == [
+        "fixed",
+        "uncertainty",
+        "gradnorm:alpha=0.5,lr=0.1",
+        "fixed:weights=[1, 0.1]",
+        "single:digit",
+    ]
+
+
+def test_a_plugin_file_is_found(tmp_path: Path) -> None:
+    path = plugin(tmp_path / "mine.py", "mine")
+    registry = Registry.load([path])
+    assert registry.source("mine") == path
+    before = registry.digest("mine")
+    plugin(path, "mine", "# edited\n")
+    assert registry.digest("mine") != before
+
+
+def test_a_missing_plugin_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.py"):
+        Registry.load([tmp_path / "absent.py"])
+
+
+def test_an_entry_point_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path / "from_a_package.py", "from-a-package")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = EntryPoint("x", "from_a_package", "mtlbench.strategies")
+
+    def found(group: str) -> list[EntryPoint]:
+        return [entry] if group == "mtlbench.strategies" else []
+
+    monkeypatch.setattr("mtlbench.registry.entry_points", found)
+    assert "from-a-package" in Registry.load().strategies
+
+
+def test_of_two_strategies_of_one_name_the_later_is_out(tmp_path: Path) -> None:
+    registry = Registry.load([plugin(tmp_path / "clash.py", "gradnorm")])
+    (problem,) = registry.problems
+    assert "clash.py" in problem
+    assert "gradnorm.py" in problem
+    assert registry.source("gradnorm").name == "gradnorm.py"
+
+
+@pytest.mark.parametrize("fault", ["raise RuntimeError('no')", "import not_there", "def (", "raise SystemExit(3)"])
+def test_a_plugin_that_fails_to_import_is_out_alone(tmp_path: Path, fault: str) -> None:
+    bad = plugin(tmp_path / "bad.py", "half", fault)
+    registry = Registry.load([bad, plugin(tmp_path / "good.py", "good")])
+    assert "good" in registry.strategies
+    assert "half" not in registry.strategies
+    assert str(bad) in registry.problems[0]
+    with pytest.raises(UserError, match=r"bad\.py"):
+        registry.get("half")

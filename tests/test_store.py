@@ -1,0 +1,104 @@
+"""Files are written whole or not at all, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from mtlbench.errors import UserError
+from mtlbench.records import Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory, run_key
+from mtlbench.store import Store
+
+SETTINGS = Settings(setup="mnist", seeds=(0, 1), epochs=1, batch_size=64, lr=1e-3, device="cpu")
+
+
+def record(label: str = "fixed", value: float = 0.5) -> RunRecord:
+    matrix = [[value, 0.1], [0.7, 0.2]]
+    evaluation = Evaluation(matrix, matrix)
+    return RunRecord(
+        key="k",
+        spec=Spec(label=label, name="fixed", hyper={}),
+        settings=SETTINGS,
+        tasks=[TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")],
+        source_file="fixed.py",
+        source="",
+        result=Result(evaluation, [evaluation], Trajectory([1.0], [matrix], [matrix], None, None), 1.0),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "bench")
+    made.prepare()
+    return made
+
+
+def test_a_run_survives_the_round_trip(store: Store) -> None:
+    store.write_run(record())
+    assert store.run("fixed") == record()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_survive(store: Store, value: float) -> None:
+    store.write_run(record(value=value))
+    found = store.run("fixed")
+    assert found is not None
+    assert found.result is not None
+    assert repr(found.result.test.scores[0][0]) == repr(value)
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_failed_write_leaves_the_old_file_and_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    store.write_run(record())
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError, match="disk full"):
+        store.write_run(record(value=0.9))
+    assert store.run("fixed") == record()
+    assert [path.name for path in (store.folder / "runs").iterdir()] == ["fixed.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', record().model_dump_json()[:-20], "\x00"])
+def test_what_cannot_be_read_is_named(store: Store, text: str) -> None:
+    path = store.folder / "runs" / "fixed.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"fixed\.json") as error:
+        store.run("fixed")
+    assert "delete it" in str(error.value)
+
+
+def test_labels_that_differ_in_punctuation_alone_have_files_of_their_own(store: Store) -> None:
+    labels = ["fixed:weights=[1,2]", "fixed:weights=[12]", "fixed-weights=-1-2"]
+    for position, label in enumerate(labels):
+        store.write_run(record(label, value=float(position)))
+    assert [store.run(label) for label in labels] == [record(label, float(i)) for i, label in enumerate(labels)]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        Store(tmp_path / "file" / "bench").prepare()
+
+
+def test_the_key_changes_with_everything_that_was_asked() -> None:
+    spec = Spec(label="gradnorm", name="gradnorm", hyper={})
+    keys = {
+        run_key(spec, SETTINGS, "a"),
+        run_key(spec, SETTINGS, "b"),
+        run_key(spec.model_copy(update={"hyper": {"alpha": 0.5}}), SETTINGS, "a"),
+        run_key(spec, SETTINGS.model_copy(update={"epochs": 2}), "a"),
+    }
+    assert len(keys) == 4
+
+
+def test_differences_name_each_condition() -> None:
+    other = SETTINGS.model_copy(update={"epochs": 5, "seeds": (0, 1, 2)})
+    assert SETTINGS.differences(other) == ["seeds 0,1, not 0-2", "epochs 1, not 5"]

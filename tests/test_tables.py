@@ -1,0 +1,102 @@
+"""Frames from hand-made runs, whose numbers can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mtlbench import tables
+from mtlbench.records import Cost, CostRecord, Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory
+from mtlbench.report import lay_out
+
+SEEDS = (4, 7)
+TASKS = [TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")]
+
+
+def run(label: str, accuracies: list[float], errors: list[float], only: str | None = None) -> RunRecord:
+    scores = [list(pair) for pair in zip(accuracies, errors, strict=True)]
+    losses = [[1.0, 2.0] for _ in SEEDS]
+    evaluation = Evaluation(losses, scores)
+    norms = [[[3.0, 4.0] for _ in SEEDS]]
+    cosines = [[[0.25] for _ in SEEDS]]
+    return RunRecord(
+        key=label,
+        spec=Spec(label=label, name="fixed", hyper={}, only=only),
+        settings=Settings(setup="mnist", seeds=SEEDS, epochs=1, batch_size=64, lr=1e-3, device="cpu"),
+        tasks=TASKS,
+        source_file="fixed.py",
+        source="",
+        result=Result(evaluation, [evaluation], Trajectory([1.0], [losses], [losses], norms, cosines), 1.0),
+    )
+
+
+FIXED = run("fixed", [0.90, 0.92], [0.05, 0.03])
+OTHER = run("other", [0.91, 0.96], [0.05, 0.02])
+SINGLE = run("single:digit", [0.8, 0.9], [0.5, 0.5], only="digit")
+FAILED = OTHER.model_copy(
+    update={"spec": Spec(label="bad", name="bad", hyper={}), "result": None, "error": "ValueError: a | b"}
+)
+RUNS = [FIXED, OTHER, FAILED, SINGLE]
+
+
+def test_runs_have_a_row_for_each_trained_task_and_seed() -> None:
+    frame = tables.runs_frame(RUNS)
+    assert len(frame) == 2 * 2 * 2 + 2
+    row = frame[(frame["strategy"] == "other") & (frame["seed"] == 7) & (frame["task"] == "digit")].iloc[0]
+    assert (row["metric"], row["score"], row["loss"]) == ("accuracy", 0.96, 1.0)
+
+
+def test_differences_are_paired_by_seed() -> None:
+    scores = tables.scores_frame(tables.runs_frame(RUNS)).set_index(["strategy", "task"])
+    assert scores.loc[("other", "digit"), "mean"] == pytest.approx(0.935)
+    assert scores.loc[("other", "digit"), "difference"] == pytest.approx(0.025)
+    assert scores.loc[("other", "above_five"), "difference"] == pytest.approx(-0.005)
+    assert scores.loc[("fixed", "digit"), "difference"] == 0
+    assert scores.loc[("single:digit", "digit"), "difference"] == pytest.approx(-0.06)
+
+
+def test_curves_hold_training_and_validation() -> None:
+    frame = tables.curves_frame(RUNS)
+    training = frame[(frame["split"] == "training") & (frame["strategy"] == "fixed") & (frame["task"] == "above_five")]
+    assert training["gradient_norm"].tolist() == [4.0, 4.0]
+    assert training["cosine"].tolist() == [0.25, 0.25]
+    assert frame[(frame["split"] == "validation") & (frame["strategy"] == "single:digit")]["score"].tolist() == [
+        0.8,
+        0.9,
+    ]
+
+
+def test_costs_are_medians_over_rounds() -> None:
+    rounds = [1.0, 1.1, 1.2, 1.3, 1.4, 9.0, 1.25]
+    cost = Cost(
+        key="k",
+        label="other",
+        replicas=2,
+        samples_per_second=[100 * ratio for ratio in rounds],
+        ratios=rounds,
+        peak_memory=None,
+    )
+    frame = tables.costs_frame(CostRecord(threads=1, costs=[cost]), ["fixed", "other"])
+    assert frame.loc[0, "ratio"] == 1.25
+    assert frame.loc[0, "samples_per_second"] == 125.0
+    assert tables.costs_frame(None, ["fixed"]).empty
+
+
+def test_a_failed_run_keeps_its_row() -> None:
+    scores = tables.scores_frame(tables.runs_frame(RUNS))
+    summary = tables.summary_frame(RUNS, scores, tables.costs_frame(None, []))
+    assert summary["strategy"].tolist() == ["fixed", "other", "bad", "single:digit"]
+    assert summary.set_index("strategy").loc["bad", "error"] == "ValueError: a | b"
+    table = lay_out(summary, RUNS)
+    assert [len(row) for row in table.rows] == [len(table.headers)] * 4
+    assert table.rows[2][1].value == "failed: ValueError: a | b"
+    assert [cell.value for cell in table.rows[1]][:5] == ["other", "93.50", "+2.50", "3.50", "-0.50"]
+    assert table.rows[3][3].value == "–"
+    assert math.isnan(summary.set_index("strategy").loc["fixed", "digit_accuracy_low"])
+
+
+def test_identical_runs_are_pointed_out() -> None:
+    twin = FIXED.model_copy(update={"spec": Spec(label="twin", name="twin", hyper={})})
+    (line,) = tables.identical_runs([FIXED, OTHER, twin, FAILED])
+    assert "fixed and twin" in line
