@@ -30,7 +30,7 @@ from mtlbench.setups import Setup
 from mtlbench.store import Store
 from mtlbench.workers import WorkerError, Workers
 
-ROUNDS = 9
+ROUNDS, TURN_SECONDS = 9, 0.15  # of the cost measurement
 
 
 class Display(Protocol):
@@ -247,6 +247,7 @@ def _measure_missing(plan: Plan, workers: Workers, display: Display) -> bool:
         plan.request.plugins,
         stacks=tuple(sorted({1, len(plan.settings.seeds)})),
         rounds=ROUNDS,
+        turn_seconds=TURN_SECONDS,
     )
     try:
         timings = workers.call(jobs.measure, job, lambda text: display.note(f"  {text}"))

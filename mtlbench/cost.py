@@ -13,7 +13,6 @@ from mtlbench.strategy import Strategy
 from mtlbench.trainer import Trainer
 
 WARM_UP_STEPS = 5
-TURN_SECONDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,20 @@ class Speed:
 
 
 def interleave(
-    steps: Mapping[str, Callable[[], None]], rounds: int, wait: Callable[[], None]
+    steps: Mapping[str, Callable[[], None]], rounds: int, turn_seconds: float, wait: Callable[[], None]
 ) -> dict[str, list[float]]:
     """Seconds per call of each function in each round, all of them taking turns within a round.
 
-    A turn repeats the call for about `TURN_SECONDS`; the number of repeats is settled before the clock
+    A turn repeats the call for about `turn_seconds`; the number of repeats is settled before the clock
     starts, after `WARM_UP_STEPS` calls. The order is the same in every round, begun one further each time.
 
     Args:
         steps: what to time.
         rounds: turns of each.
+        turn_seconds: length of a turn.
         wait: returns once the device has done what it was given.
     """
-    repeats = {name: _repeats(step, wait) for name, step in steps.items()}
+    repeats = {name: _repeats(step, turn_seconds, wait) for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     collecting = gc.isenabled()
@@ -86,6 +86,7 @@ def measure(
     builds: Mapping[str, Callable[[tuple[int, int]], Strategy]],
     *,
     rounds: int,
+    turn_seconds: float,
     device: torch.device,
 ) -> dict[str, Speed]:
     """Step times of several strategies on one setup and stack, in interleaved rounds.
@@ -94,6 +95,7 @@ def measure(
         make: a trainer for a strategy's constructor.
         builds: constructors of the strategies, by label.
         rounds: turns of each.
+        turn_seconds: length of a turn.
         device: where the trainers are.
     """
     steps: dict[str, Callable[[], None]] = {}
@@ -108,11 +110,11 @@ def measure(
         steps[label]()
         wait()
         peaks[label] = torch.cuda.max_memory_allocated() - before if device.type == "cuda" else None
-    seconds = interleave(steps, rounds, wait)
+    seconds = interleave(steps, rounds, turn_seconds, wait)
     return {label: Speed(seconds[label], peaks[label]) for label in builds}
 
 
-def _repeats(step: Callable[[], None], wait: Callable[[], None]) -> int:
+def _repeats(step: Callable[[], None], turn_seconds: float, wait: Callable[[], None]) -> int:
     for _ in range(WARM_UP_STEPS):
         step()
     wait()
@@ -120,4 +122,4 @@ def _repeats(step: Callable[[], None], wait: Callable[[], None]) -> int:
     for _ in range(WARM_UP_STEPS):
         step()
     wait()
-    return max(1, round(TURN_SECONDS * WARM_UP_STEPS / (time.perf_counter() - begun)))
+    return max(1, round(turn_seconds * WARM_UP_STEPS / (time.perf_counter() - begun)))

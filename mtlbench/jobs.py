@@ -37,6 +37,7 @@ class CostJob:
     plugins: tuple[Path, ...]
     stacks: tuple[int, ...]
     rounds: int
+    turn_seconds: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def measure(job: CostJob, report: Callable[[str], None]) -> list[Timing]:
     for replicas in job.stacks:
         report(f"{len(builds)} strategies, stack of {replicas}")
         make = partial(_trainer, job.settings, samples, replicas, device)
-        speeds = cost.measure(make, builds, rounds=job.rounds, device=device)
+        speeds = cost.measure(make, builds, rounds=job.rounds, turn_seconds=job.turn_seconds, device=device)
         baseline = speeds[REFERENCE].step_seconds
         timings += [
             Timing(spec.label, replicas, speed.step_seconds, baseline, speed.peak_memory)

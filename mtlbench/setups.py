@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +106,7 @@ class Setup:
 
 
 VALIDATION_SIZE = 5_000
+FEW_LABELS = 1_000
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, as a share of 255
 
 
@@ -118,6 +119,11 @@ def _mnist_samples() -> tuple[Split, Split]:
     whole = Split(mnist.train_images, _digit_targets(mnist.train_labels))
     cut = len(whole) - VALIDATION_SIZE
     return Split(whole.inputs[:cut], whole.targets[:cut]), Split(whole.inputs[cut:], whole.targets[cut:])
+
+
+def _few_labels_samples() -> tuple[Split, Split]:
+    training, validation = _mnist_samples()
+    return Split(training.inputs[:FEW_LABELS], training.targets[:FEW_LABELS]), validation
 
 
 def _mnist_test() -> Split:
@@ -137,7 +143,15 @@ MNIST = Setup(
     shift=-MEAN / STD,
 )
 
-SETUPS = {setup.name: setup for setup in (MNIST,)}
+MNIST_FEW_LABELS = replace(
+    MNIST,
+    name="mnist-few-labels",
+    about=f"as mnist, with the first {FEW_LABELS:,} training images only",
+    samples=_few_labels_samples,
+    training_size=FEW_LABELS,
+)
+
+SETUPS = {setup.name: setup for setup in (MNIST, MNIST_FEW_LABELS)}
 
 
 def find(name: str) -> Setup:

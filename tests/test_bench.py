@@ -54,7 +54,7 @@ class Silent:
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     data.fetch(print)
     monkeypatch.setattr(bench, "ROUNDS", 6)
-    monkeypatch.setattr("mtlbench.cost.TURN_SECONDS", 0.01)
+    monkeypatch.setattr(bench, "TURN_SECONDS", 0.01)
 
 
 def write(folder: Path, name: str, body: str = SUM) -> Path:
@@ -68,11 +68,11 @@ def plan(out: Path, strategies: Sequence[str], plugins: Sequence[Path] = (), job
         bench.Request(
             name="tiny",
             out=out,
-            setup="mnist",
+            setup="mnist-few-labels",
             strategies=strategies,
             seeds=(0, 1),
             epochs=asked.get("epochs", 1),
-            batch_size=5000,
+            batch_size=100,
             lr=1e-3,
             device="cpu",
             jobs=jobs,

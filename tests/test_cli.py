@@ -95,7 +95,7 @@ def test_a_stored_run_that_cannot_be_read_is_named(run: Run, tiny_bench: Path) -
         path.write_text(whole)
 
 
-TINY = ("--epochs", "1", "--seeds", "2", "--batch-size", "5000", "--strategies", "fixed")
+TINY = ("--epochs", "1", "--seeds", "2", "--setup", "mnist-few-labels", "--strategies", "fixed")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,20 @@ def test_report_makes_the_same_files_again(run: Run, tiny_bench: Path) -> None:
 
 def test_changed_settings_under_one_name_are_refused(run: Run, tiny_bench: Path) -> None:
     before = (tiny_bench / "bench.json").read_bytes()
-    line = refused(run, "bench", "--name", "tiny", "--out", str(tiny_bench.parent), "--seeds", "3", "--epochs", "2")
+    line = refused(
+        run,
+        "bench",
+        "--name",
+        "tiny",
+        "--out",
+        str(tiny_bench.parent),
+        "--seeds",
+        "3",
+        "--epochs",
+        "2",
+        "--setup",
+        "mnist-few-labels",
+    )
     assert "epochs 1, not 2" in line
     assert "seeds 0,1, not 0-2" in line
     assert (tiny_bench / "bench.json").read_bytes() == before
