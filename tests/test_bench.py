@@ -141,7 +141,10 @@ def test_a_strategy_that_fails_takes_nothing_with_it(tmp_path: Path, monkeypatch
     for label in ("fixed", "single:digit", "single:above_five"):
         assert stored(asked, label).result is not None
 
-    monkeypatch.setattr("mtlbench.plots.save_all", lambda *_: [])
+    def no_pictures(*_: object) -> list[Path]:
+        return []
+
+    monkeypatch.setattr("mtlbench.plots.save_all", no_pictures)
     made = report.make(asked.store)
     text = made.readme.read_text()
     for name, error in says.items():
