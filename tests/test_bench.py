@@ -176,3 +176,36 @@ def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
     gradnorm = tables.curves_frame(found[0]).query("strategy == 'gradnorm' and split == 'training'")
     assert gradnorm["gradient_norm"].gt(0).all()
     assert gradnorm["cosine"].between(-1, 1).all()
+
+
+def test_a_bench_that_is_stopped_keeps_finished_runs_and_goes_on_from_there(tmp_path: Path) -> None:
+    class Impatient(Silent):
+        def run_ended(self, label: str, error: str | None) -> None:
+            raise KeyboardInterrupt
+
+    asked = plan(tmp_path / "out", ["uncertainty"], jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        bench.execute(asked, Impatient())
+    assert [run.spec.label for run in asked.store.runs() if run.result] == ["fixed"]
+    before = (tmp_path / "out/tiny/runs/fixed.json").read_bytes()
+    complete, display = execute(plan(tmp_path / "out", ["uncertainty"]))
+    assert complete
+    assert "fixed" not in display.started
+    assert (tmp_path / "out/tiny/runs/fixed.json").read_bytes() == before
+
+
+def test_a_run_whose_file_is_edited_meanwhile_is_not_taken_for_either_version(tmp_path: Path) -> None:
+    mine = write(tmp_path, "mine")
+
+    class Editor(Silent):
+        def run_moved(self, label: str, progress: Progress) -> None:
+            if label == "mine":
+                write(tmp_path, "mine", "return step.losses.mean(-1)")
+
+    asked = plan(tmp_path / "out", ["mine"], [mine])
+    assert not bench.execute(asked, Editor())
+    assert "edited" in (stored(asked, "mine").error or "")
+    assert stored(asked, "fixed").result is not None
+    complete, display = execute(plan(tmp_path / "out", ["mine"], [mine]))
+    assert complete
+    assert display.started == ["mine"]

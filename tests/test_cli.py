@@ -190,3 +190,48 @@ def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str])
 @pytest.mark.parametrize(("text", "seeds"), [("4", (0, 1, 2, 3)), ("0,3,7", (0, 3, 7)), ("3,", (3,)), ("1", (0,))])
 def test_seeds_are_a_count_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
     assert cli._seeds(text) == seeds  # pyright: ignore[reportPrivateUsage]
+
+
+def test_without_arguments_the_help_is_all_that_is_said(run: Run) -> None:
+    code, out, err = run()
+    assert code == 2
+    assert "Examples" in out + err
+    assert "see --help" not in err
+
+
+@pytest.mark.parametrize("text", ["10001", "999999999999999"])
+def test_a_count_of_seeds_that_no_machine_can_hold_is_refused(run: Run, tmp_path: Path, text: str) -> None:
+    assert "at most" in refused(run, "bench", "--seeds", text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bench_with_a_failing_strategy_ends_with_1_and_shows_its_row(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_pictures(*_: object) -> list[Path]:
+        return []
+
+    monkeypatch.setattr("mtlbench.plots.save_all", no_pictures)
+    monkeypatch.setattr("mtlbench.bench.TURN_SECONDS", 0.01)
+    (tmp_path / "bad.py").write_text(
+        "from mtlbench import Strategy, register\n"
+        "@register('bad')\n"
+        "class Bad(Strategy):\n"
+        "    def forward(self, step):\n"
+        "        raise RuntimeError('not today')\n"
+    )
+    code, out, _ = run("bench", "--plugin", "bad.py", *TINY[:-1], "bad", "--name", "b")
+    assert code == 1
+    assert "failed: RuntimeError: not today" in " ".join(out.split())
+    assert "| bad | failed: RuntimeError: not today |" in (tmp_path / "results/b/README.md").read_text()
+
+
+def test_a_bench_that_is_interrupted_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtlbench.bench.execute", interrupted)
+    code, _, err = run("bench", *TINY)
+    assert code == 130
+    assert len(err.splitlines()) == 1
+    assert "goes on from there" in err

@@ -155,3 +155,65 @@ def test_a_plugin_that_fails_to_import_is_out_alone(tmp_path: Path, fault: str) 
     assert str(bad) in registry.problems[0]
     with pytest.raises(UserError, match=r"bad\.py"):
         registry.get("half")
+
+
+TWO = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+from mtlbench import Strategy, register
+if TYPE_CHECKING:
+    from torch import Tensor
+
+@register("first")
+class First(Strategy):
+    def __init__(self, shape: tuple[int, int], *, {hyper}) -> None:
+        super().__init__(shape)
+        {body}
+
+{end}
+"""
+
+
+def two(path: Path, *, hyper: str = "a: float = 1.0", body: str = "pass", end: str = "") -> Path:
+    path.write_text(TWO.format(hyper=hyper, body=body, end=end))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("hyper", "end", "says"),
+    [
+        ("a: float = 1.0", "raise RuntimeError('after the first')", "after the first"),
+        ("a: float = 1.0", "register('Not A Name')(First)", "Not A Name"),
+        ("a: Tensor | None = None", "", "Tensor"),
+    ],
+    ids=["raises after a strategy", "malformed name", "hints that cannot be read"],
+)
+def test_a_plugin_is_taken_whole_or_not_at_all(tmp_path: Path, hyper: str, end: str, says: str) -> None:
+    path = two(tmp_path / "two.py", hyper=hyper, end=end)
+    registry = Registry.load([path])
+    assert "first" not in registry.strategies
+    assert "gradnorm" in registry.strategies
+    (problem,) = registry.problems
+    assert str(path) in problem
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise RuntimeError('one line\\nmore')", "first: one line"),
+        ("raise KeyError", "first: KeyError"),
+        ("1 / 0", "first: division by zero"),
+    ],
+)
+def test_whatever_a_constructor_raises_is_one_line(tmp_path: Path, body: str, says: str) -> None:
+    registry = Registry.load([two(tmp_path / "two.py", body=body)])
+    with pytest.raises(UserError) as raised:
+        registry.parse("first", MNIST)
+    assert str(raised.value) == says
+
+
+@pytest.mark.parametrize("text", ["uncertainty:s=1e39", "gradnorm:0.3)(0.5", "gradnorm:*[1]", "gradnorm:**{'alpha':1}"])
+def test_values_that_only_look_readable_are_refused(registry: Registry, text: str) -> None:
+    with pytest.raises(UserError, match=text.partition(":")[0]):
+        registry.parse(text, MNIST)

@@ -1,0 +1,231 @@
+"""The report of a bench, made from hand-made stored runs: what its README and files say, alike every time."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from rich.console import Console
+
+from mtlbench import report
+from mtlbench.errors import UserError
+from mtlbench.records import (
+    BenchRecord,
+    Cost,
+    CostRecord,
+    Environment,
+    Evaluation,
+    Result,
+    RunRecord,
+    Settings,
+    Spec,
+    TaskInfo,
+    Trajectory,
+)
+from mtlbench.store import Store
+
+SEEDS = tuple(range(10))
+SETTINGS = Settings(setup="mnist", seeds=SEEDS, epochs=2, batch_size=64, lr=1e-3, device="cpu")
+TASKS = [TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")]
+DERIVED = ("README.md", "runs.csv", "curves.csv", "summary.csv")
+
+
+def stored(label: str, accuracy: float | None, only: str | None = None, error: str | None = None) -> RunRecord:
+    """A run whose seed k scores `accuracy + k / 1000` on the main task; without an accuracy, a failed one."""
+    result = None
+    if accuracy is not None:
+        scores = [[accuracy + k / 1000, 0.05 - k / 1000] for k in SEEDS]
+        losses = [[1 - accuracy + k / 100, 0.2] for k in SEEDS]
+        evaluation = Evaluation(losses, scores)
+        path = Trajectory([1.0, 2.0], [losses, losses], [losses, losses], None, None)
+        result = Result(evaluation, [evaluation, evaluation], path, 1.0)
+    return RunRecord(
+        key=label,
+        spec=Spec(label=label, name="fixed", hyper={}, only=only),
+        settings=SETTINGS,
+        tasks=TASKS,
+        source_file="fixed.py",
+        source="",
+        result=result,
+        error=error,
+    )
+
+
+def cost(label: str, replicas: int, ratio: float) -> Cost:
+    ratios = [ratio - 0.01, ratio - 0.02, ratio, ratio, ratio + 0.02, ratio + 0.01]
+    return Cost(
+        key=label,
+        label=label,
+        replicas=replicas,
+        samples_per_second=[10_000 / value for value in ratios],
+        ratios=ratios,
+        peak_memory=None,
+    )
+
+
+def make_store(folder: Path, runs: Sequence[RunRecord], costs: Sequence[Cost] = ()) -> Store:
+    store = Store(folder / "made")
+    store.write_bench(
+        BenchRecord(
+            name="made",
+            command="mtlbench bench --name made",
+            created="2026-01-01T00:00:00+00:00",
+            settings=SETTINGS,
+            strategies=[run.spec.label for run in runs],
+            environment=Environment(
+                machine="a machine", cores=2, memory_gib=4, system="Linux", versions={"torch": "2"}, commit=None
+            ),
+        )
+    )
+    for run in runs:
+        store.write_run(run)
+    if costs:
+        store.write_costs(CostRecord(threads=1, costs=list(costs)))
+    return store
+
+
+RUNS = [
+    stored("fixed", 0.9),
+    stored("other", 0.92),
+    stored("bad", None, error="ValueError: a | b <script>"),
+    stored("single:digit", 0.91, only="digit"),
+    stored("single:above_five", 0.5, only="above_five"),
+]
+COSTS = [cost("fixed", 10, 1.0), cost("other", 10, 1.25), cost("fixed", 1, 1.0), cost("other", 1, 1.5)]
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def save_none(*_: object) -> list[Path]:
+        return []
+
+    monkeypatch.setattr("mtlbench.plots.save_all", save_none)
+
+
+def summary_of(store: Store) -> dict[str, dict[str, str]]:
+    with (store.folder / "summary.csv").open(newline="") as file:
+        return {row["strategy"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_summary_holds_scores_differences_and_cost(tmp_path: Path) -> None:
+    store = make_store(tmp_path, RUNS, COSTS)
+    report.make(store)
+    rows = summary_of(store)
+    assert list(rows) == [run.spec.label for run in RUNS]
+    other = {name: float(value) for name, value in rows["other"].items() if value and name != "strategy"}
+    assert other["digit_accuracy"] == pytest.approx(0.9245)
+    assert other["digit_accuracy_difference"] == pytest.approx(0.02)
+    assert other["above_five_error_difference"] == pytest.approx(0)
+    assert (other["replicas"], other["cost_ratio"]) == (10, 1.25)
+    assert (other["replicas_one_replica"], other["cost_ratio_one_replica"]) == (1, 1.5)
+    assert other["samples_per_second"] == pytest.approx(8_000, rel=0.01)
+    assert rows["single:digit"]["above_five_error"] == rows["single:above_five"]["digit_accuracy"] == ""
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_failed_strategy_has_its_row_and_error_and_no_numbers(tmp_path: Path) -> None:
+    store = make_store(tmp_path, RUNS, COSTS)
+    made = report.make(store)
+    row = summary_of(store)["bad"]
+    assert row.pop("error") == "ValueError: a | b <script>"
+    assert row.pop("strategy") == "bad"
+    assert set(row.values()) == {""}
+    assert any("bad failed" in note for note in made.notes)
+    for name in ("runs.csv", "curves.csv"):
+        assert "bad" not in (store.folder / name).read_text()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_what_a_plugin_says_cannot_break_the_readme(tmp_path: Path) -> None:
+    text = report.make(make_store(tmp_path, RUNS, COSTS)).readme.read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| bad "))
+    (headers,) = (line for line in text.splitlines() if line.startswith("| strategy "))
+    assert "ValueError: a \\| b &lt;script" in row
+    assert row.replace("\\|", "").count("|") == headers.count("|")
+    assert "<script" not in text
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("runs", [RUNS, [RUNS[0], RUNS[1]]], ids=["with notes", "without notes"])
+def test_table_and_notes_of_the_readme_end_before_its_text_begins(tmp_path: Path, runs: list[RunRecord]) -> None:
+    lines = report.make(make_store(tmp_path, runs)).readme.read_text().splitlines()
+    last_row = max(i for i, line in enumerate(lines) if line.startswith("| "))
+    assert lines[last_row + 1] == ""
+    begin = next(i for i, line in enumerate(lines) if line.startswith("Accuracy and error"))
+    assert lines[begin - 1] == ""
+    headings = [i for i, line in enumerate(lines) if line.startswith("## ")]
+    assert all(lines[i - 1] == lines[i + 1] == "" for i in headings)
+
+
+def test_the_readme_shows_every_plot_and_the_conditions(tmp_path: Path) -> None:
+    store = make_store(tmp_path, RUNS, COSTS)
+    made = report.make(store)
+    text = made.readme.read_text()
+    assert made.plots
+    for path in made.plots:
+        assert path.is_file()
+        assert path.with_suffix(".svg").is_file()
+        assert f"](plots/{path.name})" in text
+    assert "Setup mnist, 10 seeds, 2 epochs, batch 64, Adam with learning rate 0.001, cpu." in text
+    assert "6 interleaved rounds" in text
+    assert "Failed: bad" in (store.folder / "plots" / "accuracy.svg").read_text()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_second_report_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    store = make_store(tmp_path, RUNS, COSTS)
+    report.make(store)
+    before = {name: (store.folder / name).read_bytes() for name in DERIVED}
+    for name in DERIVED:
+        (store.folder / name).unlink()
+    report.make(store)
+    assert {name: (store.folder / name).read_bytes() for name in DERIVED} == before
+
+
+def test_a_bench_in_which_all_failed_has_a_report_without_plots(tmp_path: Path) -> None:
+    runs = [stored(label, None, error="RuntimeError: no") for label in ("fixed", "other")]
+    made = report.make(make_store(tmp_path, runs))
+    assert made.plots == []
+    assert [row[1].value for row in made.table.rows] == ["failed: RuntimeError: no"] * 2
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_bench_without_fixed_weights_has_no_differences(tmp_path: Path) -> None:
+    runs = [stored("fixed", None, error="RuntimeError: no"), stored("other", 0.92)]
+    made = report.make(make_store(tmp_path, runs))
+    assert [cell.value for cell in made.table.rows[1]][1:3] == ["92.45", report.NOTHING]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_terminal_shows_text_from_plugins_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [*RUNS, stored("worse", None, error="ValueError: [red]x[/red] [/]")]
+    made = report.make(make_store(tmp_path, runs, COSTS))
+    report.show(made, Console(width=160))
+    out = capsys.readouterr().out
+    assert "[red]x[/red] [/]" in out
+    assert "92.45" in out
+    assert str(made.readme) in out
+
+
+@pytest.mark.parametrize("runs", [None, []], ids=["no bench", "no runs"])
+def test_a_report_of_nothing_is_refused(tmp_path: Path, runs: list[RunRecord] | None) -> None:
+    store = Store(tmp_path / "made") if runs is None else make_store(tmp_path, runs)
+    with pytest.raises(UserError, match="made"):
+        report.make(store)
+    assert not (tmp_path / "made" / "README.md").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    store = make_store(tmp_path, RUNS)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match="Permission denied") as raised:
+        report.make(store)
+    assert str(store.folder) in str(raised.value)
