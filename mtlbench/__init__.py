@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mtlbench.strategy import Step, Strategy, register
+    from mtlbench.strategy import Step, Strategy, register, require
 
 __version__ = "0.1.0"
-__all__ = ["Step", "Strategy", "__version__", "register"]
+__all__ = ["Step", "Strategy", "__version__", "register", "require"]
 
 
 def __getattr__(name: str) -> object:

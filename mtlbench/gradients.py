@@ -6,36 +6,40 @@ losses: what a Gramian has already taken apart per task is summed with the weigh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mtlbench.network import Network, Tape
-from mtlbench.strategy import Heads
+from mtlbench.strategy import Heads, Step
 
 
-def ghost_gramian(x: Tensor, deltas: Tensor) -> Tensor:
-    """Gramian of one layer's task gradients without forming them.
+def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
+    """Inner products of one layer's task gradients on two batches, without forming them.
 
     With input rows x_b and deltas d_tb, dW_t = sum_b d_tb x_b', so <dW_s, dW_t> + <db_s, db_t> =
-    sum_bc (x_b . x_c + 1) (d_sb . d_tc) (the identity behind ghost clipping, Goodfellow, arXiv:1510.01799).
+    sum_bc (x_b . y_c + 1) (d_sb . e_tc) (the identity behind ghost clipping, Goodfellow, arXiv:1510.01799).
 
     Args:
         x: layer input `[K, B, in]`.
         deltas: per-task gradients by the pre-activation `[K, T, B, out]`.
+        y: layer input of the other batch, or `x` again for a Gramian.
+        others: its deltas.
 
     Returns:
         `[K, T, T]`, weight and bias together.
     """
     replicas, tasks, batch, out = deltas.shape
-    kernel = torch.baddbmm(x.new_ones(1, 1, 1), x, x.mT)  # [K, B, B]
-    columns = deltas.permute(0, 2, 1, 3).reshape(replicas, batch, tasks * out)
+    kernel = torch.baddbmm(x.new_ones(1, 1, 1), x, y.mT)  # [K, B, B]
+    columns = others.permute(0, 2, 1, 3).reshape(replicas, batch, tasks * out)
     smoothed = torch.bmm(kernel, columns).view(replicas, batch, tasks, out)
     right = smoothed.permute(0, 2, 1, 3).reshape(replicas, tasks, batch * out)
     return torch.bmm(deltas.reshape(replicas, tasks, batch * out), right.mT)
 
 
 def explicit_jacobian(x: Tensor, deltas: Tensor) -> Tensor:
-    """One layer's task gradients, weight then bias, `[K, T, out * in + out]`; arguments as in `ghost_gramian`."""
+    """One layer's task gradients, weight then bias, `[K, T, out * in + out]`; arguments as in `ghost_product`."""
     replicas, tasks, batch, out = deltas.shape
     rows = deltas.permute(0, 1, 3, 2).reshape(replicas, tasks * out, batch)
     weight = torch.bmm(rows, x).view(replicas, tasks, -1)  # [K, T, out * in]
@@ -49,7 +53,7 @@ def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
     ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
     explicit = tasks * batch * into * out + tasks * tasks * into * out
     if ghost <= explicit:
-        return ghost_gramian(x, deltas)
+        return ghost_product(x, deltas, x, deltas)
     jacobian = explicit_jacobian(x, deltas)
     return torch.bmm(jacobian, jacobian.mT)
 
@@ -62,12 +66,16 @@ class TaskGradients:
         tape: its forward pass.
         output_delta: gradient of the sum of all task losses by the heads' outputs, `[K, B, O]`; a column
             belongs to one task, so this holds every task's own.
+        another: makes the gradients of a further batch.
     """
 
-    def __init__(self, network: Network, tape: Tape, output_delta: Tensor) -> None:
+    def __init__(
+        self, network: Network, tape: Tape, output_delta: Tensor, another: Callable[[], TaskGradients]
+    ) -> None:
         self._network = network
         self._tape = tape
         self._output_delta = output_delta
+        self._another = another
         self._task_deltas: dict[int, Tensor] = {}
 
     def gramian(self, *, last: bool = False) -> Tensor:
@@ -83,25 +91,53 @@ class TaskGradients:
         parts = [explicit_jacobian(self._tape.inputs[i], self._deltas_of(i)) for i in range(depth)]
         return torch.cat(parts, dim=-1)
 
-    def write(self, weights: Tensor, heads: Heads) -> None:
-        """Write the gradient of `sum_t weights_t L_t` into the network's buffers.
+    def independent_gramian(self) -> Tensor:
+        """Inner products over the trunk between the task gradients of two further batches, `[K, T, T]`."""
+        one, other = self._another(), self._another()
+        parts = [
+            ghost_product(one._tape.inputs[i], one._deltas_of(i), other._tape.inputs[i], other._deltas_of(i))
+            for i in range(len(self._network.trunk))
+        ]
+        return torch.stack(parts).sum(0)
+
+    def representation_gradients(self) -> Tensor:
+        """Gradients by the representation that pass its ReLU, `[K, T, B, F]`."""
+        return self._deltas_of(len(self._network.trunk) - 1)
+
+    def write(self, weights: Tensor, heads: Heads, step: Step) -> None:
+        """Write the gradients of a step into the network's buffers.
+
+        The trunk gets the gradient of `sum_t weights_t L_t`, or what the strategy chose in its place.
 
         Args:
             weights: `[K, T]`.
             heads: `weighted` gives head t its share of that sum, `own` the gradient of L_t itself.
+            step: what the strategy has seen, with the direction it chose.
         """
-        network, inputs = self._network, self._tape.inputs
+        network, last = self._network, self._tape.inputs[-1]
         delta = self._output_delta * (weights @ network.mask).unsqueeze(1)  # [K, B, O]
-        network.heads.write_gradient(inputs[-1], delta if heads == "weighted" else self._output_delta)
-        above = network.heads
-        for i in reversed(range(len(network.trunk))):
-            if i in self._task_deltas:
-                per_task = self._task_deltas[i]  # [K, T, B, F]
-                delta = torch.bmm(weights.unsqueeze(1), per_task.flatten(2)).view(-1, *per_task.shape[2:])
-            else:
-                delta = _through_relu(above.input_delta(delta), inputs[i + 1])
-            network.trunk[i].write_gradient(inputs[i], delta)
-            above = network.trunk[i]
+        network.heads.write_gradient(last, delta if heads == "weighted" else self._output_delta)
+        if step.direction is not None:
+            network.write_trunk_gradient(step.direction)
+        elif step.representation_direction is not None:
+            self._write_trunk(step.representation_direction)
+        elif self._task_deltas:
+            self._write_trunk(_weighted(weights, self._deltas_of(len(network.trunk) - 1)), weights)
+        else:
+            self._write_trunk(_through_relu(network.heads.input_delta(delta), last))
+
+    def _write_trunk(self, delta: Tensor, weights: Tensor | None = None) -> None:
+        """Write the trunk's gradients, given the gradient by the last pre-activation, `[K, B, F]`.
+
+        With `weights`, the per-task deltas that are already there are summed instead of being computed again.
+        """
+        trunk, inputs = self._network.trunk, self._tape.inputs
+        for i in reversed(range(len(trunk))):
+            trunk[i].write_gradient(inputs[i], delta)
+            if i and weights is not None and i - 1 in self._task_deltas:
+                delta = _weighted(weights, self._task_deltas[i - 1])
+            elif i:
+                delta = _through_relu(trunk[i].input_delta(delta), inputs[i])
 
     def _deltas_of(self, layer: int) -> Tensor:
         """Per-task gradients by the pre-activation of a trunk layer, `[K, T, B, F]`."""
@@ -114,6 +150,11 @@ class TaskGradients:
             below = above.input_delta(deltas.flatten(1, 2)).view(*deltas.shape[:3], -1)
             self._task_deltas[layer] = _through_relu(below, self._tape.inputs[layer + 1].unsqueeze(1))
         return self._task_deltas[layer]
+
+
+def _weighted(weights: Tensor, deltas: Tensor) -> Tensor:
+    """Sum over tasks, `[K, B, F]` from `[K, T]` and `[K, T, B, F]`."""
+    return torch.bmm(weights.unsqueeze(1), deltas.flatten(2)).view(-1, *deltas.shape[2:])
 
 
 def _through_relu(delta: Tensor, activation: Tensor) -> Tensor:

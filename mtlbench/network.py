@@ -98,6 +98,18 @@ class Network:
             inputs.append(layer.forward(inputs[-1]).relu_())
         return Tape(inputs, self.heads.forward(inputs[-1]))
 
+    @property
+    def trunk_size(self) -> int:
+        """P, the trunk parameters of one replica."""
+        return sum(layer.weight[0].numel() + layer.bias[0].numel() for layer in self.trunk)
+
+    def write_trunk_gradient(self, direction: Tensor) -> None:
+        """Write a gradient `[K, P]` of the trunk: layer after layer, weight then bias."""
+        buffers = [grad for layer in self.trunk for grad in (layer.weight_grad, layer.bias_grad)]
+        parts = direction.split([grad[0].numel() for grad in buffers], dim=1)
+        for grad, part in zip(buffers, parts, strict=True):
+            grad.copy_(part.view_as(grad))
+
     def split_outputs(self, outputs: Tensor) -> list[Tensor]:
         """Each task's columns of `outputs`, as views."""
         return list(outputs.split(self._columns, dim=-1))

@@ -6,6 +6,7 @@ Dimension letters used throughout: K replicas, T tasks, B batch, F features, P t
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeVar
@@ -27,6 +28,14 @@ class GradientSignals(Protocol):
         """The task gradients themselves, `[K, T, P]`."""
         ...
 
+    def independent_gramian(self) -> Tensor:
+        """Inner products between the task gradients of two other batches, `[K, T, T]`."""
+        ...
+
+    def representation_gradients(self) -> Tensor:
+        """Gradients of the task losses by the shared representation, `[K, T, B, F]`."""
+        ...
+
 
 class Step:
     """What a strategy may look at in one training step. All tensors, nothing on the host.
@@ -45,6 +54,8 @@ class Step:
         self._signals = signals
         self._draws = 0
         self.seen_gramian: Tensor | None = None
+        self.direction: Tensor | None = None
+        self.representation_direction: Tensor | None = None
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products `<g_s, g_t>` of the task gradients over the shared trunk, `[K, T, T]`, no graph.
@@ -61,6 +72,30 @@ class Step:
         """
         return self._signals.jacobian()
 
+    def independent_gramian(self) -> Tensor:
+        """`<g_s, h_t>` for the task gradients g and h of two further batches of the training split, `[K, T, T]`.
+
+        The batches are drawn anew, independently of each other and of this step's; each costs a forward pass.
+        The result is neither symmetric nor positive semi-definite.
+        """
+        return self._signals.independent_gramian()
+
+    def representation_gradients(self) -> Tensor:
+        """Gradient of each task loss over the shared representation, `[K, T, B, F]`, 0 where its ReLU is off."""
+        return self._signals.representation_gradients()
+
+    def descend(self, direction: Tensor) -> None:
+        """Give the trunk the gradient `direction` `[K, P]`, in the order of `jacobian`, in place of the objective's.
+
+        For methods whose direction is no weighting of this step's losses. The objective still says the weights that
+        are recorded and that the heads learn with.
+        """
+        self.direction = direction
+
+    def descend_representation(self, direction: Tensor) -> None:
+        """Likewise with the gradient that the shared representation passes on to the trunk, `[K, B, F]`."""
+        self.representation_direction = direction
+
     def rand(self, *size: int) -> Tensor:
         """Uniform numbers in [0, 1), `[K, *size]`, one stream per seed.
 
@@ -68,14 +103,17 @@ class Step:
         the other seeds of its stack, nothing is kept between steps, and the draw runs inside a CUDA graph.
         Resolution 2^-24.
         """
-        count = 1
-        for length in size:
-            count *= length
-        counter = torch.arange(count, device=self.losses.device) + (self._draws << 32)  # [n]
         self._draws += 1
-        key = _mix(_mix(self._seeds) ^ self.index)  # [K]
-        bits = (_mix(_mix(key[:, None] ^ counter)) >> 40) & 0xFFFFFF  # [K, n]
-        return (bits.to(self.losses.dtype) * 2.0**-24).view(-1, *size)
+        numbers = uniform(self._seeds, self.index, self._draws - 1, math.prod(size))
+        return numbers.to(self.losses.dtype).view(-1, *size)
+
+
+def uniform(seeds: Tensor, index: Tensor, draw: int, count: int) -> Tensor:
+    """`count` uniform numbers per seed, `[K, count]` in float32: the draw numbered `draw` of step `index`."""
+    counter = torch.arange(count, device=seeds.device) + (draw << 32)  # [n]
+    key = _mix(_mix(seeds) ^ index)  # [K]
+    bits = (_mix(_mix(key[:, None] ^ counter)) >> 40) & 0xFFFFFF  # [K, n]
+    return bits.to(torch.float32) * 2.0**-24
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -115,6 +153,9 @@ class Strategy(nn.Module):
         """The objective to minimise, `[K]`; its derivative by `step.losses` is each task's effective weight."""
         raise NotImplementedError(f"{type(self).__name__} does not implement forward(step)")
 
+    def allocate(self, parameters: int) -> None:
+        """Make the buffers whose size depends on P, the trunk parameters of a replica; runs once, before any step."""
+
     def project(self) -> None:
         """Bring the parameters back, in place, to where the method keeps them; runs after each update."""
 
@@ -151,6 +192,16 @@ def register(name: str) -> Callable[[S], S]:
         return cls
 
     return add
+
+
+def require(condition: bool, rule: str, value: object) -> None:
+    """Refuse a hyper-parameter.
+
+    Raises:
+        ValueError: the condition does not hold; says the rule and the value found.
+    """
+    if not condition:
+        raise ValueError(f"{rule}, not {value}")
 
 
 def source_file(cls: type[Strategy]) -> Path:

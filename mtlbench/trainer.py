@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 from mtlbench.gradients import TaskGradients
 from mtlbench.network import Network
 from mtlbench.setups import Setup, Split
-from mtlbench.strategy import Step, Strategy
+from mtlbench.strategy import Step, Strategy, uniform
 
 EVALUATION_CHUNK = 1_000
 GRAPH_WARM_UP = 3
+FURTHER_BATCHES = 1 << 20  # number of their first draw in a step, beyond those of any strategy
 
 
 class ContractError(Exception):
@@ -60,7 +62,9 @@ class Trainer:
         columns = [task.columns for task in setup.tasks]
         self.network = Network(seeds, setup.widths, columns, device=device, dtype=dtype)
         self.network.parameters.grad = self.network.grad
-        self.strategy = build((len(seeds), len(setup.tasks))).to(device, dtype)
+        self.strategy = build((len(seeds), len(setup.tasks)))
+        self.strategy.allocate(self.network.trunk_size)
+        self.strategy.to(device, dtype)
         self._own = list(self.strategy.parameters())
         self._sees_losses_after = self.strategy.overrides("after_update")
         self._optimizer = self._make_optimizer(lr)
@@ -121,24 +125,16 @@ class Trainer:
 
     def _train_step(self) -> None:
         rows = self._order.index_select(0, self._position).flatten()  # [K * B]
-        shape = (len(self._seeds), self._batch, -1)
-        inputs = self._seen(self._samples.inputs.index_select(0, rows)).view(shape)  # [K, B, F]
-        targets = self._samples.targets.index_select(0, rows).view(shape)  # [K, B, T]
-        tape = self.network.forward(inputs)
-        with torch.enable_grad():
-            outputs = tape.outputs.detach().requires_grad_()
-            losses = self._task_losses(outputs, targets)  # [K, T]
-            (output_delta,) = torch.autograd.grad(losses.sum(), outputs)
-        gradients = TaskGradients(self.network, tape, output_delta)
+        inputs, targets, losses, gradients = self._differentiate(rows)
         step = Step(
-            losses.detach().requires_grad_(),
+            losses.requires_grad_(),
             gradients,
             index=self._index,
             epoch=self._epoch,
             seeds=self._seed_tensor,
         )
         weights = self._weigh(step)
-        gradients.write(weights, self.strategy.heads)
+        gradients.write(weights, self.strategy.heads, step)
         self._optimizer.step()
         self.strategy.project()
         if self._sees_losses_after:
@@ -150,6 +146,25 @@ class Trainer:
             self._record("gramian", step.seen_gramian)
         self._position += 1
         self._index += 1
+
+    def _differentiate(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, TaskGradients]:
+        """Inputs `[K, B, F]`, targets `[K, B, T]`, losses `[K, T]` and task gradients of samples `[K * B]`."""
+        shape = (len(self._seeds), self._batch, -1)
+        inputs = self._seen(self._samples.inputs.index_select(0, rows)).view(shape)
+        targets = self._samples.targets.index_select(0, rows).view(shape)
+        tape = self.network.forward(inputs)
+        with torch.enable_grad():
+            outputs = tape.outputs.detach().requires_grad_()
+            losses = self._task_losses(outputs, targets)
+            (output_delta,) = torch.autograd.grad(losses.sum(), outputs)
+        draws = count(FURTHER_BATCHES)
+        gradients = TaskGradients(self.network, tape, output_delta, lambda: self._further_batch(next(draws)))
+        return inputs, targets, losses.detach(), gradients
+
+    def _further_batch(self, draw: int) -> TaskGradients:
+        """The task gradients of a batch drawn from the whole split, each sample independently."""
+        shares = uniform(self._seed_tensor, self._index, draw, self._batch).flatten()
+        return self._differentiate((shares * len(self._samples)).long())[-1]
 
     def _weigh(self, step: Step) -> Tensor:
         """Effective weights `[K, T]`; leaves the gradients of the strategy's own parameters in place."""

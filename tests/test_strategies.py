@@ -28,8 +28,10 @@ def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
     return losses, torch.randn(*shape, 7, generator=generator, dtype=torch.float64)
 
 
-def build(registry: Registry, name: str, shape: tuple[int, int]) -> Strategy:
-    return registry.get(name)(shape).double()
+def build(registry: Registry, name: str, shape: tuple[int, int], parameters: int = 7) -> Strategy:
+    strategy = registry.get(name)(shape)
+    strategy.allocate(parameters)
+    return strategy.double()
 
 
 def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
@@ -42,6 +44,7 @@ def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
 
 
 NAMES = tuple(Registry.load().strategies)
+RANDOM = {"rlw", "pcgrad", "gradvac"}  # they draw a number for each task, so tasks are alike in distribution only
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,7 +65,7 @@ def test_replicas_are_independent(registry: Registry, name: str, shape: tuple[in
         torch.testing.assert_close([grad[k : k + 1] for grad in grads], alone_grads)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in RANDOM])
 @given(shape=shapes, seed=st.integers(0, 1000), data=st.data())
 def test_permuting_tasks_permutes_weights(
     registry: Registry, name: str, shape: tuple[int, int], seed: int, data: st.DataObject
@@ -108,7 +111,7 @@ def test_degenerate_gradients_leave_everything_finite(registry: Registry, name: 
         "opposite": torch.cat([row, -row], 1),
     }
     losses = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    weights, grads = weigh(build(registry, name, (1, 2)), given_step(losses, chosen[jacobian]))
+    weights, grads = weigh(build(registry, name, (1, 2), 5), given_step(losses, chosen[jacobian]))
     assert all(bool(tensor.isfinite().all()) for tensor in (weights, *grads))
 
 

@@ -39,7 +39,11 @@ def toy_setup(
 
 
 class GivenGradients:
-    """Signals of a step made from a given Jacobian `[K, T, P]`."""
+    """Signals of a step made from a given Jacobian `[K, T, P]`.
+
+    The representation has one sample and P features, whose gradients are the Jacobian; two further batches have the
+    Jacobian and twice the Jacobian.
+    """
 
     def __init__(self, jacobian: Tensor) -> None:
         self._jacobian = jacobian
@@ -49,6 +53,12 @@ class GivenGradients:
 
     def jacobian(self) -> Tensor:
         return self._jacobian
+
+    def independent_gramian(self) -> Tensor:
+        return self._jacobian @ (2 * self._jacobian).mT
+
+    def representation_gradients(self) -> Tensor:
+        return self._jacobian.unsqueeze(2)
 
 
 def given_step(losses: Tensor, jacobian: Tensor | None = None, *, index: int = 0, epoch: int = 0) -> Step:
