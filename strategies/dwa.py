@@ -1,0 +1,41 @@
+"""Dynamic weight average."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtlbench import Step, Strategy, register, require
+
+
+@register("dwa")
+class DynamicWeightAverage(Strategy):
+    """More weight to the tasks whose loss fell least over the last epoch.
+
+    w = T softmax(r / tau), r_t the mean training loss of task t over the last epoch divided by that of the epoch
+    before; w = 1 in the first two epochs, when there is no such ratio.
+
+    Source: Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019,
+    dynamic weight average.
+
+    Args:
+        shape: (K, T).
+        tau: temperature, finite and > 0; large is equal weights.
+    """
+
+    def __init__(self, shape: tuple[int, int], *, tau: float = 2.0) -> None:
+        super().__init__(shape)
+        require(math.isfinite(tau) and tau > 0, "tau must be finite and > 0", tau)
+        self.tau = tau
+        self.weights: Tensor
+        self.last_means: Tensor
+        self.register_buffer("weights", torch.ones(shape))  # [K, T]
+        self.register_buffer("last_means", torch.zeros(shape))  # [K, T]
+
+    def forward(self, step: Step) -> Tensor:
+        return (self.weights * step.losses).sum(-1)
+
+    def epoch_end(self, mean_losses: Tensor) -> None:
+        ratios = torch.where(self.last_means > 0, mean_losses / self.last_means, 1.0)  # [K, T]
+        self.weights.copy_(self.shape[1] * (ratios / self.tau).softmax(-1))
+        self.last_means.copy_(mean_losses)

@@ -1,0 +1,55 @@
+"""Excess risks."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtlbench import Step, Strategy, register, require
+
+SMALL = 1e-7
+
+
+@register("excessmtl")
+class ExcessMTL(Strategy):
+    """More weight to the tasks that are still far from their own optimum, however noisy their labels.
+
+    The excess risk of task t, its loss above the lowest it can reach, is estimated by e_t = sum g_t^2 / sqrt(H_t)
+    over the trunk's parameters, H_t the sum of all squares g_t^2 so far, and taken relative to its value at the first
+    step. The weights follow its exponentiated gradient, w <- T softmax(log w + eta e), from w = 1.
+
+    Source: He, Zhou, Zhang, Yang & Zhao, "Robust Multi-Task Learning with Excess Risks", ICML 2024, eq. 6-7 and 9;
+    eta is LibMTL's.
+
+    Deviations: the paper's weights sum to 1, here to T, a common factor. At the first step, whose e is 1 by
+    definition, weights stay as they are, as in LibMTL; TorchJD moves them by the e that is not yet relative, and
+    takes eta = 1.
+
+    Args:
+        shape: (K, T).
+        eta: step size of the weights, finite and > 0.
+    """
+
+    def __init__(self, shape: tuple[int, int], *, eta: float = 0.01) -> None:
+        super().__init__(shape)
+        require(math.isfinite(eta) and eta > 0, "eta must be finite and > 0", eta)
+        self.eta = eta
+        self.log_weights: Tensor
+        self.first_risks: Tensor
+        self.squares: Tensor
+        self.register_buffer("log_weights", torch.zeros(shape))  # [K, T]
+        self.register_buffer("first_risks", torch.ones(shape))  # [K, T]
+
+    def allocate(self, parameters: int) -> None:
+        self.register_buffer("squares", torch.zeros(*self.shape, parameters))  # [K, T, P], H
+
+    def forward(self, step: Step) -> Tensor:
+        squares = step.jacobian().square()
+        self.squares += squares
+        risks = (squares / (self.squares + SMALL).sqrt()).sum(-1)  # [K, T]
+        begun = step.index > 0
+        self.first_risks.copy_(torch.where(begun, self.first_risks, risks))
+        relative = risks / self.first_risks.clamp_min(SMALL)
+        moved = (self.log_weights + self.eta * relative).log_softmax(-1) + math.log(self.shape[1])
+        self.log_weights.copy_(torch.where(begun, moved, self.log_weights))
+        return (self.log_weights.exp() * step.losses).sum(-1)

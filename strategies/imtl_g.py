@@ -1,0 +1,27 @@
+"""Impartial multi-task learning, gradient balance."""
+
+from torch import Tensor
+
+from mtlbench import Step, Strategy, register
+from mtlbench.solvers import impartial_weights
+
+
+@register("imtl-g")
+class IMTLG(Strategy):
+    """The direction whose projections onto all task gradients are equal.
+
+    <d, g_t> / n_t is the same for every task, d = sum_t w_t g_t, sum_t w_t = 1: w = G^-1 n over its sum, n the
+    gradients' norms. For two tasks w = (n_2, n_1) / (n_1 + n_2). Weights may be negative, and where they cancel
+    (their sum is 0) they are 0.
+
+    Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-Task Learning", ICLR 2021,
+    gradient balance.
+
+    Args:
+        shape: (K, T).
+    """
+
+    heads = "own"
+
+    def forward(self, step: Step) -> Tensor:
+        return (impartial_weights(step.gramian()) * step.losses).sum(-1)

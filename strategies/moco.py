@@ -1,0 +1,63 @@
+"""Multi-objective gradient correction."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtlbench import Step, Strategy, register, require
+from mtlbench.solvers import simplex_projection
+
+
+@register("moco")
+class MoCo(Strategy):
+    """Min-norm weights for moving averages of the task gradients, which a batch alone would bias.
+
+    At step k, y_t <- y_t + beta k^-s (g_t - y_t), then w <- P(w - gamma k^-s (y y' + rho I) w), P the projection onto
+    the simplex, and the trunk descends d = sum_t w_t y_t: a direction that is no weighting of this step's losses.
+
+    Source: Fernando, Shen, Liu, Chaudhury, Murugesan & Chen, "Mitigating Gradient Bias in Multi-objective Learning:
+    A Provably Convergent Approach", ICLR 2023, algorithm 1; defaults are those of the authors' code in LibMTL.
+
+    Deviations elsewhere: LibMTL scales each g_t to length L_t first and takes softmax for the projection.
+
+    Args:
+        shape: (K, T).
+        beta: step size of the averages, > 0 and <= 1.
+        gamma: step size of the weights, finite and > 0.
+        decay: s, by which both step sizes fall, finite and >= 0.
+        rho: regularisation of the weights, finite and >= 0.
+    """
+
+    heads = "own"
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        beta: float = 0.5,
+        gamma: float = 0.1,
+        decay: float = 0.5,
+        rho: float = 0.0,
+    ) -> None:
+        super().__init__(shape)
+        require(0 < beta <= 1, "beta must be > 0 and <= 1", beta)
+        require(math.isfinite(gamma) and gamma > 0, "gamma must be finite and > 0", gamma)
+        require(math.isfinite(decay) and decay >= 0, "decay must be finite and >= 0", decay)
+        require(math.isfinite(rho) and rho >= 0, "rho must be finite and >= 0", rho)
+        self.beta, self.gamma, self.decay, self.rho = beta, gamma, decay, rho
+        self.weights: Tensor
+        self.averages: Tensor
+        self.register_buffer("weights", torch.full(shape, 1 / shape[1]))  # [K, T]
+
+    def allocate(self, parameters: int) -> None:
+        self.register_buffer("averages", torch.zeros(*self.shape, parameters))  # [K, T, P], y
+
+    def forward(self, step: Step) -> Tensor:
+        slower = (1 + step.index).to(self.averages.dtype) ** -self.decay
+        self.averages.lerp_(step.jacobian(), self.beta * slower)
+        products = self.averages @ (self.averages.mT @ self.weights.unsqueeze(-1))  # [K, T, 1]
+        slope = products.squeeze(-1) + self.rho * self.weights
+        self.weights.copy_(simplex_projection(self.weights - self.gamma * slower * slope))
+        step.descend((self.weights.unsqueeze(1) @ self.averages).squeeze(1))  # [K, P]
+        return (self.weights * step.losses).sum(-1)

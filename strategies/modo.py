@@ -1,0 +1,42 @@
+"""Multi-objective gradient with double sampling."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtlbench import Step, Strategy, register, require
+from mtlbench.solvers import simplex_projection
+
+
+@register("modo")
+class MoDo(Strategy):
+    """Min-norm weights by one projected gradient step a time, without the bias of taking them from one batch.
+
+    w <- P(w - gamma (J_1 J_2' w + rho w)), P the projection onto the simplex, J_1 and J_2 the task gradients of two
+    independent batches; a third, the step's own, is descended with w.
+
+    Source: Chen, Fernando, Ying & Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
+    Generalization and Conflict-Avoidance", NeurIPS 2023, algorithm 1, in the variant with three batches that the
+    official code offers; gamma and rho are LibMTL's.
+
+    Args:
+        shape: (K, T).
+        gamma: step size of the weights, finite and > 0.
+        rho: their regularisation, finite and >= 0.
+    """
+
+    heads = "own"
+
+    def __init__(self, shape: tuple[int, int], *, gamma: float = 1e-3, rho: float = 0.1) -> None:
+        super().__init__(shape)
+        require(math.isfinite(gamma) and gamma > 0, "gamma must be finite and > 0", gamma)
+        require(math.isfinite(rho) and rho >= 0, "rho must be finite and >= 0", rho)
+        self.gamma, self.rho = gamma, rho
+        self.weights: Tensor
+        self.register_buffer("weights", torch.full(shape, 1 / shape[1]))  # [K, T]
+
+    def forward(self, step: Step) -> Tensor:
+        slope = (step.independent_gramian() @ self.weights.unsqueeze(-1)).squeeze(-1) + self.rho * self.weights
+        self.weights.copy_(simplex_projection(self.weights - self.gamma * slope))
+        return (self.weights * step.losses).sum(-1)

@@ -1,0 +1,66 @@
+"""Stochastic direction-oriented multi-objective gradient descent."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtlbench import Step, Strategy, register, require
+from mtlbench.solvers import simplex_projection
+
+SMALL = 1e-8
+
+
+@register("sdmgrad")
+class SDMGrad(Strategy):
+    """Min-norm weights, drawn towards the mean gradient, without the bias of taking them from one batch.
+
+    With A = J_1 J_2' from two independent batches, divided by the square of the mean root of its diagonal, and
+    p = 1 / T, v takes steps of SGD with momentum along A (v + lambda p), each followed by projection onto the simplex;
+    it starts where the last training step left it. A third batch, the step's own, is descended with
+    w = (v + lambda p) / (1 + lambda).
+
+    Source: Xiao, Ban & Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms",
+    NeurIPS 2023, algorithm 1 and section 6.1; lambda, the momentum and the number of steps are those of the official
+    experiments, the learning rate is TorchJD's (LibMTL: 5).
+
+    Args:
+        shape: (K, T).
+        strength: lambda, the pull towards the mean gradient, finite and >= 0.
+        steps: of the inner SGD, >= 1.
+        rate: its learning rate, finite and > 0.
+        momentum: >= 0 and < 1.
+    """
+
+    heads = "own"
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        strength: float = 0.3,
+        steps: int = 20,
+        rate: float = 10.0,
+        momentum: float = 0.5,
+    ) -> None:
+        super().__init__(shape)
+        require(math.isfinite(strength) and strength >= 0, "strength must be finite and >= 0", strength)
+        require(steps >= 1, "steps must be >= 1", steps)
+        require(math.isfinite(rate) and rate > 0, "rate must be finite and > 0", rate)
+        require(0 <= momentum < 1, "momentum must be >= 0 and < 1", momentum)
+        self.strength, self.steps, self.rate, self.momentum = strength, steps, rate, momentum
+        self.shares: Tensor
+        self.register_buffer("shares", torch.full(shape, 1 / shape[1]))  # [K, T], v
+
+    def forward(self, step: Step) -> Tensor:
+        products = step.independent_gramian()  # [K, T, T]
+        length = products.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().mean(-1)  # [K]
+        products = products / (length.square() + SMALL)[:, None, None]
+        pull = self.strength * products.mean(-1)  # [K, T]
+        shares, velocity = self.shares, torch.zeros_like(self.shares)
+        for _ in range(self.steps):
+            velocity = self.momentum * velocity + (products @ shares.unsqueeze(-1)).squeeze(-1) + pull
+            shares = simplex_projection(shares - self.rate * velocity)
+        self.shares.copy_(shares)
+        weights = (self.shares + self.strength / self.shape[1]) / (1 + self.strength)
+        return (weights * step.losses).sum(-1)

@@ -1,0 +1,52 @@
+"""Smooth Tchebycheff scalarization."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtlbench import Step, Strategy, register, require
+
+
+@register("stch")
+class SmoothTchebycheff(Strategy):
+    """A smooth maximum of the losses: the worst task leads, the others count as mu allows.
+
+    Minimises mu log sum_t exp(lambda_t (L_t - z) / mu) with equal preferences lambda_t = 1 / T and ideal point z.
+    With `warm_up` > 0 it is the recipe of the paper's multi-task experiments instead: for that many epochs sum_t
+    log L_t, and after them T mu log sum_t exp(log(L_t / m_t) / mu), m_t the mean loss of the last of those epochs.
+
+    Source: Lin, Zhang, Yang, Liu, Wang & Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective
+    Optimization", ICML 2024; the recipe is that of the authors' multi-task code, also in LibMTL.
+
+    Args:
+        shape: (K, T).
+        mu: smoothness, finite and > 0; towards 0 it is the maximum, large it is the mean.
+        ideal: z, a lower bound of every loss, finite; not used after a warm-up.
+        warm_up: epochs, >= 0; 0 is the definition.
+    """
+
+    def __init__(self, shape: tuple[int, int], *, mu: float = 1.0, ideal: float = 0.0, warm_up: int = 0) -> None:
+        super().__init__(shape)
+        require(math.isfinite(mu) and mu > 0, "mu must be finite and > 0", mu)
+        require(math.isfinite(ideal), "ideal must be finite", ideal)
+        require(warm_up >= 0, "warm_up must be >= 0", warm_up)
+        self.mu, self.ideal, self.warm_up = mu, ideal, warm_up
+        self.last_means: Tensor
+        self.epochs: Tensor
+        self.register_buffer("last_means", torch.ones(shape))  # [K, T]
+        self.register_buffer("epochs", torch.zeros(()))
+
+    def forward(self, step: Step) -> Tensor:
+        if not self.warm_up:
+            return self._smooth_maximum((step.losses - self.ideal) / self.shape[1])
+        logs = step.losses.clamp_min(torch.finfo(step.losses.dtype).tiny).log()  # [K, T]
+        warmed = self.shape[1] * self._smooth_maximum(logs - self.last_means.log())
+        return torch.where(step.epoch < self.warm_up, logs.sum(-1), warmed)
+
+    def epoch_end(self, mean_losses: Tensor) -> None:
+        self.epochs += 1
+        self.last_means.copy_(torch.where(self.epochs <= self.warm_up, mean_losses, self.last_means))
+
+    def _smooth_maximum(self, values: Tensor) -> Tensor:
+        return self.mu * torch.logsumexp(values / self.mu, -1)
