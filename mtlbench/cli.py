@@ -134,6 +134,7 @@ def run_report(
 def run_list(
     name: Annotated[str | None, typer.Argument(help="A strategy, to read what it computes.")] = None,
     plugin: PluginOption = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table of strategies as in the README.")] = False,
 ) -> None:
     """List strategies with their hyper-parameters and setups; with a name, that strategy's description.
 
@@ -145,7 +146,9 @@ def run_list(
     registry = Registry.load(tuple(plugin or []))
     _warn(registry.problems)
     console = _console()
-    if name is None:
+    if markdown:
+        console.print(catalogue.markdown(registry), highlight=False, markup=False, soft_wrap=True)
+    elif name is None:
         catalogue.show_all(registry, console)
     else:
         catalogue.show_one(registry, name, console)

@@ -1,0 +1,67 @@
+"""What the list of strategies says of each, and that the README says the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from mtlbench import catalogue
+from mtlbench.registry import Registry
+from mtlbench.strategy import Step, Strategy
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readme_lists_the_registry(registry: Registry) -> None:
+    table = catalogue.markdown(registry)
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8"), "put `mtlbench list --markdown` into the README"
+
+
+def test_each_strategy_is_listed_with_a_year_and_what_it_needs(registry: Registry) -> None:
+    entries = catalogue.entries(registry)
+    assert sorted(entry.name for entry in entries) == sorted(registry.strategies)
+    for entry in entries:
+        assert entry.source[-4:].isdigit(), entry
+        assert "?" not in entry.needs, entry
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("fixed", "losses"),
+        ("dwa", "epoch means of losses"),
+        ("famo", "losses after the update"),
+        ("gradnorm", "Gramian (last layer)"),
+        ("mgda", "Gramian"),
+        ("sdmgrad", "Gramian of two more batches"),
+        ("moco", "Jacobian"),
+        ("graddrop", "representation gradients"),
+    ],
+)
+def test_what_a_strategy_asks_for_is_seen(registry: Registry, name: str, needs: str) -> None:
+    assert catalogue.needs_of(registry.get(name)) == needs
+
+
+def test_what_a_broken_strategy_needs_is_known_up_to_where_it_breaks() -> None:
+    class Broken(Strategy):
+        def forward(self, step: Step) -> Tensor:
+            step.gramian()
+            raise RuntimeError("broken")
+
+    assert catalogue.needs_of(Broken) == "Gramian, ?"
+
+
+@pytest.mark.parametrize(
+    ("source", "cited"),
+    [
+        ('Ban & Ji, "Fair\n    Resource", ICML 2024, eq. 4.', "Ban & Ji, ICML 2024"),
+        ('Liu, Liu & Stone, "CAGrad, again", NeurIPS 2021.', "Liu et al., NeurIPS 2021"),
+        ("the definition; Kurin et al., NeurIPS 2022 (more)", "the definition; Kurin et al., NeurIPS 2022"),
+        ("an example", ""),
+    ],
+)
+def test_a_source_is_cited_by_first_author_and_year(source: str, cited: str) -> None:
+    cls = type("Cited", (Strategy,), {"__doc__": f"Something.\n\n    Source: {source}\n    "})
+    assert catalogue.cited(cls) == cited
