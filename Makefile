@@ -5,16 +5,16 @@ BIN := .venv/bin
 BENCH = $(BIN)/mtlbench bench
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full test lint perf clean
+.PHONY: help bench quick full test lint perf toy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-bench: .venv/run.stamp ## install, fetch MNIST, compare all strategies (10 seeds, 3 epochs)
+bench: .venv/run.stamp ## install, fetch MNIST, compare all strategies (10 seeds, 2 epochs)
 	$(BENCH) --name $(or $(NAME),default)
 
-quick: .venv/run.stamp ## a bench of about one minute (3 seeds, 1 epoch)
-	$(BENCH) --name $(or $(NAME),quick) --seeds 3 --epochs 1
+quick: .venv/run.stamp ## a bench of about one minute (three strategies, 3 seeds, 1 epoch)
+	$(BENCH) --name $(or $(NAME),quick) --strategies "fixed uncertainty gradnorm" --seeds 3 --epochs 1
 
 full: .venv/run.stamp ## the tutorial's protocol (16 seeds, 10 epochs)
 	$(BENCH) --name $(or $(NAME),full) --seeds 16 --epochs 10
@@ -29,6 +29,9 @@ lint: .venv/dev.stamp ## check format, lint and types
 
 perf: .venv/dev.stamp ## measure speed against the tutorial's loop and between strategies
 	$(BIN)/python -m pytest tests/benchmarks -o addopts= -W error --benchmark-columns=median,iqr,rounds
+
+toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
+	$(BIN)/python -m tests.trajectories
 
 clean: ## remove the environment, caches and all benches but the reference
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -65,7 +65,7 @@ def run_bench(
         typer.Option(help="Strategies as name:hyper=value, separated by spaces; all by default. May be repeated."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many (10), or which (0,3,7; one seed as 3,).")] = "10",
-    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 64,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
     setup: Annotated[str, typer.Option(help="Tasks, data and network; see `mtlbench list`.")] = "mnist",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from mtlbench import data
+from mtlbench import catalogue, data
 from mtlbench.cost import endless
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
@@ -100,14 +101,24 @@ def test_fixed_against_the_tutorials_loop(
     assert ratios.add("samples/s of fixed, 10 seeds, over the tutorial's loop", gain, ">= 7") >= 7
 
 
+STRATEGIES = {entry.name: entry.needs for entry in catalogue.entries(Registry.load())}
+# What more than a Gramian costs is measured and held to nothing: forward passes and Jacobians have their price.
+BOUNDS = {"losses": 1.10, "epoch means of losses": 1.10, "Gramian (last layer)": 1.35, "Gramian": 1.45}
+SINGLY = ("uncertainty", "gradnorm")  # also measured as one replica
+
+
 @pytest.mark.benchmark(group="step of a strategy, one thread")
-@pytest.mark.parametrize("replicas", [1, 10])
-@pytest.mark.parametrize(("label", "bound"), [("uncertainty", 1.10), ("gradnorm", 1.35)])
+@pytest.mark.parametrize(
+    ("label", "replicas"),
+    [(label, 10) for label in STRATEGIES if label != "fixed"] + [(label, 1) for label in SINGLY],
+)
 def test_strategy_against_fixed(
-    benchmark: BenchmarkFixture, ratios: Ratios, registry: Registry, label: str, bound: float, replicas: int
+    benchmark: BenchmarkFixture, ratios: Ratios, registry: Registry, label: str, replicas: int
 ) -> None:
-    steps = 40 // replicas
+    steps = max(1, 20 // replicas)
     mine = repeated(stack(registry, label, replicas), steps)
     fixed = repeated(stack(registry, "fixed", replicas), steps)
     cost = in_turns(benchmark, mine, fixed, rounds=25)
-    assert ratios.add(f"step time of {label} over fixed, K = {replicas}", cost, f"<= {bound:.2f}") <= bound
+    bound = BOUNDS.get(STRATEGIES[label], math.inf)
+    wanted = f"<= {bound:.2f}" if math.isfinite(bound) else "-"
+    assert ratios.add(f"step time of {label} over fixed, K = {replicas}", cost, wanted) <= bound
