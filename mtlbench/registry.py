@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtlbench import strategy as contract
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.records import REFERENCE, Spec
 from mtlbench.setups import Setup
 from mtlbench.strategy import Heads, Strategy
@@ -81,7 +81,7 @@ class Registry:
         except (Exception, SystemExit) as error:
             contract.registered.clear()
             contract.registered.update(before)
-            self.problems.append(f"{origin} is left out: {type(error).__name__}: {_first_line(error)}")
+            self.problems.append(f"{origin} is left out: {in_one_line(error)}")
 
     def get(self, name: str) -> type[Strategy]:
         """The strategy of that name.
@@ -129,7 +129,7 @@ class Registry:
         try:
             self.build(spec, (1, len(setup.tasks)))
         except Exception as error:  # a plugin's constructor may refuse with anything
-            raise UserError(f"{text}: {_first_line(error) or type(error).__name__}") from None
+            raise UserError(f"{text}: {first_line(error)}") from None
         return spec
 
     def build(self, spec: Spec, shape: tuple[int, int]) -> Strategy:
@@ -231,10 +231,6 @@ def written(value: object) -> str:
     if isinstance(value, list):
         return f"[{','.join(written(item) for item in value)}]"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _listed(parameters: dict[str, inspect.Parameter]) -> str:

@@ -21,6 +21,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from mtlbench import tables
 from mtlbench.plots import PLOTS, Frames, save_all, styles
 
 Points = NDArray[np.float64]
@@ -75,52 +76,14 @@ def make_frames(
             for replicas in sorted({1, seeds}):
                 ratio = 1 + (name != "fixed") * (0.05 + 0.8 * hash_of(name)) / replicas**0.3
                 speed = 9000 * replicas**0.6 / ratio
-                costs.append((name, replicas, speed, 0.97 * speed, 1.03 * speed, ratio, ratio - 0.03, ratio + 0.04))
+                costs.append(
+                    (name, replicas, speed, 0.97 * speed, 1.03 * speed, ratio, ratio - 0.03, ratio + 0.04, None)
+                )
     return Frames(
-        runs=pd.DataFrame(runs, columns=["strategy", "seed", "task", "metric", "score", "loss"]),
-        curves=pd.DataFrame(
-            curves,
-            columns=[
-                "strategy",
-                "seed",
-                "split",
-                "epoch",
-                "task",
-                "loss",
-                "score",
-                "weight",
-                "gradient_norm",
-                "cosine",
-            ],
-        ),
-        scores=pd.DataFrame(
-            scores,
-            columns=[
-                "strategy",
-                "task",
-                "metric",
-                "seeds",
-                "mean",
-                "low",
-                "high",
-                "difference",
-                "difference_low",
-                "difference_high",
-            ],
-        ),
-        costs=pd.DataFrame(
-            costs,
-            columns=[
-                "strategy",
-                "replicas",
-                "samples_per_second",
-                "samples_low",
-                "samples_high",
-                "ratio",
-                "ratio_low",
-                "ratio_high",
-            ],
-        ),
+        runs=pd.DataFrame(runs, columns=tables.RUN_COLUMNS),
+        curves=pd.DataFrame(curves, columns=tables.CURVE_COLUMNS),
+        scores=pd.DataFrame(scores, columns=tables.SCORE_COLUMNS),
+        costs=pd.DataFrame(costs, columns=tables.COST_COLUMNS),
         tasks=tasks,
         caption=f"mnist, {seeds} seeds, {epochs} epochs, batch 64, Adam lr 0.001, cpu. Failed: nash_mtl (singular).",
     )

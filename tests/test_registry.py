@@ -68,7 +68,7 @@ def test_heads_are_set_by_name(registry: Registry) -> None:
     ("text", "says"),
     [
         ("gradnrom", "gradnorm"),
-        ("nothing-like-it", "fixed, gradnorm, uncertainty, single"),
+        ("nothing-like-it", "uncertainty-softmax, upgrad, single"),
         ("gradnorm:beta=1", "alpha=1.5, lr=0.025"),
         ("gradnorm:alpha=x", "alpha is 'x'"),
         ("gradnorm:alpha=-1", "alpha must be finite and >= 0"),

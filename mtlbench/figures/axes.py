@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 from numpy.typing import NDArray
 
 from mtlbench.plots import Frames, is_baseline
+from mtlbench.records import is_share
 
 Floats = NDArray[np.float64]
 
@@ -52,11 +53,6 @@ def metric_of(frames: Frames, task: str) -> str:
     """What the task's score measures."""
     found = pd.concat([frames.scores, frames.runs]).query("task == @task")["metric"]
     return str(found.iloc[0]) if len(found) else "score"
-
-
-def is_share(metric: str) -> bool:
-    """Whether the score is a share, drawn as per cent."""
-    return metric in {"accuracy", "error"}
 
 
 def better(metric: str) -> str:

@@ -14,7 +14,6 @@ from mtlbench.figures.axes import (
     MAX_FACETS,
     better,
     floats,
-    is_share,
     limits,
     log_axis,
     metric_of,
@@ -26,6 +25,7 @@ from mtlbench.figures.axes import (
     wrapped,
 )
 from mtlbench.plots import FAINT, INK, Frames, nothing, page, styles
+from mtlbench.records import is_share
 
 
 def strategy_axis(ax: Axes, names: Sequence[str]) -> None:
