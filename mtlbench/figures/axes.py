@@ -69,7 +69,7 @@ def number(value: float, metric: str, *, signed: bool = False) -> str:
     return (f"{scaled:+{digits}}" if signed else f"{scaled:{digits}}{unit}").replace("-", "−")
 
 
-def limits(values: Floats, reach: float = 30.0) -> tuple[float, float]:
+def limits(values: Floats, reach: float = 12.0) -> tuple[float, float]:
     """Limits around all values but those that would hide the others: `reach` times the median distance away."""
     values = values[np.isfinite(values)]
     if not values.size:

@@ -27,6 +27,9 @@ from mtlbench.figures.axes import (
 from mtlbench.plots import FAINT, INK, Frames, nothing, page, styles
 from mtlbench.records import is_share
 
+LOG_COSTS = 5
+"""From this cost on, a linear axis would press the usual ones, 1 to 2.5, together."""
+
 
 def strategy_axis(ax: Axes, names: Sequence[str]) -> None:
     """Strategies from top to bottom on the y axis."""
@@ -60,22 +63,25 @@ def forest(ax: Axes, frames: Frames, task: str, names: list[str], *, numbers: bo
         seeds = seeds[np.isfinite(seeds)]
         # Multiples of the golden ratio: neighbours in score get rows far apart, the same at every drawing.
         rows = y + 0.46 * ((np.arange(seeds.size) * 0.618034 + 0.5) % 1 - 0.5) * (seeds.size > 1)
+        row = rows_of(scores, strategy=name)
+        mean, low, high = floats(row, "mean", "low", "high")[0] if len(row) else (math.nan,) * 3
+        lost = mean < shown[0] or mean > shown[1]  # then its seeds would be drawn over the sign for it
         for marker, there in (
             ("o", (seeds >= shown[0]) & (seeds <= shown[1])),
             ("<", seeds < shown[0]),
             (">", seeds > shown[1]),
         ):
-            if there.any():
+            if there.any() and (marker == "o" or not lost):
                 ax.scatter(seeds[there].clip(*shown), rows[there], s=15, marker=marker, color=style.colour,
                            alpha=0.45, linewidths=0, clip_on=False)  # fmt: skip
-        row = rows_of(scores, strategy=name)
         if row.empty:
             continue
-        mean, low, high = floats(row, "mean", "low", "high")[0]
         if math.isfinite(low) and math.isfinite(high):
             ax.plot([low, high], [y, y], color=style.colour, linewidth=2.4, solid_capstyle="round")
-        if shown[0] <= mean <= shown[1]:
-            ax.plot([mean], [y], style.marker, color=style.colour, markersize=8, markeredgecolor="white")
+        if math.isfinite(mean):
+            marker = ("<" if mean < shown[0] else ">") if lost else style.marker
+            ax.plot(np.clip([mean], *shown), [y], marker, color=style.colour, markersize=8, markeredgecolor="white",
+                    clip_on=False)  # fmt: skip
         if numbers:
             about = floats(row, "difference", "difference_low", "difference_high")[0]
             lead, least, most = (number(v, metric, signed=True) for v in about)
@@ -142,7 +148,7 @@ def cost(frames: Frames) -> Figure:
         columns = value, f"{prefix}_low", f"{prefix}_high"
         for row, (name, replicas) in zip(floats(data, *columns), keys, strict=True):
             y = names.index(name) + (
-                0.36 * (stacks.index(replicas) / (len(stacks) - 1) - 0.5) if len(stacks) > 1 else 0
+                0.44 * (stacks.index(replicas) / (len(stacks) - 1) - 0.5) if len(stacks) > 1 else 0
             )
             style, (middle, low, high) = look[name], row
             if not math.isfinite(middle):
@@ -157,6 +163,9 @@ def cost(frames: Frames) -> Figure:
     panels[1].set_xlabel("time per step relative to fixed (lower is better)")
     panels[1].axvline(1, color=INK, linewidth=0.9, dashes=(4, 3), zorder=1)
     panels[1].spines["left"].set_visible(False)
+    if data["ratio"].max() > LOG_COSTS:
+        log_axis(panels[1], "x")
+        panels[1].set_xlabel("time per step relative to fixed, log scale (lower is better)")
     speeds = data["samples_per_second"].dropna()
     panels[0].set_xlim(speeds.min() / 1.3, speeds.max() * 1.15)
     log_axis(panels[0], "x")

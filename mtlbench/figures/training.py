@@ -28,9 +28,8 @@ from mtlbench.figures.axes import (
     rows_of,
     wrapped,
 )
-from mtlbench.plots import DASHES, INK, Frames, Style, nothing, page, styles
-
-MAX_BANDS = 9  # eight strategies and the task alone
+from mtlbench.figures.ranked import LINE, Ends, extremes, many_lines, name_ends
+from mtlbench.plots import DASHES, FEW, INK, Frames, Style, is_baseline, nothing, page, styles
 
 
 def band_lines(ax: Axes, data: pd.DataFrame, column: str, look: dict[str, Style], by: str = "strategy") -> Floats:
@@ -44,7 +43,7 @@ def band_lines(ax: Axes, data: pd.DataFrame, column: str, look: dict[str, Style]
         palette={n: look[n].colour for n in names}, dashes={n: look[n].dashes for n in names},
         markers={n: look[n].marker for n in names} if few else False, linewidth=1.6, legend=False, ax=ax,
     )  # fmt: skip
-    for name in names if len(names) <= MAX_BANDS else ():
+    for name in names if sum(not is_baseline(name) for name in names) <= FEW else ():
         band = rows_of(data, **{by: name})
         if (band["max"] > band["min"]).any():
             ax.fill_between(band["epoch"], band["min"], band["max"], color=look[name].colour, alpha=0.12, linewidth=0)
@@ -54,25 +53,35 @@ def band_lines(ax: Axes, data: pd.DataFrame, column: str, look: dict[str, Style]
 def curves(frames: Frames) -> Figure:
     """Validation scores above, training losses below, one column per task."""
     look, title = styles(frames), "Learning curves"
-    tasks = frames.tasks[:MAX_FACETS]
     data = frames.curves.replace([np.inf, -np.inf], np.nan)
-    data = data[data["task"].isin(tasks) & data["strategy"].isin(look)]
+    data = data[data["task"].isin(frames.tasks) & data["strategy"].isin(look)]
     data = data.dropna(subset=["score", "loss"], how="all")
     names = [name for name in look if name in names_of(data)]
     if not names:
         return nothing(frames, title, "not recorded")
-    legend = [look[n].line(wrapped(n, 44, 1)) for n in names]
-    figure = page(frames, title, 5.4, legend, not_drawn(frames.tasks[MAX_FACETS:]))
-    panels = figure.subplots(2, len(tasks), squeeze=False, sharex=True)
+    few = len([name for name in names if not is_baseline(name)]) <= FEW
+    tasks = frames.tasks[: MAX_FACETS if few else 2]
+    legend = [look[n].line(wrapped(n, 44, 1)) for n in names] if few else []
+    above_height = 2.7 if few else 0.5 + len(names) * LINE / 72
+    figure = page(frames, title, above_height + 2.7, legend, not_drawn(frames.tasks[len(tasks) :]))
+    panels = figure.subplots(2, len(tasks), squeeze=False, sharex=True, height_ratios=[above_height, 2.7])
+    named: list[Ends] = []
     for (above, below), task in zip(panels.T, tasks, strict=True):
         metric, own = metric_of(frames, task), data[data["task"] == task]
         validation = own[own["split"] == "validation"].dropna(subset="score")
         training = own[(own["split"] == "training") & (own["loss"] > 0)]
-        if len(validation):
-            bands = band_lines(above, validation, "score", look)
-            above.set_ylim(*limits(bands, 12))
+        if few:
+            if len(validation):
+                above.set_ylim(*limits(band_lines(above, validation, "score", look)))
+            if len(training):
+                band_lines(below, training, "loss", look)
+        else:
+            marked = extremes(validation, "score", higher_is_better=metric == "accuracy") if len(validation) else []
+            for ax, part, column in ((above, validation, "score"), (below, training, "loss")):
+                if len(part):
+                    log = column == "loss"
+                    named.append(many_lines(ax, part, column, look, marked, log=log, metric=metric))
         if len(training):
-            band_lines(below, training, "loss", look)
             log_axis(below, "y")
         number_axis(above, "y", metric)
         gap = "\n" if len(tasks) > 2 else " "
@@ -81,6 +90,10 @@ def curves(frames: Frames) -> Figure:
         above.set(xlabel="", ylabel="")
         below.set(xlabel="epochs", ylabel="")
         epoch_axis(below, data)
+    if named:
+        figure.draw_without_rendering()
+        for ends in named:
+            name_ends(ends)
     return figure
 
 
@@ -123,8 +136,11 @@ def weights(frames: Frames) -> Figure:
             ax.tick_params(labelbottom=True)
         if i % columns == 0:
             ax.set_ylabel("weight")
-    smallest, largest = float(data["weight"].min()), float(data["weight"].max())
+    shown = data if len(names) <= FEW else data.groupby(["strategy", "task", "epoch"], as_index=False)["weight"].mean()
+    smallest, largest = float(shown["weight"].min()), float(shown["weight"].max())
     if 0 < 20 * smallest < largest:
+        if len(names) > FEW:  # one band that is wide must not press all lines together
+            panels[0].set_ylim(smallest / 1.3, largest * 1.3)
         log_axis(panels[0], "y")
     elif smallest >= 0:
         panels[0].set_ylim(0, 1.06 * max(largest, 1.0))
