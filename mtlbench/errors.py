@@ -1,4 +1,4 @@
-"""The one exception that speaks to a user."""
+"""The one exception that speaks to a user, and others' errors in one line."""
 
 
 class UserError(Exception):
@@ -6,3 +6,14 @@ class UserError(Exception):
 
     The command line prints it and exits with code 2. It must be raised before anything is lost.
     """
+
+
+def first_line(error: object) -> str:
+    """The first line of what an error says, or its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error's type and the first line of what it says."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"

@@ -17,8 +17,9 @@ from mtlbench.strategy import Strategy
 from mtlbench.trainer import Trainer
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-TRAJECTORY_POINTS = 60
-SIGNIFICANT_DIGITS = 5
+TRAJECTORY_POINTS = 30
+SIGNIFICANT_DIGITS, SCORE_DIGITS = 4, 6
+"""Of means over a stretch, which are plotted; of losses and scores of a whole split, in float32."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,13 @@ def train(
 
 
 def _evaluation(losses: Tensor, scores: Tensor) -> Evaluation:
-    return Evaluation(losses.tolist(), scores.tolist())
+    return Evaluation(_rounded(losses, SCORE_DIGITS).tolist(), _rounded(scores, SCORE_DIGITS).tolist())
+
+
+def _rounded(values: Tensor, digits: int) -> Tensor:
+    """Values with that many significant digits: they are kept in git as text."""
+    flat = [float(f"{value:.{digits}g}") for value in values.cpu().double().flatten().tolist()]
+    return torch.tensor(flat, dtype=torch.float64).view(values.shape)
 
 
 def _stretch(traces: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -130,9 +137,7 @@ def _stretch(traces: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _trajectory(ends: list[float], stretches: list[dict[str, Tensor]]) -> Trajectory:
     def column(name: str) -> list[Matrix]:
-        stacked = torch.stack([stretch[name] for stretch in stretches]).cpu().double()
-        flat = [float(f"{value:.{SIGNIFICANT_DIGITS}g}") for value in stacked.flatten().tolist()]
-        return torch.tensor(flat, dtype=torch.float64).view(stacked.shape).tolist()
+        return _rounded(torch.stack([stretch[name] for stretch in stretches]), SIGNIFICANT_DIGITS).tolist()
 
     has_gramian = "norms" in stretches[0]
     return Trajectory(

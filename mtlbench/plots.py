@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 WIDTH = 9.0  # inches
+FEW = 8  # strategies that can each have a line, a band and its seeds drawn
 INK, FAINT = "#333333", "#767676"
 # seaborn's "colorblind" without what is grey or too pale on white; further strategies repeat it with another
 # marker and line.
@@ -155,7 +156,7 @@ def _drawing(name: str) -> Callable[[Frames], Figure]:
 PLOTS: dict[str, Plot] = {
     "accuracy": Plot(
         "Main task",
-        "Each faint dot is one seed (a triangle at the edge: off the scale), the large marker their mean and the "
+        "Each faint dot is one seed, the large marker their mean (a triangle at the edge: off the scale) and the "
         "thick line its 95% interval; on the right stands the paired difference to fixed weights with its interval.",
         "Test score of the main task for every strategy: one dot per seed, mean and 95% interval.",
         _drawing("accuracy"),
@@ -169,15 +170,17 @@ PLOTS: dict[str, Plot] = {
     ),
     "trade-off": Plot(
         "Trade-off between the tasks",
-        "Each cross of lines is a strategy's mean with the 95% interval of both scores, faint dots are seeds, "
-        "and dashed lines are each task trained alone.",
+        "Each cross of lines is a strategy's mean with the 95% interval of both scores, faint dots (up to eight "
+        "strategies) are seeds, and dashed lines are each task trained alone.",
         "Main test score against the first auxiliary test score: mean and 95% intervals of every strategy.",
         _drawing("trade-off"),
     ),
     "curves": Plot(
         "Learning curves",
-        "Lines are means over seeds and bands (up to eight strategies) reach from the lowest to the highest seed; "
-        "validation scores are above, training losses below on a log scale.",
+        "Validation scores are above, training losses below on a log scale. Lines are means over seeds; up to eight "
+        "strategies have bands from the lowest to the highest seed. Of more, fixed weights, tasks trained alone, the "
+        "three that ended best in a task and the two that ended worst are in colour, and names stand in the order of "
+        "the last epoch, with an arrow and the value where it is off the scale.",
         "Validation score and training loss of every task against epochs, one line per strategy.",
         _drawing("curves"),
     ),
@@ -234,5 +237,5 @@ def _save(figure: Figure, path: Path, kind: str) -> None:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     image = Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
-    # 256 colours are as good to the eye, in a third of the bytes.
+    # 256 colours are as good to the eye, in a third of the bytes; 64 would take strategies' colours for each other.
     image.quantize(256, dither=Image.Dither.NONE).save(path, "png", optimize=True, dpi=(200, 200))

@@ -82,6 +82,11 @@ class Settings(Record):
         return [f"{name} {_short(mine)}, not {_short(theirs)}" for name, mine, theirs in pairs if mine != theirs]
 
 
+def is_share(metric: str) -> bool:
+    """Whether a score lies between 0 and 1 and is shown in per cent."""
+    return metric in {"accuracy", "error"}
+
+
 class TaskInfo(Record):
     """Name and metric of a task; `metric` is what its score counts."""
 
@@ -90,8 +95,8 @@ class TaskInfo(Record):
 
     @property
     def is_share(self) -> bool:
-        """Whether the score lies between 0 and 1 and is shown in per cent."""
-        return self.metric in ("accuracy", "error")
+        """Whether the score is shown in per cent."""
+        return is_share(self.metric)
 
     @property
     def column(self) -> str:

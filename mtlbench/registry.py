@@ -7,17 +7,21 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import keyword
+import math
 import sys
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
+import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtlbench import strategy as contract
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.records import REFERENCE, Spec
 from mtlbench.setups import Setup
 from mtlbench.strategy import Heads, Strategy
@@ -76,12 +80,14 @@ class Registry:
             found = load()
             if inspect.isclass(found) and issubclass(found, Strategy) and found.name not in before:
                 contract.registered[found.name] = found
+            if isinstance(found, ModuleType):
+                _register_again(found)
             for name in contract.registered.keys() - before.keys():
                 typing.get_type_hints(contract.registered[name].__init__)  # they say what a hyper-parameter may be
         except (Exception, SystemExit) as error:
             contract.registered.clear()
             contract.registered.update(before)
-            self.problems.append(f"{origin} is left out: {type(error).__name__}: {_first_line(error)}")
+            self.problems.append(f"{origin} is left out: {in_one_line(error)}")
 
     def get(self, name: str) -> type[Strategy]:
         """The strategy of that name.
@@ -123,18 +129,19 @@ class Registry:
             if key not in parameters:
                 raise UserError(f"{name} has no hyper-parameter {key!r}; it has {_listed(parameters)}")
             hyper[key] = _checked(text, parameters[key], value)
-        hyper = {key: value for key, value in hyper.items() if value != parameters[key].default}
+        hyper = {key: value for key, value in hyper.items() if value != _as_lists(parameters[key].default)}
         chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
         spec = Spec(label=f"{name}:{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
             self.build(spec, (1, len(setup.tasks)))
         except Exception as error:  # a plugin's constructor may refuse with anything
-            raise UserError(f"{text}: {_first_line(error) or type(error).__name__}") from None
+            raise UserError(f"{text}: {first_line(error)}") from None
         return spec
 
     def build(self, spec: Spec, shape: tuple[int, int]) -> Strategy:
         """Make the strategy for K replicas and T tasks; `heads` is set on top of its constructor."""
-        given = {key: value for key, value in spec.hyper.items() if key != "heads"}
+        parameters = self.parameters(spec.name)
+        given = {key: _typed(parameters[key], value) for key, value in spec.hyper.items() if key != "heads"}
         made = typing.cast("typing.Any", self.get(spec.name))(shape, **given)
         made.heads = spec.hyper.get("heads", made.heads)
         return made
@@ -173,12 +180,37 @@ def split_specs(texts: Iterable[str]) -> list[str]:
     return [name for name in found if name]
 
 
+def _register_again(module: ModuleType) -> None:
+    """Make the strategies of a module, or of a package's modules, known although it was imported before.
+
+    Raises:
+        ValueError: the name of one is taken by another.
+    """
+
+    def within(cls: type) -> bool:
+        return f"{cls.__module__}.".startswith(f"{module.__name__}.")
+
+    found = list(Strategy.__subclasses__())
+    for cls in found:
+        found += cls.__subclasses__()
+    for cls in reversed(found):  # of a class that was defined twice the later one
+        if within(cls) and "name" in vars(cls):
+            known = contract.registered.setdefault(cls.name, cls)
+            if not within(known):
+                raise ValueError(f"the name {cls.name!r} is already taken by {contract.source_file(known)}")
+
+
 def _outside_brackets(text: str) -> list[str]:
-    """Split at white space that stands in no bracket."""
-    depth, word, words = 0, "", list[str]()
+    """Split at white space that stands in no bracket and in no quoted text."""
+    depth, quote, escaped, word, words = 0, "", False, "", list[str]()
     for char in text:
-        depth += (char in "[(") - (char in "])")
-        if char.isspace() and depth <= 0:
+        if quote:
+            quote = "" if char == quote and not escaped else quote
+            escaped = char == "\\" and not escaped
+        else:
+            depth += (char in "[(") - (char in "])")
+            quote = char if char in "'\"" else ""
+        if char.isspace() and depth <= 0 and not quote:
             words.append(word)
             word = ""
         else:
@@ -217,24 +249,45 @@ def _literal(node: ast.expr) -> object:
     return ast.literal_eval(_WordsAsText().visit(node))
 
 
+def _typed(parameter: inspect.Parameter, value: object) -> object:
+    """The value as what the parameter is annotated as, a tuple for a list, say."""
+    return TypeAdapter(parameter.annotation, config=ConfigDict(strict=False)).validate_python(value)
+
+
 def _checked(text: str, parameter: inspect.Parameter, value: object) -> object:
     try:
-        checked = TypeAdapter(parameter.annotation, config=ConfigDict(strict=False)).validate_python(value)
+        checked = _as_lists(_typed(parameter, value))
     except ValidationError as error:
         expected = error.errors()[0]["msg"]
         raise UserError(f"{text}: {parameter.name} is {value!r}, but: {expected}") from None
-    return list(checked) if isinstance(checked, tuple | list) else checked
+    if not _held_by_float32(checked):
+        raise UserError(f"{text}: {parameter.name} is {value!r}, but: float32 holds no number of that size")
+    return checked
+
+
+def _as_lists(value: object) -> object:
+    """Tuples as lists, as they are stored."""
+    return [_as_lists(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _held_by_float32(value: object) -> bool:
+    """Whether no finite number becomes infinite, and none zero, in the precision that is trained in."""
+    if isinstance(value, list):
+        return all(_held_by_float32(item) for item in value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        return True
+    held = float(torch.tensor(value, dtype=torch.float32))
+    return math.isfinite(held) and bool(held) == bool(value)
 
 
 def written(value: object) -> str:
     """A hyper-parameter's value as it is written on the command line."""
-    if isinstance(value, list):
+    if isinstance(value, tuple | list):
         return f"[{','.join(written(item) for item in value)}]"
+    if isinstance(value, str):
+        plain = value.isidentifier() and value.isascii() and not keyword.iskeyword(value)
+        return value if plain else repr(value)
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _listed(parameters: dict[str, inspect.Parameter]) -> str:

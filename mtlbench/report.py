@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from mtlbench import tables
@@ -21,6 +22,9 @@ from mtlbench.stats import ENOUGH_SEEDS
 from mtlbench.store import Store
 
 NOTHING = "–"
+MINUS, FAILED = f"minus {REFERENCE}", "failed: "
+LONG_TABLE = 10  # rows
+WIDE = Console(width=1_000)
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,10 @@ def make(store: Store) -> Report:
         tasks=tuple(task.name for task in runs[0].tasks),
         caption=_caption(bench, runs),
     )
-    store.write("runs.csv", frames.runs.to_csv(index=False))
-    store.write("curves.csv", frames.curves.to_csv(index=False))
+    store.write("runs.csv", frames.runs.to_csv(index=False, float_format="%.7g"))
+    store.write("curves.csv", tables.curves_over_seeds(frames.curves).to_csv(index=False, float_format="%.4g"))
     summary = tables.summary_frame(runs, frames.scores, frames.costs)
-    store.write("summary.csv", summary.to_csv(index=False))
+    store.write("summary.csv", summary.to_csv(index=False, float_format="%.7g"))
     pictures = plots.save_all(frames, store.folder / "plots") if len(frames.runs) else []
     table = lay_out(summary, runs)
     notes = [f"{run.spec.label} failed: {run.error}" for run in runs if run.error] + tables.identical_runs(runs)
@@ -111,12 +115,12 @@ def lay_out(summary: pd.DataFrame, runs: Sequence[RunRecord]) -> Table:
     headers = ["strategy"]
     for task in tasks:
         unit, points = ("%", "points") if task.is_share else ("", "")
-        headers += [f"{task.name} {task.metric} {unit}".strip(), f"minus fixed {points}".strip()]
+        headers += [f"{task.name} {task.metric} {unit}".strip(), f"{MINUS} {points}".strip()]
     headers += ["samples/s", "cost x fixed"]
     rows: list[list[Cell]] = []
     for row in summary.to_dict("records"):
         if row["error"]:
-            failed = Cell(f"failed: {row['error']}")
+            failed = Cell(f"{FAILED}{row['error']}")
             rows.append([Cell(str(row["strategy"])), failed, *[Cell(NOTHING)] * (len(headers) - 2)])
             continue
         cells = [Cell(str(row["strategy"]))]
@@ -133,22 +137,74 @@ def lay_out(summary: pd.DataFrame, runs: Sequence[RunRecord]) -> Table:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the table, what is worth saying, and where the files are."""
-    shown = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
-    for position, header in enumerate(report.table.headers):
-        shown.add_column(header.replace(" ", "\n"), justify="left" if position == 0 else "right", overflow="fold")
-    for row in report.table.rows:
+    """Print the table, what is worth saying, and where the files are.
+
+    A long table has one line per strategy, with as many of the intervals beside the numbers as the console is wide.
+    """
+    if len(report.table.rows) > LONG_TABLE:
+        table, which = _one_line_each(report.table, console.width)
+    else:
+        table, which = _two_lines_each(report.table), "below a mean or a difference its 95% interval over seeds"
+        which += ", below a cost that over rounds"
+    console.print(table)
+    console.print(which, style="dim", highlight=False)
+    for note in report.notes:
+        console.print(escape(note), style="yellow", highlight=False)
+    console.print(f"report  {report.readme}", highlight=False, markup=False, soft_wrap=True)
+    if report.plots:
+        console.print(f"plots   {report.plots[0].parent}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _two_lines_each(table: Table) -> RichTable:
+    shown = _empty(table)
+    for row in table.rows:
         cells = (
             escape(cell.value) + (f"\n[dim]{escape(cell.interval)}[/dim]" if cell.interval else "") for cell in row
         )
         shown.add_row(*cells)
-    console.print(shown)
-    console.print("below a mean its 95% interval over seeds, below a cost or speed that over rounds", style="dim")
-    for note in report.notes:
-        console.print(escape(note), style="yellow", highlight=False)
-    console.print(f"report  {report.readme}", highlight=False, soft_wrap=True)
-    for plot in report.plots:
-        console.print(f"plot    {plot}", highlight=False, soft_wrap=True)
+    return shown
+
+
+def _one_line_each(table: Table, width: int) -> tuple[RichTable, str]:
+    """The table and a sentence on its intervals: those of the differences first, then the cost's, then the scores'."""
+    differences = {i for i, header in enumerate(table.headers) if header.startswith(MINUS)}
+    cost, scores = {len(table.headers) - 1}, set(range(1, len(table.headers) - 2)) - differences
+    for with_interval, gap, which in (
+        (differences | cost | scores, 1, "beside a number its 95% interval over seeds, beside a cost that over rounds"),
+        (differences | cost, 1, "beside a difference its 95% interval over seeds, beside a cost that over rounds"),
+        (differences, 1, "beside a difference its 95% interval over seeds"),
+        (differences, 0, "beside a difference its 95% interval over seeds"),
+    ):
+        shown = _beside(table, with_interval, gap)
+        if Measurement.get(WIDE, WIDE.options, shown).maximum <= width:
+            return shown, which
+    return _beside(table, set(), 1), "95% intervals are in the report"
+
+
+def _beside(table: Table, with_interval: set[int], gap: int) -> RichTable:
+    """One line per strategy, in these columns with the interval beside the number."""
+    shown = _empty(table)
+    shown.padding = (0, gap, 0, 0)
+    most = [max(len(row[i].interval) for row in table.rows) for i in range(len(table.headers))]
+    for row in table.rows:
+        cells = [escape(_outcome(cell)) for cell in row]
+        for i in with_interval:
+            if most[i]:
+                cells[i] += f"[dim] {row[i].interval:>{most[i]}}[/dim]"
+        shown.add_row(*cells)
+    return shown
+
+
+def _outcome(cell: Cell) -> str:
+    """What stands in a line: an error has its own, below the table."""
+    return "failed" if cell.value.startswith(FAILED) else cell.value
+
+
+def _empty(table: Table) -> RichTable:
+    shown = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
+    for position, header in enumerate(table.headers):
+        shown.add_column(header.replace(" ", "\n"), justify="left" if position == 0 else "right", overflow="fold")
+    return shown
 
 
 def _estimate(row: dict[Any, Any], name: str, pattern: str, factor: float = 1) -> Cell:
@@ -172,7 +228,7 @@ def _conditions(bench: BenchRecord) -> str:
 
 def _caption(bench: BenchRecord, runs: Sequence[RunRecord]) -> str:
     failed = [run.spec.label for run in runs if run.error]
-    return _conditions(bench) + (f". Failed: {', '.join(failed)}" if failed else "")
+    return f"{_conditions(bench)}." + (f" Failed: {', '.join(failed)}." if failed else "")
 
 
 def _markdown(text: str) -> str:

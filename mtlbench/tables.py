@@ -71,6 +71,20 @@ def curves_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
+def curves_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves' mean over seeds, and of loss, score and weight smallest and largest value.
+
+    A seed whose value is missing is left out of the three.
+    """
+    keys = ["strategy", "split", "epoch", "task"]
+    groups = curves.astype(dict.fromkeys(CURVE_COLUMNS[5:], float)).groupby(keys, sort=False)
+    columns: dict[str, pd.Series[float]] = {}
+    for name in ("loss", "score", "weight"):
+        columns |= {name: groups[name].mean(), f"{name}_low": groups[name].min(), f"{name}_high": groups[name].max()}
+    columns |= {name: groups[name].mean() for name in ("gradient_norm", "cosine")}
+    return pd.DataFrame(columns).reset_index()
+
+
 def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """Per strategy and task the mean test score over seeds and its paired difference to fixed weights."""
     rows: list[tuple[object, ...]] = []

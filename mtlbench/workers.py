@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from mtlbench.errors import in_one_line
+
 Argument = TypeVar("Argument")
 Message = TypeVar("Message")
 Value = TypeVar("Value")
@@ -93,9 +95,7 @@ def _serve(pipe: Connection, function: Callable[[Any, Callable[[Any], None]], ob
         except BaseException as error:
             if isinstance(error, BrokenPipeError):
                 raise
-            line = (str(error).strip().splitlines() or [""])[0]
-            summary = f"{type(error).__name__}: {line}" if line else type(error).__name__
-            pipe.send(("error", (summary, traceback.format_exc())))
+            pipe.send(("error", (in_one_line(error), traceback.format_exc())))
         else:
             pipe.send(("value", value))
 

@@ -12,6 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -21,6 +23,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from mtlbench import tables
+from mtlbench.figures.ranked import apart
 from mtlbench.plots import PLOTS, Frames, save_all, styles
 
 Points = NDArray[np.float64]
@@ -28,6 +32,13 @@ Points = NDArray[np.float64]
 MAIN, AUXILIARY = "digit", "above_five"
 FIVE = ("fixed", "uncertainty", "gradnorm", "dwa", "fixed:weights=[1,0.1]")
 THIRTY = ("fixed", *(f"method_{i}:temperature={i / 10},weights=[1,0.1]" for i in range(29)))
+
+
+MANY = (
+    "fixed", "aligned-mtl", "cagrad", "config", "db-mtl", "dualproj", "dwa", "excessmtl", "fairgrad", "famo",
+    "geometric", "go4align", "graddrop", "gradnorm", "gradvac", "imtl", "imtl-g", "imtl-l", "mgda", "moco", "modo",
+    "nashmtl", "pcgrad", "rlw", "sdmgrad", "stch", "uncertainty", "uncertainty-softmax",
+)  # fmt: skip
 
 
 def make_frames(
@@ -75,52 +86,14 @@ def make_frames(
             for replicas in sorted({1, seeds}):
                 ratio = 1 + (name != "fixed") * (0.05 + 0.8 * hash_of(name)) / replicas**0.3
                 speed = 9000 * replicas**0.6 / ratio
-                costs.append((name, replicas, speed, 0.97 * speed, 1.03 * speed, ratio, ratio - 0.03, ratio + 0.04))
+                costs.append(
+                    (name, replicas, speed, 0.97 * speed, 1.03 * speed, ratio, ratio - 0.03, ratio + 0.04, None)
+                )
     return Frames(
-        runs=pd.DataFrame(runs, columns=["strategy", "seed", "task", "metric", "score", "loss"]),
-        curves=pd.DataFrame(
-            curves,
-            columns=[
-                "strategy",
-                "seed",
-                "split",
-                "epoch",
-                "task",
-                "loss",
-                "score",
-                "weight",
-                "gradient_norm",
-                "cosine",
-            ],
-        ),
-        scores=pd.DataFrame(
-            scores,
-            columns=[
-                "strategy",
-                "task",
-                "metric",
-                "seeds",
-                "mean",
-                "low",
-                "high",
-                "difference",
-                "difference_low",
-                "difference_high",
-            ],
-        ),
-        costs=pd.DataFrame(
-            costs,
-            columns=[
-                "strategy",
-                "replicas",
-                "samples_per_second",
-                "samples_low",
-                "samples_high",
-                "ratio",
-                "ratio_low",
-                "ratio_high",
-            ],
-        ),
+        runs=pd.DataFrame(runs, columns=tables.RUN_COLUMNS),
+        curves=pd.DataFrame(curves, columns=tables.CURVE_COLUMNS),
+        scores=pd.DataFrame(scores, columns=tables.SCORE_COLUMNS),
+        costs=pd.DataFrame(costs, columns=tables.COST_COLUMNS),
         tasks=tasks,
         caption=f"mnist, {seeds} seeds, {epochs} epochs, batch 64, Adam lr 0.001, cpu. Failed: nash_mtl (singular).",
     )
@@ -195,12 +168,25 @@ def failing(frames: Frames) -> Frames:
     return replace(frames, runs=runs, scores=scores, curves=curves, costs=frames.costs.iloc[:0])
 
 
+def with_outlier(frames: Frames, name: str) -> Frames:
+    """The same with one strategy whose main task is far from all others, in every number."""
+    far = {"score": -0.2, "mean": -0.2, "low": -0.25, "high": -0.15, "loss": 2.0, "weight": 30.0, "ratio": 9.0}
+    parts = {part: getattr(frames, part).copy() for part in ("runs", "scores", "curves", "costs")}
+    for frame in parts.values():
+        there = (frame["strategy"] == name) & (frame["task"] == MAIN if "task" in frame else True)
+        for column, change in far.items():
+            if column in frame:
+                frame.loc[there, column] += change
+    return replace(frames, **parts)
+
+
 CASES = {
     "typical": make_frames(),
     "one seed": make_frames(FIVE[:3], seeds=1),
     "eight labels": make_frames((*FIVE, "pcgrad", "nash_mtl", "random"), seeds=16),
     "two strategies, many tasks": make_frames(FIVE[:2], epochs=1, points=1, more_tasks=("parity", "prime", "round")),
     "failing": failing(make_frames()),
+    "a whole bench": with_outlier(make_frames(MANY, points=20), "mgda"),
     "thirty strategies": make_frames(THIRTY, points=20),
 }
 
@@ -240,7 +226,9 @@ def test_a_collapsed_strategy_does_not_hide_the_others() -> None:
     (ax,) = drawn("failing", "accuracy").axes
     low, high = ax.get_xlim()
     assert 0.97 < low < high < 0.99
-    assert len(points_of(ax)) == 5 * 10  # gradnorm has no number
+    assert len(points_of(ax)) == 4 * 10  # gradnorm has no number, uncertainty is off the scale with every seed
+    (off,) = (line for line in ax.lines if line.get_marker() == "<")
+    np.testing.assert_allclose(np.asarray(off.get_xydata()), [[low, FIVE.index("uncertainty")]])
     assert any(text.startswith("11.") for text, _ in boxes_of(drawn("failing", "accuracy")))
     captions = " ".join(text for text, _ in boxes_of(drawn("failing", "trade-off"))).split()
     assert "Off the scale: uncertainty (11.25%, 2.25%); 1 more seed." in " ".join(captions)
@@ -311,3 +299,59 @@ def test_a_failed_save_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="disk full"):
         save_all(CASES["typical"], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_names_stand_beside_their_points() -> None:
+    figure = drawn("a whole bench", "trade-off")
+    names = {text for text, _ in boxes_of(figure)}
+    assert set(MANY) - {"mgda"} <= names
+    assert not figure.legends
+    assert any("Off the scale: mgda (" in " ".join(name.split()) for name in names)
+    assert drawn("thirty strategies", "trade-off").legends  # names that are too long for it
+
+
+@pytest.mark.parametrize(("column", "task"), [(0, MAIN), (1, AUXILIARY)])
+def test_many_curves_are_named_in_the_order_of_their_ends(column: int, task: str) -> None:
+    frames, figure = CASES["a whole bench"], drawn("a whole bench", "curves")
+    last = frames.curves[(frames.curves["split"] == "validation") & (frames.curves["epoch"] == 3)]
+    means = last[last["task"] == task].groupby("strategy")["score"].mean().sort_values()
+    texts = sorted((t for t in figure.axes[column].texts), key=lambda text: text.get_window_extent().y0)
+    named = [text.get_text().partition(" ")[0] for text in texts]
+    assert named == list(means.index)
+    bold = {name for name, text in zip(named, texts, strict=True) if text.get_fontproperties().get_weight() == "bold"}
+    best, worst = (named[-3:], named[:2]) if task == MAIN else (named[:3], named[-2:])
+    others = {"fixed", f"single:{task}"}
+    assert others < bold
+    assert len(bold - others) == 5
+    assert {name for name in (*best, *worst) if name not in others} <= bold
+
+
+def test_an_outlier_leaves_the_others_their_room() -> None:
+    frames = CASES["a whole bench"]
+    for plot, axes in {"accuracy": (0,), "trade-off": (0,), "curves": (0, 2)}.items():
+        for ax in (drawn("a whole bench", plot).axes[i] for i in axes):
+            which = ax.get_xlim() if plot == "accuracy" else ax.get_ylim()
+            loss = plot == "curves" and ax.get_yscale() == "log"
+            if loss:
+                assert which[1] < 1.5
+            else:
+                assert 0.93 < which[0] < which[1] < 1
+    assert any(text.startswith("mgda ↓ 7") for text, _ in boxes_of(drawn("a whole bench", "curves")))
+    assert any(text.startswith("mgda ↑ ") for text, _ in boxes_of(drawn("a whole bench", "curves")))
+    assert drawn("a whole bench", "cost").axes[1].get_xscale() == "log"
+    means = frames.curves.groupby(["strategy", "task", "epoch"])["weight"].mean()
+    low, high = drawn("a whole bench", "weights").axes[0].get_ylim()
+    assert low < means.min() < means.max() < high
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0, 1 / 30))
+def test_labels_moved_apart_keep_order_room_and_what_was_free(places: list[float], gap: float) -> None:
+    wanted = np.sort(np.asarray(places))
+    found = apart(wanted, gap)
+    assert (np.diff(found) >= gap - 1e-9).all()
+    assert found.min() >= -1e-9
+    assert found.max() <= 1 + 1e-9
+    if (np.diff(wanted) >= gap).all():
+        np.testing.assert_allclose(found, wanted, atol=1e-9)
+    elif found.min() > 0 and found.max() < 1:
+        assert found.mean() == pytest.approx(wanted.mean())  # moved by least squares, so as a whole nowhere

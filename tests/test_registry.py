@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlbench.errors import UserError
-from mtlbench.registry import Registry, split_specs
+from mtlbench.records import Spec
+from mtlbench.registry import Registry, split_specs, written
 from mtlbench.setups import MNIST
 
 PLUGIN = """
@@ -68,7 +69,7 @@ def test_heads_are_set_by_name(registry: Registry) -> None:
     ("text", "says"),
     [
         ("gradnrom", "gradnorm"),
-        ("nothing-like-it", "fixed, gradnorm, uncertainty, single"),
+        ("nothing-like-it", "uncertainty-softmax, upgrad, single"),
         ("gradnorm:beta=1", "alpha=1.5, lr=0.025"),
         ("gradnorm:alpha=x", "alpha is 'x'"),
         ("gradnorm:alpha=-1", "alpha must be finite and >= 0"),
@@ -81,6 +82,9 @@ def test_heads_are_set_by_name(registry: Registry) -> None:
         ("fixed:weights=[1,-1]", ">= 0"),
         ("fixed:weights=[1,nan]", "finite"),
         ("fixed:weights=[1,1e999]", "finite"),
+        ("fixed:weights=[1e39,1]", "float32"),
+        ("fixed:weights=[1e-50,1e-50]", "float32"),
+        ("gradnorm:alpha=1e39", "alpha is 1e+39"),
         ("fixed:weights=[0,0]", "not all zero"),
         ("fixed:weights=heavy", "weights"),
         ("single:colour", "single:digit, single:above_five"),
@@ -135,7 +139,31 @@ def test_an_entry_point_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return [entry] if group == "mtlbench.strategies" else []
 
     monkeypatch.setattr("mtlbench.registry.entry_points", found)
-    assert "from-a-package" in Registry.load().strategies
+    for _ in range(3):  # its module is imported once
+        registry = Registry.load()
+        assert "from-a-package" in registry.strategies
+        assert registry.problems == []
+
+
+def test_an_entry_point_that_names_a_package_is_found_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "of_many"
+    package.mkdir()
+    plugin(package / "one.py", "one-of-many")
+    plugin(package / "two.py", "two-of-many")
+    (package / "__init__.py").write_text("from of_many import one, two\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def found(group: str) -> list[EntryPoint]:
+        return [EntryPoint("x", "of_many", group), EntryPoint("y", "of_many.two:Mine", group)]
+
+    monkeypatch.setattr("mtlbench.registry.entry_points", found)
+    for _ in range(2):
+        registry = Registry.load()
+        assert {"one-of-many", "two-of-many"} < set(registry.strategies)
+        assert registry.problems == []
+    assert Registry.load([plugin(tmp_path / "clash.py", "two-of-many")]).problems
 
 
 def test_of_two_strategies_of_one_name_the_later_is_out(tmp_path: Path) -> None:
@@ -217,3 +245,49 @@ def test_whatever_a_constructor_raises_is_one_line(tmp_path: Path, body: str, sa
 def test_values_that_only_look_readable_are_refused(registry: Registry, text: str) -> None:
     with pytest.raises(UserError, match=text.partition(":")[0]):
         registry.parse(text, MNIST)
+
+
+TEXTS = """
+from mtlbench import Strategy, register
+
+@register("texts")
+class Texts(Strategy):
+    def __init__(
+        self, shape: tuple[int, int], *, text: str = "plain", pair: tuple[float, ...] = (1.0, 2.0),
+        rows: tuple[tuple[str, int], ...] = (), maybe: str | None = None, flag: bool = False,
+    ) -> None:
+        super().__init__(shape)
+        self.given = (text, pair, rows, maybe, flag)
+"""
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    path = tmp_path_factory.mktemp("texts") / "texts.py"
+    path.write_text(TEXTS)
+    return Registry.load([path])
+
+
+@given(
+    text=st.text(max_size=8)
+    | st.sampled_from(["a b", "a,b", "it's", '"', "x=1", "True", "None", "nan", "class", "[", ":"]),
+    pair=st.lists(finite, max_size=3).map(tuple),
+    rows=st.lists(st.tuples(st.text(max_size=3), st.integers(-9, 9)), max_size=2).map(tuple),
+    flag=st.booleans(),
+)
+def test_text_and_tuples_are_read_from_a_label(
+    texts: Registry, text: str, pair: tuple[float, ...], rows: tuple[tuple[str, int], ...], flag: bool
+) -> None:
+    given = {"text": text, "pair": pair, "rows": rows, "maybe": text, "flag": flag}
+    label = f"texts:{','.join(f'{key}={written(value)}' for key, value in given.items())}"
+    spec = texts.parse(label, MNIST)
+    assert texts.parse(spec.label, MNIST) == spec
+    assert Spec.model_validate_json(spec.model_dump_json()) == spec
+    assert vars(texts.build(spec, (1, 2)))["given"] == tuple(given.values())
+    assert split_specs([f"fixed,{spec.label} dwa"]) == ["fixed", spec.label, "dwa"]
+
+
+def test_defaults_that_are_tuples_are_left_out_of_a_label(texts: Registry) -> None:
+    assert texts.parse("texts:text=plain,pair=[1,2],rows=[]", MNIST).label == "texts"
+    assert texts.parse("texts:pair=(1,3)", MNIST).label == "texts:pair=[1,3]"
+    assert texts.parse("texts:pair=(1,3)", MNIST).hyper == {"pair": [1.0, 3.0]}

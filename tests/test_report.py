@@ -229,3 +229,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="Permission denied") as raised:
         report.make(store)
     assert str(store.folder) in str(raised.value)
+
+
+def long_report(folder: Path) -> report.Report:
+    runs = [stored("fixed", 0.9), *(stored(f"method-{i}", 0.9 + i / 1000) for i in range(26))]
+    runs += [stored("bad", None, error="ValueError: [b]much to say[/b]"), stored("single:digit", 0.9, only="digit")]
+    return report.make(make_store(folder, runs, [cost(run.spec.label, 10, 1.5) for run in runs[:27]]))
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(70, ""), (95, "differences"), (108, "differences cost"), (150, "differences cost scores")],
+)
+def test_a_long_table_has_a_line_a_strategy_and_the_intervals_there_is_room_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int, shown: str
+) -> None:
+    made = long_report(tmp_path)
+    report.show(made, Console(width=width))
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if "───" in line) + 1
+    rows = [line.split() for line in lines[start : start + len(made.table.rows)]]
+    assert [row[0] for row in rows] == [row[0].value for row in made.table.rows]
+    assert all(len(line) <= width for line in lines[: start + len(rows)])
+    cells = dict(zip(("scores", "differences", "cost"), (made.table.rows[2][i] for i in (1, 2, -1)), strict=True))
+    assert rows[2][0] == "method-1"
+    assert {cell.value for cell in cells.values()} <= set(rows[2])
+    text = " ".join(rows[2])
+    assert {name for name, cell in cells.items() if f"{cell.value} {cell.interval}" in text} == set(shown.split())
+    assert rows[-2] == ["bad", "failed", *[report.NOTHING] * 5]
+    assert "bad failed: ValueError: [b]much to say[/b]" in lines

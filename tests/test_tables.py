@@ -98,3 +98,14 @@ def test_identical_runs_are_pointed_out() -> None:
     twin = FIXED.model_copy(update={"spec": Spec(label="twin", name="twin", hyper={})})
     (line,) = tables.identical_runs([FIXED, OTHER, twin, FAILED])
     assert "fixed and twin" in line
+
+
+def test_curves_over_seeds_are_the_mean_and_the_range() -> None:
+    frame = tables.curves_over_seeds(tables.curves_frame(RUNS))
+    assert not frame.duplicated(["strategy", "split", "epoch", "task"]).any()
+    row = frame[(frame["strategy"] == "other") & (frame["split"] == "validation") & (frame["task"] == "digit")].iloc[0]
+    assert (row["score"], row["score_low"], row["score_high"]) == (pytest.approx(0.935), 0.91, 0.96)
+    training = frame[(frame["strategy"] == "fixed") & (frame["split"] == "training")].set_index("task")
+    assert [training[name]["above_five"] for name in ("loss", "gradient_norm", "cosine")] == [2.0, 4.0, 0.25]
+    assert training["score"].isna().all()
+    assert tables.curves_over_seeds(tables.curves_frame([FAILED])).empty

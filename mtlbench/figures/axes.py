@@ -1,0 +1,117 @@
+"""What all plots share: choosing from the frames, numbers as text, and axes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+
+from mtlbench.plots import Frames, is_baseline
+from mtlbench.records import is_share
+
+Floats = NDArray[np.float64]
+
+MAX_FACETS = 3
+
+
+def wrapped(label: str, width: int = 34, lines: int = 2) -> str:
+    """The label on at most that many lines, broken after a colon or comma, shortened in the middle if need be."""
+    filled = [""]
+    for part in re.split(r"(?<=[:,])(?![^\[]*\])", label):
+        if filled[-1] and len(filled[-1] + part) > width and len(filled) < lines:
+            filled.append("")
+        filled[-1] += part
+    half = width // 2
+    return "\n".join(x if len(x) <= width else f"{x[:half]}…{x[1 - half :]}" for x in filled)
+
+
+def rows_of(frame: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """The rows whose columns have these values."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def floats(frame: pd.DataFrame, *columns: str) -> Floats:
+    """Columns as numbers, `[rows, columns]`."""
+    return frame[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def intervals_of(frames: Frames, task: str) -> dict[str, Floats]:
+    """Mean and interval, `[3]`, of each strategy in one task."""
+    rows = rows_of(frames.scores, task=task)
+    return dict(zip(map(str, rows["strategy"]), floats(rows, "mean", "low", "high"), strict=True))
+
+
+def metric_of(frames: Frames, task: str) -> str:
+    """What the task's score measures."""
+    found = pd.concat([frames.scores, frames.runs]).query("task == @task")["metric"]
+    return str(found.iloc[0]) if len(found) else "score"
+
+
+def better(metric: str) -> str:
+    """The direction to look for."""
+    return "higher is better" if metric == "accuracy" else "lower is better"
+
+
+def number(value: float, metric: str, *, signed: bool = False) -> str:
+    """A score, or a difference of scores (in percentage points), as text."""
+    if not math.isfinite(value):
+        return "–"
+    scaled, unit = (100 * value, "%") if is_share(metric) else (value, "")
+    digits = ".2f" if is_share(metric) else ".4g"
+    return (f"{scaled:+{digits}}" if signed else f"{scaled:{digits}}{unit}").replace("-", "−")
+
+
+def limits(values: Floats, reach: float = 12.0) -> tuple[float, float]:
+    """Limits around all values but those that would hide the others: `reach` times the median distance away."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    distances = np.abs(values - np.median(values))
+    near = values[distances <= reach * np.median(distances)] if np.median(distances) else values
+    low, high = float(near.min()), float(near.max())
+    margin = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
+    return low - margin, high + margin
+
+
+def number_axis(ax: Axes, which: str, metric: str, bins: int = 6) -> None:
+    """Round ticks, in per cent for shares."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(MaxNLocator(bins, steps=[1, 2, 5, 10]))
+    if is_share(metric):
+        ticks = axis.get_major_locator().tick_values(*axis.get_view_interval())
+        digits = -math.floor(math.log10(100 * (ticks[1] - ticks[0])) + 1e-6)
+        axis.set_major_formatter(PercentFormatter(1, decimals=max(0, digits)))
+
+
+def log_axis(ax: Axes, which: str) -> None:
+    """A log scale with plain numbers."""
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 150 * low else (1,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def names_of(frame: pd.DataFrame, *, baselines: bool = True) -> list[str]:
+    """The frame's strategies, in its order."""
+    return [str(n) for n in frame["strategy"].unique() if baselines or not is_baseline(str(n))]
+
+
+def not_drawn(tasks: Sequence[str]) -> str:
+    """A note for the tasks that found no place."""
+    return f"Not drawn: {', '.join(tasks)}." if tasks else ""
+
+
+def epoch_axis(ax: Axes, data: pd.DataFrame) -> None:
+    """Whole epochs, from the start of training."""
+    ax.set_xlim(0, 1.03 * float(data["epoch"].max()))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
