@@ -45,8 +45,8 @@ class Display(Protocol):
     def run_moved(self, label: str, progress: Progress) -> None:
         """A run has come further."""
 
-    def run_ended(self, label: str, error: str | None) -> None:
-        """A run is complete, or has failed."""
+    def run_ended(self, label: str, outcome: str) -> None:
+        """A run goes on no more; `outcome` is its scores or its error."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _train_all(plan: Plan, specs: Sequence[Spec], workers: Workers, display: Dis
             spec = futures[future]
             record = _record(plan, spec, keys[spec.label], future)
             plan.store.write_run(record)
-            display.run_ended(spec.label, record.error)
+            display.run_ended(spec.label, record.outcome)
     except BaseException:
         workers.stop()
         raise

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mtlbench.harness import Progress as RunProgress
-from mtlbench.records import is_share
+from mtlbench.records import score_text
 
 
 @dataclass
@@ -35,8 +35,7 @@ class Run:
         """The last validation score, with what it counts."""
         if self.progress is None or self.progress.score is None:
             return "-"
-        shown = f"{self.progress.score:.2%}" if is_share(self.progress.metric) else f"{self.progress.score:.4g}"
-        return f"{self.progress.metric} {shown}"
+        return score_text(self.progress.score, self.progress.metric)
 
     @property
     def passed(self) -> float:
@@ -85,12 +84,11 @@ class Display(ABC):
         self._runs[label].progress = progress
         self.moved(self._runs[label])
 
-    def run_ended(self, label: str, error: str | None) -> None:
-        """A run is complete, or has failed."""
+    def run_ended(self, label: str, outcome: str) -> None:
+        """A run goes on no more; what came of it is said."""
         run = self._runs.pop(label)
         self.ended(run)
-        how = f"failed: {error}" if error is not None else f"done in {run.passed:.0f} s  validation {run.score}"
-        self.note(f"{label}  {how}")
+        self.note(f"{label}  {run.passed:.0f} s  {outcome}")
 
 
 class Bars(Display):

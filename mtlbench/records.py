@@ -87,6 +87,11 @@ def is_share(metric: str) -> bool:
     return metric in {"accuracy", "error"}
 
 
+def score_text(score: float, metric: str) -> str:
+    """A score with what it counts, as it is shown while a bench goes on."""
+    return f"{metric} {score:.2%}" if is_share(metric) else f"{metric} {score:.4g}"
+
+
 class TaskInfo(Record):
     """Name and metric of a task; `metric` is what its score counts."""
 
@@ -117,6 +122,20 @@ class RunRecord(Record):
     result: Result | None = None
     error: str | None = None
     traceback: str | None = None
+
+    @property
+    def trained(self) -> list[tuple[int, TaskInfo]]:
+        """The tasks that the run trained, with their positions."""
+        return [(t, task) for t, task in enumerate(self.tasks) if self.spec.only in (None, task.name)]
+
+    @property
+    def outcome(self) -> str:
+        """In a line, the mean test scores over seeds, or the error."""
+        if self.result is None:
+            return f"failed: {self.error}"
+        rows = self.result.test.scores
+        means = [(task, sum(row[t] for row in rows) / len(rows)) for t, task in self.trained]
+        return "test " + ", ".join(f"{task.name} {score_text(mean, task.metric)}" for task, mean in means)
 
 
 class Cost(Record):

@@ -55,10 +55,9 @@ def runs_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
         if run.result is None:
             continue
         for k, seed in enumerate(run.settings.seeds):
-            for t, task in _trained(run):
+            for t, task in run.trained:
                 test = run.result.test
-                metric = run.tasks[t].metric
-                rows.append((run.spec.label, seed, task, metric, test.scores[k][t], test.losses[k][t]))
+                rows.append((run.spec.label, seed, task.name, task.metric, test.scores[k][t], test.losses[k][t]))
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
@@ -163,10 +162,6 @@ def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _trained(run: RunRecord) -> list[tuple[int, str]]:
-    return [(t, task.name) for t, task in enumerate(run.tasks) if run.spec.only in (None, task.name)]
-
-
 def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
     if run.result is None:
         return
@@ -174,14 +169,14 @@ def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
     pairs = list(combinations(range(len(run.tasks)), 2))
     for p, epoch in enumerate(path.epochs):
         for k, seed in enumerate(run.settings.seeds):
-            for t, task in _trained(run):
+            for t, task in run.trained:
                 norm = path.norms[p][k][t] if path.norms else None
                 cosine = None
                 if path.cosines and pairs:
                     mine = [path.cosines[p][k][i] for i, pair in enumerate(pairs) if t in pair]
                     cosine = sum(mine) / len(mine)
                 loss, weight = path.losses[p][k][t], path.weights[p][k][t]
-                yield run.spec.label, seed, "training", epoch, task, loss, None, weight, norm, cosine
+                yield run.spec.label, seed, "training", epoch, task.name, loss, None, weight, norm, cosine
 
 
 def _validation_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
@@ -189,6 +184,6 @@ def _validation_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
         return
     for epoch, evaluation in enumerate(run.result.validation, start=1):
         for k, seed in enumerate(run.settings.seeds):
-            for t, task in _trained(run):
+            for t, task in run.trained:
                 loss, score = evaluation.losses[k][t], evaluation.scores[k][t]
-                yield run.spec.label, seed, "validation", float(epoch), task, loss, score, None, None, None
+                yield run.spec.label, seed, "validation", float(epoch), task.name, loss, score, None, None, None

@@ -46,8 +46,8 @@ class Silent:
     def run_moved(self, label: str, progress: Progress) -> None:
         assert 0 < progress.done <= 1
 
-    def run_ended(self, label: str, error: str | None) -> None:
-        self.notes.append(f"{label}: {error}")
+    def run_ended(self, label: str, outcome: str) -> None:
+        self.notes.append(f"{label}: {outcome}")
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +180,7 @@ def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
 
 def test_a_bench_that_is_stopped_keeps_finished_runs_and_goes_on_from_there(tmp_path: Path) -> None:
     class Impatient(Silent):
-        def run_ended(self, label: str, error: str | None) -> None:
+        def run_ended(self, label: str, outcome: str) -> None:
             raise KeyboardInterrupt
 
     asked = plan(tmp_path / "out", ["uncertainty"], jobs=1)

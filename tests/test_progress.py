@@ -42,14 +42,14 @@ def test_a_run_is_shown_from_its_start_to_its_end(terminal: bool) -> None:
         shown.run_moved("one", moved(0.5))
         shown.run_moved("one", moved(1, 0.9712, validated=True))
         shown.run_moved("one", moved(2, 0.9834, validated=True))
-        shown.run_ended("one", None)
+        shown.run_ended("one", "test digit accuracy 98.10%")
         shown.run_started("two", 2)
-        shown.run_ended("two", "ValueError: no")
+        shown.run_ended("two", "failed: ValueError: no")
     lines = plain(out)
-    for text in ("training 2 runs", r"one  done in \d+ s  validation accuracy 98.34%", "two  failed: ValueError: no"):
+    for text in ("training 2 runs", r"one  \d+ s  test digit accuracy 98.10%", r"two  \d+ s  failed: ValueError: no"):
         assert sum(bool(re.search(text, line)) for line in lines) == 1, text
     text = "\n".join(lines)
-    assert text.index("training 2 runs") < text.index("one  done") < text.index("two  failed")
+    assert text.index("training 2 runs") < text.index("98.10%") < text.index("ValueError")
     assert terminal or "loss 0.1235" in text or "loss 0.1234" in text
 
 
@@ -62,10 +62,10 @@ def test_markup_is_shown_as_it_is(terminal: bool) -> None:
         shown.run_moved(ODD, moved(1, 0.5, validated=True))
         if isinstance(shown, Bars):
             assert ODD in "".join(plain(bars_of(shown)))
-        shown.run_ended(ODD, "KeyError: [bold]k[/bold] [/]")
+        shown.run_ended(ODD, "failed: KeyError: [bold]k[/bold] [/]")
     text = "\n".join(plain(out))
     assert f"note {ODD}" in text
-    assert f"{ODD}  failed: KeyError: [bold]k[/bold] [/]" in text
+    assert f"{ODD}  0 s  failed: KeyError: [bold]k[/bold] [/]" in text
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -74,9 +74,8 @@ def test_a_score_that_is_no_share_is_no_percentage(terminal: bool) -> None:
     with display(screen) as shown:
         shown.run_started("one", 1)
         shown.run_moved("one", moved(1, 12.5, metric="squared error", validated=True))
-        shown.run_ended("one", None)
-    assert "validation squared error 12.5" in "\n".join(plain(out))
-    assert "%" not in "".join(line for line in plain(out) if "done" in line)
+        seen = bars_of(shown) if isinstance(shown, Bars) else out
+        assert "validation squared error 12.5 " in "\n".join(plain(seen))
 
 
 def bars_of(shown: Bars) -> io.StringIO:
@@ -102,9 +101,9 @@ def test_only_runs_that_go_on_have_a_bar() -> None:
             shown.run_started(f"run{i}", 1)
             shown.run_moved(f"run{i}", moved(1, 0.5, validated=True))
             assert bars_of(shown).getvalue().count("epoch") == 1
-            shown.run_ended(f"run{i}", "lost" if i % 2 else None)
+            shown.run_ended(f"run{i}", "lost" if i % 2 else "found")
         assert "epoch" not in bars_of(shown).getvalue()
-    assert all(f"run{i}  {'failed: lost' if i % 2 else 'done'}" in "\n".join(plain(out)) for i in range(40))
+    assert all(f"run{i}  0 s  {'lost' if i % 2 else 'found'}" in "\n".join(plain(out)) for i in range(40))
 
 
 def test_lines_are_printed_once_an_epoch() -> None:
