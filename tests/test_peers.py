@@ -13,7 +13,10 @@ from mtlbench.setups import Setup, binary, classification
 from mtlbench.trainer import Trainer
 from tests.toy import toy_setup
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP"),
+    pytest.mark.filterwarnings("ignore:Solution may be inaccurate"),
+]
 
 SEEDS = (3, 11)
 REQUIRED = {
