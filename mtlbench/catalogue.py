@@ -13,11 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from mtlbench.registry import SINGLE, Registry, written
+from mtlbench.registry import SINGLE, TORCHJD, Registry, torchjd_methods, written
 from mtlbench.setups import SETUPS
 from mtlbench.strategy import Step, Strategy
 
 TASKS, FEATURES = 2, 3
+UNKNOWN = "?"
 HOOKS = {"epoch_end": "epoch means of losses", "after_update": "losses after the update"}
 NEEDS = ("losses", *HOOKS.values(), "Gramian (last layer)", "Gramian", "Gramian of two more batches", "Jacobian")
 
@@ -73,7 +74,7 @@ def needs_of(cls: type[Strategy]) -> str:
         now = torch.zeros((), dtype=torch.int64)
         strategy(Step(losses, signals, index=now, epoch=now, seeds=torch.zeros(1, dtype=torch.int64)))
     except Exception:  # a plugin may fail in any way; what it asked for until then is known
-        signals.needs.append("?")
+        signals.needs.append(UNKNOWN)
     hooks = [what for hook, what in HOOKS.items() if cls.overrides(hook)]
     return ", ".join(dict.fromkeys([*signals.needs, *hooks])) or "losses"
 
@@ -102,18 +103,38 @@ def show_all(registry: Registry, console: Console) -> None:
     console.print("heads: weighted is w_t dL_t for head t, own is dL_t; set it with NAME:heads=...\n", highlight=False)
     for setup in SETUPS.values():
         console.print(f"setup {setup.name}: {setup.about}", highlight=False, markup=False)
+    console.print(f"{TORCHJD}:NAME is a method of TorchJD; mtlbench list {TORCHJD} names them", highlight=False)
+
+
+def show_torchjd(registry: Registry, console: Console) -> None:
+    """The methods of TorchJD that can be named as `torchjd:NAME`.
+
+    Raises:
+        UserError: TorchJD is not installed.
+    """
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for header in ("strategy", "what it is", "hyper-parameters"):
+        table.add_column(header, overflow="fold")
+    for name in (f"{TORCHJD}:{method}" for method in torchjd_methods()):
+        first = (inspect.getdoc(registry.get(name)) or "").partition("\n")[0]
+        table.add_row(name, escape(first), escape(", ".join(hyper_of(registry, name))))
+    console.print(table)
 
 
 def show_one(registry: Registry, name: str, console: Console) -> None:
-    """The description of one strategy, what it needs, its hyper-parameters and its file.
+    """What a strategy is, needs and takes, and its file; `torchjd` stands for all of TorchJD's methods.
 
     Raises:
         UserError: no strategy has that name.
     """
+    if name == TORCHJD:
+        show_torchjd(registry, console)
+        return
     cls = registry.get(name)
     console.print(inspect.getdoc(cls) or "", highlight=False, markup=False)
     hyper = ", ".join([*hyper_of(registry, name), f"heads={cls.heads}"])
-    console.print(f"\nNeeds: {needs_of(cls)}", highlight=False, markup=False)
+    if (needs := needs_of(cls)) != UNKNOWN:
+        console.print(f"\nNeeds: {needs}", highlight=False, markup=False)
     console.print(f"Hyper-parameters: {hyper}", highlight=False, markup=False)
     console.print(f"File: {registry.source(name)}", highlight=False, markup=False, soft_wrap=True)
 

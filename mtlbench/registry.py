@@ -11,9 +11,9 @@ import keyword
 import math
 import sys
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +28,7 @@ from mtlbench.strategy import Heads, Strategy
 
 ENTRY_POINTS = "mtlbench.strategies"
 SINGLE = "single"
+TORCHJD = "torchjd"
 
 
 @dataclass
@@ -90,11 +91,14 @@ class Registry:
             self.problems.append(f"{origin} is left out: {in_one_line(error)}")
 
     def get(self, name: str) -> type[Strategy]:
-        """The strategy of that name.
+        """The strategy of that name; `torchjd:NAME` is a method of TorchJD, loaded only here.
 
         Raises:
             UserError: there is none; lists the close ones.
         """
+        owner, _, method = name.partition(":")
+        if owner == TORCHJD:
+            return _method_of_torchjd(method)
         if name not in self.strategies:
             known = [*self.strategies, SINGLE]
             close = difflib.get_close_matches(name, known) or known
@@ -107,7 +111,7 @@ class Registry:
         cls = self.get(name)
         hints = typing.get_type_hints(cls.__init__)
         found = {
-            key: parameter.replace(annotation=hints.get(key, object))
+            key: parameter.replace(annotation=hints.get(key, _written_type(parameter)))
             for key, parameter in inspect.signature(cls).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
@@ -117,12 +121,18 @@ class Registry:
     def parse(self, text: str, setup: Setup) -> Spec:
         """Read `name`, `name:value` or `name:hyper=value,...`; a bare value is the first hyper-parameter's.
 
+        Those of a method of TorchJD stand behind its name, `torchjd:NAME,hyper=value`.
+
         Raises:
             UserError: unknown name, hyper-parameter or task, or a value that cannot be read or is refused.
         """
         name, _, arguments = text.partition(":")
         if name == SINGLE:
             return self._single(arguments, setup)
+        between = ":"
+        if name == TORCHJD:
+            method, _, arguments = arguments.partition(",")
+            name, between = f"{TORCHJD}:{method}", ","
         parameters = self.parameters(name)
         hyper: dict[str, object] = {}
         for key, value in _read_arguments(text, arguments, list(parameters)):
@@ -131,7 +141,7 @@ class Registry:
             hyper[key] = _checked(text, parameters[key], value)
         hyper = {key: value for key, value in hyper.items() if value != _as_lists(parameters[key].default)}
         chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
-        spec = Spec(label=f"{name}:{chosen}" if chosen else name, name=name, hyper=hyper)
+        spec = Spec(label=f"{name}{between}{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
             self.build(spec, (1, len(setup.tasks)))
         except Exception as error:  # a plugin's constructor may refuse with anything
@@ -151,8 +161,14 @@ class Registry:
         return contract.source_file(self.get(name))
 
     def digest(self, name: str) -> str:
-        """SHA-256 of the content of a strategy's file: part of the key of its runs."""
-        return hashlib.sha256(self.source(name).read_bytes()).hexdigest()
+        """SHA-256 of the content of a strategy's file: part of the key of its runs.
+
+        For a method of TorchJD that is the adapter's file and TorchJD's version.
+        """
+        content = self.source(name).read_bytes()
+        if name.partition(":")[0] == TORCHJD:
+            content += version(TORCHJD).encode()
+        return hashlib.sha256(content).hexdigest()
 
     def _single(self, task: str, setup: Setup) -> Spec:
         if task not in setup.task_names:
@@ -160,6 +176,32 @@ class Registry:
             raise UserError(f"the setup {setup.name} has no task {task!r}; there is {choices}")
         weights = [float(name == task) for name in setup.task_names]
         return Spec(label=f"{SINGLE}:{task}", name=REFERENCE, hyper={"weights": weights}, only=task)
+
+
+def torchjd_methods() -> Mapping[str, type[Strategy]]:
+    """What `torchjd:NAME` can be, by NAME.
+
+    Raises:
+        UserError: TorchJD is not installed.
+    """
+    try:
+        from mtlbench.peers import methods
+    except ImportError as error:
+        raise UserError(
+            f"{TORCHJD}:NAME is a method of TorchJD, which cannot be loaded ({first_line(error)}): "
+            f"pip install 'mtlbench[{TORCHJD}]'"
+        ) from None
+    return methods()
+
+
+def _method_of_torchjd(method: str) -> type[Strategy]:
+    there = torchjd_methods()
+    if method not in there:
+        lower = {name.lower(): name for name in there}
+        close = [lower[name] for name in difflib.get_close_matches(method.lower(), lower)] or list(there)
+        names = ", ".join(f"{TORCHJD}:{name}" for name in close)
+        raise UserError(f"no method of TorchJD is called {method!r}; there is {names}")
+    return there[method]
 
 
 def strategies_folder() -> Path:
@@ -281,7 +323,9 @@ def _held_by_float32(value: object) -> bool:
 
 
 def written(value: object) -> str:
-    """A hyper-parameter's value as it is written on the command line."""
+    """A hyper-parameter's value as it is written on the command line; `...` for the default of one that has none."""
+    if value is inspect.Parameter.empty:
+        return "..."
     if isinstance(value, tuple | list):
         return f"[{','.join(written(item) for item in value)}]"
     if isinstance(value, str):
@@ -292,3 +336,7 @@ def written(value: object) -> str:
 
 def _listed(parameters: dict[str, inspect.Parameter]) -> str:
     return ", ".join(f"{key}={written(parameter.default)}" for key, parameter in parameters.items())
+
+
+def _written_type(parameter: inspect.Parameter) -> object:
+    return object if parameter.annotation is parameter.empty else parameter.annotation

@@ -145,6 +145,9 @@ class Strategy(nn.Module):
     lr: float | None = None
     """Learning rate of the strategy's own parameters; None takes the network's."""
 
+    waits: ClassVar[bool] = False
+    """Whether its step waits for the device, as none of ours does; on CUDA it is then not captured as a graph."""
+
     def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__()
         self.shape = shape

@@ -93,8 +93,8 @@ class Trainer:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Train on the next batch of the epoch. On CUDA nothing here waits for the device."""
-        if self._device.type == "cuda":
+        """Train on the next batch of the epoch. On CUDA nothing here waits for the device, unless the strategy does."""
+        if self._device.type == "cuda" and not self.strategy.waits:
             if self._graph is None:
                 self._graph = self._capture()
             self._graph.replay()

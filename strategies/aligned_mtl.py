@@ -21,7 +21,7 @@ class AlignedMTL(Strategy):
     Source: Senushkin, Patakin, Kuznetsov & Konushin, "Independent Component Alignment for Multi-Task Learning",
     CVPR 2023, algorithm 1.
 
-    An eigenvalue counts as zero below T times the rounding of the largest.
+    An eigenvalue counts as zero below T times the rounding of the largest. TorchJD calls the mean `rmse`.
 
     Args:
         shape: (K, T).

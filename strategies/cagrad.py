@@ -20,6 +20,8 @@ class CAGrad(Strategy):
     algorithm 1.
 
     Deviations elsewhere: the official code and LibMTL divide d by 1 + c^2 or 1 + c on request, a common factor.
+    TorchJD solves the dual to 1e-8, which leaves its weights off by 1e-4, and unless it is given `norm_eps=0` all
+    weights are 0 where the squares of all gradients sum to less than 1e-4.
 
     Args:
         shape: (K, T).

@@ -18,7 +18,8 @@ class DualProj(Strategy):
     projects one task's gradient against those of earlier tasks; for the mean of all tasks, as in Quinton & Rey, 2024
     (arXiv:2406.16232).
 
-    Deviation elsewhere: TorchJD normalises G and adds a ridge of 1e-4 to it by default, which moves the weights.
+    Deviation elsewhere: TorchJD normalises G and adds a ridge of 1e-4 to it by default, which moves the weights, where
+    lengths differ by orders of magnitude by up to their own size; `reg_eps=0` takes it away.
 
     Args:
         shape: (K, T).

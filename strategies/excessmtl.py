@@ -22,8 +22,8 @@ class ExcessMTL(Strategy):
     eta is LibMTL's.
 
     Deviations: the paper's weights sum to 1, here to T, a common factor. At the first step, whose e is 1 by
-    definition, weights stay as they are, as in LibMTL; TorchJD moves them by the e that is not yet relative, and
-    takes eta = 1.
+    definition, weights stay as they are, as in LibMTL; TorchJD moves them by the e that is not yet relative, unless it
+    is given `n_warmup_steps=1`, and takes eta = 1.
 
     Args:
         shape: (K, T).

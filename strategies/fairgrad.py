@@ -19,7 +19,7 @@ class FairGrad(Strategy):
     its supervised tables.
 
     Deviations elsewhere: the official code, LibMTL and TorchJD solve the equation by constrained least squares, from
-    equal weights; here by Newton's method, to rounding. LibMTL's and TorchJD's default is alpha = 1.
+    equal weights; here by Newton's method, to rounding. LibMTL's default is alpha = 1, TorchJD has none.
 
     Args:
         shape: (K, T).

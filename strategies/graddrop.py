@@ -22,6 +22,9 @@ class GradDrop(Strategy):
     Source: Chen, Ngiam, Huang, Luong, Kretzschmar, Chai & Anguelov, "Just Pick a Sign: Optimizing Deep Multitask
     Models with Gradient Sign Dropout", NeurIPS 2020, algorithm 1.
 
+    Deviation elsewhere: TorchJD drops in the same way, but what it is given, and so what `torchjd:GradDrop` drops, are
+    the gradients by the shared parameters.
+
     Args:
         shape: (K, T).
         leak: >= 0 and <= 1; 1 is the plain sum.

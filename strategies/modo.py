@@ -18,7 +18,7 @@ class MoDo(Strategy):
 
     Source: Chen, Fernando, Ying & Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
     Generalization and Conflict-Avoidance", NeurIPS 2023, algorithm 1, in the variant with three batches that the
-    official code offers; gamma and rho are LibMTL's.
+    official code offers; gamma and rho are LibMTL's (TorchJD: gamma = 0.1).
 
     Args:
         shape: (K, T).

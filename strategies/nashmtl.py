@@ -19,7 +19,9 @@ class NashMTL(Strategy):
 
     Deviations: the equation is solved by Newton's method in every step, to rounding. The official code approximates
     it by a sequence of linear problems, may update weights every k-th step only, and clips |d| at 1, which for a
-    solution is always sqrt(T). TorchJD's port of it says that it has flaws.
+    solution is always sqrt(T). TorchJD's port of it says that it has flaws: its linear problems fail for some gradients
+    (one Gramian in ten of two tasks, most of eight, where lengths differ by orders of magnitude), and the weights stay
+    as they were.
 
     Args:
         shape: (K, T).

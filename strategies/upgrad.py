@@ -17,7 +17,8 @@ class UPGrad(Strategy):
     Source: Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv:2406.16232),
     proposition 1.
 
-    Deviation elsewhere: TorchJD normalises G and adds a ridge of 1e-4 to it by default, which moves the weights.
+    Deviation elsewhere: TorchJD normalises G and adds a ridge of 1e-4 to it by default, which moves the weights, where
+    lengths differ by orders of magnitude by up to their own size; `reg_eps=0` takes it away.
 
     Args:
         shape: (K, T).

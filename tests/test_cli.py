@@ -168,6 +168,13 @@ def test_list_of_one_strategy_tells_its_source(run: Run) -> None:
     assert "gradnorm" in refused(run, "list", "gradnrom")
 
 
+def test_list_of_torchjd_names_its_methods(run: Run) -> None:
+    _, out, _ = run("list", "torchjd")
+    assert "torchjd:UPGrad" in out
+    assert "Jacobian Descent" in run("list", "torchjd:UPGrad")[1]
+    assert "torchjd:UPGrad" in refused(run, "list", "torchjd:upgrd")
+
+
 def test_version(run: Run) -> None:
     assert run("--version") == (0, "mtlbench 0.1.0\n", "")
 

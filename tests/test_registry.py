@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -55,6 +56,10 @@ def test_weights_are_read_from_a_label(registry: Registry, weights: list[float])
         ("gradnorm:heads=weighted", "gradnorm"),
         ("fixed:weights=[1,0.1]", "fixed:weights=[1,0.1]"),
         ("single:digit", "single:digit"),
+        ("torchjd:UPGrad", "torchjd:UPGrad"),
+        ("torchjd:CAGrad,0.4", "torchjd:CAGrad,c=0.4"),
+        ("torchjd:PCD,tau=[0.1],heads=own,beta=0.999", "torchjd:PCD,tau=[0.1]"),
+        ("torchjd:UPGrad,reg_eps=1e-13,norm_eps=0", "torchjd:UPGrad,norm_eps=0,reg_eps=1e-13"),
     ],
 )
 def test_labels_are_canonical(registry: Registry, text: str, label: str) -> None:
@@ -88,6 +93,18 @@ def test_heads_are_set_by_name(registry: Registry) -> None:
         ("fixed:weights=[0,0]", "not all zero"),
         ("fixed:weights=heavy", "weights"),
         ("single:colour", "single:digit, single:above_five"),
+        ("torchjd", "torchjd:UPGrad, torchjd:UW"),
+        ("torchjd:upgrd", "there is torchjd:UPGrad, torchjd:PCGrad"),
+        ("torchjd:WeightedAggregator", "no method of TorchJD"),
+        ("torchjd:UPGrad,MGDA,UW", "cannot read"),
+        ("torchjd:CAGrad", "c must be given"),
+        ("torchjd:CAGrad,d=1", "it has c=..., norm_eps=0.0001, heads=own"),
+        ("torchjd:CAGrad,c=x", "c is 'x'"),
+        ("torchjd:CAGrad,c=-1", "c must be non-negative"),
+        ("torchjd:Constant,weights=[1,2,3]", "shape (3,)"),
+        ("torchjd:Krum,n_byzantine=0", "at least 3 rows"),
+        ("torchjd:CRMOGM,weighting=UW", "weighting must be one of AlignedMTL"),
+        ("torchjd:CRMOGM,weighting=CAGrad", "c must be given"),
     ],
 )
 def test_what_cannot_be_meant_is_named(registry: Registry, text: str, says: str) -> None:
@@ -97,7 +114,10 @@ def test_what_cannot_be_meant_is_named(registry: Registry, text: str, says: str)
     assert "\n" not in str(error.value)
 
 
-@given(st.text(max_size=30), st.sampled_from(["", "fixed:", "gradnorm:", "uncertainty:s=", "single:"]))
+@given(
+    st.text(max_size=30),
+    st.sampled_from(["", "fixed:", "gradnorm:", "uncertainty:s=", "single:", "torchjd:", "torchjd:PCD,"]),
+)
 def test_any_text_is_a_strategy_or_a_user_error(registry: Registry, text: str, start: str) -> None:
     try:
         registry.parse(start + text, MNIST)
@@ -291,3 +311,26 @@ def test_defaults_that_are_tuples_are_left_out_of_a_label(texts: Registry) -> No
     assert texts.parse("texts:text=plain,pair=[1,2],rows=[]", MNIST).label == "texts"
     assert texts.parse("texts:pair=(1,3)", MNIST).label == "texts:pair=[1,3]"
     assert texts.parse("texts:pair=(1,3)", MNIST).hyper == {"pair": [1.0, 3.0]}
+
+
+def test_torchjd_is_no_strategy_of_a_default_bench(registry: Registry) -> None:
+    assert not any("torchjd" in name for name in registry.strategies)
+
+
+def test_without_torchjd_what_to_install_is_said(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mtlbench.peers", raising=False)
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    with pytest.raises(UserError, match=r"pip install 'mtlbench\[torchjd\]'"):
+        registry.parse("torchjd:UPGrad", MNIST)
+
+
+def test_a_run_of_torchjd_is_another_with_another_version(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = registry.digest("torchjd:UPGrad"), registry.digest("upgrad")
+    assert registry.source("torchjd:UPGrad").name == "peers.py"
+
+    def version(_: str) -> str:
+        return "0.0"
+
+    monkeypatch.setattr("mtlbench.registry.version", version)
+    assert registry.digest("torchjd:UPGrad") != before[0]
+    assert registry.digest("upgrad") == before[1]
