@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from mtlbench.registry import SINGLE, TORCHJD, Registry, torchjd_methods, written
+from mtlbench.labels import written
+from mtlbench.registry import SINGLE, TORCHJD, Registry, torchjd_methods
 from mtlbench.setups import SETUPS
 from mtlbench.strategy import Step, Strategy
 

@@ -81,7 +81,7 @@ def run_bench(
     console = _console()
     console.print("starting: loading torch and the strategies", highlight=False)
     from mtlbench import bench, data, progress, report
-    from mtlbench.registry import split_specs
+    from mtlbench.labels import split_specs
 
     plan = bench.plan(
         bench.Request(

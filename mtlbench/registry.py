@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 import importlib.util
 import inspect
-import keyword
-import math
 import sys
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from types import ModuleType
 
-import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 from mtlbench import strategy as contract
 from mtlbench.errors import UserError, first_line, in_one_line
+from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typed, written
 from mtlbench.records import REFERENCE, Spec
 from mtlbench.setups import Setup
 from mtlbench.strategy import Heads, Strategy
@@ -135,11 +130,11 @@ class Registry:
             name, between = f"{TORCHJD}:{method}", ","
         parameters = self.parameters(name)
         hyper: dict[str, object] = {}
-        for key, value in _read_arguments(text, arguments, list(parameters)):
+        for key, value in read_arguments(text, arguments, list(parameters)):
             if key not in parameters:
-                raise UserError(f"{name} has no hyper-parameter {key!r}; it has {_listed(parameters)}")
-            hyper[key] = _checked(text, parameters[key], value)
-        hyper = {key: value for key, value in hyper.items() if value != _as_lists(parameters[key].default)}
+                raise UserError(f"{name} has no hyper-parameter {key!r}; it has {listed(parameters)}")
+            hyper[key] = checked_value(text, parameters[key], value)
+        hyper = {key: value for key, value in hyper.items() if value != as_lists(parameters[key].default)}
         chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
         spec = Spec(label=f"{name}{between}{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
@@ -151,7 +146,7 @@ class Registry:
     def build(self, spec: Spec, shape: tuple[int, int]) -> Strategy:
         """Make the strategy for K replicas and T tasks; `heads` is set on top of its constructor."""
         parameters = self.parameters(spec.name)
-        given = {key: _typed(parameters[key], value) for key, value in spec.hyper.items() if key != "heads"}
+        given = {key: typed(parameters[key], value) for key, value in spec.hyper.items() if key != "heads"}
         made = typing.cast("typing.Any", self.get(spec.name))(shape, **given)
         made.heads = spec.hyper.get("heads", made.heads)
         return made
@@ -211,17 +206,6 @@ def strategies_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "strategies"
 
 
-def split_specs(texts: Iterable[str]) -> list[str]:
-    """Take apart what `--strategies` was given: spaces separate, and so do commas up to the first colon."""
-    words = [word for text in texts for word in _outside_brackets(text)]
-    found: list[str] = []
-    for word in words:
-        head, colon, arguments = word.partition(":")
-        *plain, last = head.split(",")
-        found += [*plain, last + colon + arguments]
-    return [name for name in found if name]
-
-
 def _register_again(module: ModuleType) -> None:
     """Make the strategies of a module, or of a package's modules, known although it was imported before.
 
@@ -240,102 +224,6 @@ def _register_again(module: ModuleType) -> None:
             known = contract.registered.setdefault(cls.name, cls)
             if not within(known):
                 raise ValueError(f"the name {cls.name!r} is already taken by {contract.source_file(known)}")
-
-
-def _outside_brackets(text: str) -> list[str]:
-    """Split at white space that stands in no bracket and in no quoted text."""
-    depth, quote, escaped, word, words = 0, "", False, "", list[str]()
-    for char in text:
-        if quote:
-            quote = "" if char == quote and not escaped else quote
-            escaped = char == "\\" and not escaped
-        else:
-            depth += (char in "[(") - (char in "])")
-            quote = char if char in "'\"" else ""
-        if char.isspace() and depth <= 0 and not quote:
-            words.append(word)
-            word = ""
-        else:
-            word += char
-    return [part for part in [*words, word] if part]
-
-
-def _read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[str, object]]:
-    if not arguments:
-        return []
-    try:
-        call = ast.parse(f"f({arguments})", mode="eval").body
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and len(call.args) <= 1):
-            raise ValueError
-        pairs = [(order[0], _literal(node)) for node in call.args]
-        pairs += [(keyword.arg or "**", _literal(keyword.value)) for keyword in call.keywords]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise UserError(
-            f"cannot read the hyper-parameters of {text!r}: write name:hyper=value,hyper=value, "
-            f"as in gradnorm:alpha=0.5 or fixed:weights=[1,0.1], and separate strategies by spaces"
-        ) from None
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise UserError(f"{text}: {key} is given twice")
-    return pairs
-
-
-class _WordsAsText(ast.NodeTransformer):
-    def visit_Name(self, node: ast.Name) -> ast.Constant:
-        return ast.Constant(node.id)
-
-
-def _literal(node: ast.expr) -> object:
-    """A Python literal; a bare word stands for itself as text."""
-    return ast.literal_eval(_WordsAsText().visit(node))
-
-
-def _typed(parameter: inspect.Parameter, value: object) -> object:
-    """The value as what the parameter is annotated as, a tuple for a list, say."""
-    return TypeAdapter(parameter.annotation, config=ConfigDict(strict=False)).validate_python(value)
-
-
-def _checked(text: str, parameter: inspect.Parameter, value: object) -> object:
-    try:
-        checked = _as_lists(_typed(parameter, value))
-    except ValidationError as error:
-        expected = error.errors()[0]["msg"]
-        raise UserError(f"{text}: {parameter.name} is {value!r}, but: {expected}") from None
-    if not _held_by_float32(checked):
-        raise UserError(f"{text}: {parameter.name} is {value!r}, but: float32 holds no number of that size")
-    return checked
-
-
-def _as_lists(value: object) -> object:
-    """Tuples as lists, as they are stored."""
-    return [_as_lists(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def _held_by_float32(value: object) -> bool:
-    """Whether no finite number becomes infinite, and none zero, in the precision that is trained in."""
-    if isinstance(value, list):
-        return all(_held_by_float32(item) for item in value)
-    if not isinstance(value, float) or not math.isfinite(value):
-        return True
-    held = float(torch.tensor(value, dtype=torch.float32))
-    return math.isfinite(held) and bool(held) == bool(value)
-
-
-def written(value: object) -> str:
-    """A hyper-parameter's value as it is written on the command line; `...` for the default of one that has none."""
-    if value is inspect.Parameter.empty:
-        return "..."
-    if isinstance(value, tuple | list):
-        return f"[{','.join(written(item) for item in value)}]"
-    if isinstance(value, str):
-        plain = value.isidentifier() and value.isascii() and not keyword.iskeyword(value)
-        return value if plain else repr(value)
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-
-def _listed(parameters: dict[str, inspect.Parameter]) -> str:
-    return ", ".join(f"{key}={written(parameter.default)}" for key, parameter in parameters.items())
 
 
 def _written_type(parameter: inspect.Parameter) -> object:

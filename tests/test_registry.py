@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlbench.errors import UserError
+from mtlbench.labels import split_specs, written
 from mtlbench.records import Spec
-from mtlbench.registry import Registry, split_specs, written
+from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
 
 PLUGIN = """

@@ -1,0 +1,132 @@
+"""What a user writes as `name:hyper=value`: taken apart, checked against a signature, and written back."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import keyword
+import math
+from collections.abc import Iterable
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from mtlbench.errors import UserError
+
+
+def split_specs(texts: Iterable[str]) -> list[str]:
+    """Take apart what `--strategies` was given: spaces separate, and so do commas up to the first colon."""
+    words = [word for text in texts for word in _outside_brackets(text)]
+    found: list[str] = []
+    for word in words:
+        head, colon, arguments = word.partition(":")
+        *plain, last = head.split(",")
+        found += [*plain, last + colon + arguments]
+    return [name for name in found if name]
+
+
+def read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[str, object]]:
+    """The hyper-parameters of `arguments` by name; a bare value belongs to the first of `order`.
+
+    Raises:
+        UserError: they cannot be read; quotes `text`.
+    """
+    if not arguments:
+        return []
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and len(call.args) <= 1):
+            raise ValueError
+        pairs = [(order[0], _literal(node)) for node in call.args]
+        pairs += [(keyword.arg or "**", _literal(keyword.value)) for keyword in call.keywords]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise UserError(
+            f"cannot read the hyper-parameters of {text!r}: write name:hyper=value,hyper=value, "
+            f"as in gradnorm:alpha=0.5 or fixed:weights=[1,0.1], and separate strategies by spaces"
+        ) from None
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UserError(f"{text}: {key} is given twice")
+    return pairs
+
+
+class _WordsAsText(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        return ast.Constant(node.id)
+
+
+def _literal(node: ast.expr) -> object:
+    """A Python literal; a bare word stands for itself as text."""
+    return ast.literal_eval(_WordsAsText().visit(node))
+
+
+def typed(parameter: inspect.Parameter, value: object) -> object:
+    """The value as what the parameter is annotated as, a tuple for a list, say."""
+    return TypeAdapter(parameter.annotation, config=ConfigDict(strict=False)).validate_python(value)
+
+
+def checked_value(text: str, parameter: inspect.Parameter, value: object) -> object:
+    """The value as it is stored.
+
+    Raises:
+        UserError: it is not of the parameter's type, or float32 does not hold it; quotes `text`.
+    """
+    try:
+        checked = as_lists(typed(parameter, value))
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"]
+        raise UserError(f"{text}: {parameter.name} is {value!r}, but: {expected}") from None
+    if not _held_by_float32(checked):
+        raise UserError(f"{text}: {parameter.name} is {value!r}, but: float32 holds no number of that size")
+    return checked
+
+
+def as_lists(value: object) -> object:
+    """Tuples as lists, as they are stored."""
+    return [as_lists(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _held_by_float32(value: object) -> bool:
+    """Whether no finite number becomes infinite, and none zero, in the precision that is trained in."""
+    if isinstance(value, list):
+        return all(_held_by_float32(item) for item in value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        return True
+    held = float(torch.tensor(value, dtype=torch.float32))
+    return math.isfinite(held) and bool(held) == bool(value)
+
+
+def written(value: object) -> str:
+    """A hyper-parameter's value as it is written on the command line; `...` for the default of one that has none."""
+    if value is inspect.Parameter.empty:
+        return "..."
+    if isinstance(value, tuple | list):
+        return f"[{','.join(written(item) for item in value)}]"
+    if isinstance(value, str):
+        plain = value.isidentifier() and value.isascii() and not keyword.iskeyword(value)
+        return value if plain else repr(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def listed(parameters: dict[str, inspect.Parameter]) -> str:
+    """Hyper-parameters with their defaults."""
+    return ", ".join(f"{key}={written(parameter.default)}" for key, parameter in parameters.items())
+
+
+def _outside_brackets(text: str) -> list[str]:
+    """Split at white space that stands in no bracket and in no quoted text."""
+    depth, quote, escaped, word, words = 0, "", False, "", list[str]()
+    for char in text:
+        if quote:
+            quote = "" if char == quote and not escaped else quote
+            escaped = char == "\\" and not escaped
+        else:
+            depth += (char in "[(") - (char in "])")
+            quote = char if char in "'\"" else ""
+        if char.isspace() and depth <= 0 and not quote:
+            words.append(word)
+            word = ""
+        else:
+            word += char
+    return [part for part in [*words, word] if part]
