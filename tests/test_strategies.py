@@ -14,33 +14,11 @@ from torch import Tensor
 
 from mtlbench.registry import Registry
 from mtlbench.setups import Setup, Split, regression
-from mtlbench.strategy import Step, Strategy
+from mtlbench.strategy import Step
 from mtlbench.trainer import Trainer
-from tests.toy import GivenGradients, given_step
+from tests.toy import GivenGradients, build, given_step, problem, weigh
 
 shapes = st.tuples(st.integers(1, 4), st.integers(2, 5))
-
-
-def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
-    """Positive losses `[K, T]` over several magnitudes, and task gradients `[K, T, 7]`."""
-    generator = torch.Generator().manual_seed(seed)
-    losses = torch.exp(2 * torch.randn(shape, generator=generator, dtype=torch.float64))
-    return losses, torch.randn(*shape, 7, generator=generator, dtype=torch.float64)
-
-
-def build(registry: Registry, name: str, shape: tuple[int, int], parameters: int = 7) -> Strategy:
-    strategy = registry.get(name)(shape)
-    strategy.allocate(parameters)
-    return strategy.double()
-
-
-def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
-    """Effective weights `[K, T]` and the gradients of the strategy's own parameters."""
-    objective = strategy(step)
-    assert objective.shape == step.losses.shape[:1]
-    own = list(strategy.parameters())
-    weights, *grads = torch.autograd.grad(objective.sum(), [step.losses, *own])
-    return weights, grads
 
 
 NAMES = tuple(Registry.load().strategies)
