@@ -183,6 +183,16 @@ def test_go4align_with_one_group_weighs_alike_and_with_t_each_alone(registry: Re
     torch.testing.assert_close(alone * losses, losses.mean(-1, keepdim=True).expand_as(losses))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_go4align_clusters_beside_a_loss_of_zero(registry: Registry, dtype: torch.dtype) -> None:
+    losses = torch.tensor([[0.0, 2.0, 1.0]], dtype=dtype)
+    strategy = build(registry, "go4align", (1, 3), hyper={"beta": 0.0}).to(dtype)
+    weights = weigh(strategy, given_step(losses))[0]
+    shared = torch.tensor([[(3 / 2 + 3 / 1) / 3 / 2]], dtype=dtype)
+    torch.testing.assert_close(weights[:, 1:], shared.expand(1, 2))
+    assert 1e10 < float(weights[0, 0]) < math.inf
+
+
 def drawn_weights(registry: Registry, distribution: str, tasks: int) -> Tensor:
     """The weights of 4,000 seeds, `[K, T]`."""
     losses = torch.ones(4000, tasks, dtype=torch.float64)
