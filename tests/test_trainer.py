@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor, nn
 
 from mtlbench.registry import Registry
@@ -27,10 +29,16 @@ SEEDS = (3, 0, 11)
 
 def make_trainer(registry: Registry, label: str, seeds: tuple[int, ...] = SEEDS, setup: Setup | None = None) -> Trainer:
     setup = setup or toy_setup()
-    spec = registry.parse(label, setup)
+    return make_with(partial(registry.build, registry.parse(label, setup)), seeds, setup)
+
+
+def make_with(
+    build: Callable[[tuple[int, int]], Strategy], seeds: tuple[int, ...], setup: Setup | None = None
+) -> Trainer:
+    setup = setup or toy_setup()
     return Trainer(
         setup,
-        partial(registry.build, spec),
+        build,
         seeds,
         setup.samples()[0],
         batch_size=BATCH,
@@ -93,7 +101,7 @@ def test_a_stack_equals_single_networks_in_plain_torch(registry: Registry, label
 
 @given(
     seeds=st.lists(st.integers(0, 50), min_size=1, max_size=5, unique=True),
-    label=st.sampled_from(["fixed", "uncertainty", "gradnorm"]),
+    label=st.sampled_from(["fixed", "uncertainty", "gradnorm", "rlw", "pcgrad", "graddrop", "modo", "db-mtl", "famo"]),
 )
 def test_a_seed_does_not_depend_on_its_stack(registry: Registry, seeds: list[int], label: str) -> None:
     setup = toy_setup()
@@ -189,6 +197,66 @@ def test_after_update_sees_the_same_batch_after_the_step() -> None:
     # The batch is the whole split, so what one update leaves is what the next one starts from.
     for (_, after), (before, _) in pairwise(watcher.seen):
         torch.testing.assert_close(after, before)
+
+
+def test_allocate_is_told_the_trunks_size_before_any_step() -> None:
+    class Allocating(Strategy):
+        def allocate(self, parameters: int) -> None:
+            self.register_buffer("kept", torch.zeros(*self.shape, parameters))
+
+        def forward(self, step: Step) -> Tensor:
+            self.get_buffer("kept").copy_(step.jacobian())
+            return step.losses.sum(-1)
+
+    setup = toy_setup()
+    trainer = make_with(Allocating, SEEDS)
+    run_steps(trainer, 1)
+    trunk = PlainNetwork(setup).trunk.parameters()
+    kept = trainer.strategy.get_buffer("kept")
+    assert kept.shape == (len(SEEDS), 2, sum(parameter.numel() for parameter in trunk))
+    assert kept.dtype == torch.float64
+    assert bool(kept.any(-1).all())
+
+
+class TwoFurtherBatches(Strategy):
+    def forward(self, step: Step) -> Tensor:
+        step.independent_gramian()
+        return step.losses.sum(-1)
+
+
+def further_rows(monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...], steps: int) -> Tensor:
+    """Samples of the two further batches of every step, `[S, 2, K, B]`."""
+    seen: list[Tensor] = []
+    original = Trainer._differentiate  # pyright: ignore[reportPrivateUsage]
+
+    def spy(trainer: Trainer, rows: Tensor) -> Any:
+        seen.append(rows.clone())
+        return original(trainer, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_differentiate", spy)
+        run_steps(make_with(TwoFurtherBatches, seeds), steps)
+    assert len(seen) == 3 * steps  # the step's own batch comes first
+    return torch.stack(seen).view(steps, 3, len(seeds), BATCH)[:, 1:]
+
+
+def test_further_batches_are_drawn_uniformly_and_independently(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = further_rows(monkeypatch, SEEDS, 300)
+    size = len(toy_setup().samples()[0])
+    assert stats.chisquare(rows.flatten().bincount(minlength=size).numpy()).pvalue > 1e-3
+    streams = torch.stack([rows[:-1, 0, 0], rows[:-1, 1, 0], rows[:-1, 0, 1], rows[1:, 0, 0]]).flatten(1).double()
+    assert float((streams.corrcoef() - torch.eye(4)).abs().max()) < 4 / streams.shape[1] ** 0.5
+    # Neither the two of a step, nor those of two seeds, nor those of two steps are ever one and the same.
+    every = rows.transpose(2, 1).flatten(0, 2)  # [S * K * 2, B]
+    assert len(every.unique(dim=0)) == len(every)
+
+
+@given(seeds=st.lists(st.integers(0, 50), min_size=2, max_size=4, unique=True))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_seeds_further_batches_do_not_depend_on_its_stack(monkeypatch: pytest.MonkeyPatch, seeds: list[int]) -> None:
+    together = further_rows(monkeypatch, tuple(seeds), 3)
+    alone = further_rows(monkeypatch, (seeds[-1],), 3)
+    assert torch.equal(together[:, :, -1:], alone)
 
 
 def test_epoch_end_sees_the_mean_training_losses(registry: Registry) -> None:
