@@ -21,7 +21,8 @@ class GO4Align(Strategy):
     2024, section 3 and the authors' code, whose step size of 1e-4 is the default here. With two tasks in two groups
     it is u itself.
 
-    Deviation: the authors' K-means starts at random centres and may end in a poorer clustering.
+    Deviations: the authors' K-means starts at random centres and may end in a poorer clustering. A loss counts as at
+    least eps^2 of their sum (eps the rounding of a number, 1e-7 in float32), so that a loss of 0 has a finite weight.
 
     Args:
         shape: (K, T).
@@ -38,7 +39,9 @@ class GO4Align(Strategy):
         self.register_buffer("indicator", torch.full(shape, 1 / shape[1]))  # [K, T]
 
     def forward(self, step: Step) -> Tensor:
-        losses = step.losses.detach().clamp_min(torch.finfo(step.losses.dtype).tiny)
+        numbers = torch.finfo(step.losses.dtype)
+        losses = step.losses.detach().clamp_min(numbers.tiny)
+        losses = losses.maximum(numbers.eps**2 * losses.sum(-1, keepdim=True))
         moved = (self.indicator.log() - self.beta * losses).softmax(-1)  # [K, T]
         self.indicator.copy_(moved)
         weights = self._group_means(moved * losses.sum(-1, keepdim=True) / losses)

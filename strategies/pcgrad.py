@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import Step, Strategy, register
-from mtlbench.solvers import reciprocal
+from mtlbench.solvers import gradient_norms, reciprocal
 
 
 @register("pcgrad")
@@ -26,12 +26,12 @@ class PCGrad(Strategy):
 
     def forward(self, step: Step) -> Tensor:
         gramian, tasks = step.gramian(), self.shape[1]
-        inverse = reciprocal(gramian.diagonal(dim1=-2, dim2=-1)).unsqueeze(1)  # [K, 1, T]
+        inverse = reciprocal(gradient_norms(gramian)).unsqueeze(1)  # [K, 1, T]; that of a square might overflow
         own = torch.eye(tasks, device=gramian.device, dtype=gramian.dtype)
         rows = own.expand_as(gramian)  # [K, T, T]
         order = step.rand(tasks, tasks).argsort(-1)  # [K, T, T], each row's own
         for turn in range(tasks):
             chosen = own[order[..., turn]] * (1 - own)  # [K, T, T], one other task, or none for the row's own
-            conflict = (rows @ gramian).clamp_max(0)
+            conflict = (rows @ gramian).clamp_max(0) * inverse
             rows = rows - chosen * conflict * inverse
         return (rows.sum(1) * step.losses).sum(-1)

@@ -14,7 +14,8 @@ class SmoothTchebycheff(Strategy):
 
     Minimises mu log sum_t exp(lambda_t (L_t - z) / mu) with equal preferences lambda_t = 1 / T and ideal point z.
     With `warm_up` > 0 it is the recipe of the paper's multi-task experiments instead: for that many epochs sum_t
-    log L_t, and after them T mu log sum_t exp(log(L_t / m_t) / mu), m_t the mean loss of the last of those epochs.
+    log L_t, and after them T mu log sum_t exp(log(L_t / m_t) / mu), m_t the mean loss of the last of those epochs. With
+    it, a loss of 0 gets weight 0.
 
     Source: Lin, Zhang, Yang, Liu, Wang & Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective
     Optimization", ICML 2024; the recipe is that of the authors' multi-task code, also in LibMTL.
@@ -40,8 +41,9 @@ class SmoothTchebycheff(Strategy):
     def forward(self, step: Step) -> Tensor:
         if not self.warm_up:
             return self._smooth_maximum((step.losses - self.ideal) / self.shape[1])
-        logs = step.losses.clamp_min(torch.finfo(step.losses.dtype).tiny).log()  # [K, T]
-        warmed = self.shape[1] * self._smooth_maximum(logs - self.last_means.log())
+        tiny = torch.finfo(step.losses.dtype).tiny
+        logs = step.losses.clamp_min(tiny).log()  # [K, T]
+        warmed = self.shape[1] * self._smooth_maximum(logs - self.last_means.clamp_min(tiny).log())
         return torch.where(step.epoch < self.warm_up, logs.sum(-1), warmed)
 
     def epoch_end(self, mean_losses: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
@@ -33,6 +35,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
 
 
+def no_further_batch() -> NoReturn:
+    raise AssertionError("no further batch was to be drawn")
+
+
 class Reference:
     """The same network written replica by replica with `torch.nn`, differentiated by autograd."""
 
@@ -40,33 +46,47 @@ class Reference:
         generator = torch.Generator().manual_seed(seed)
         columns = [task.columns for task in kinds]
         self.network = Network(list(range(seed, seed + replicas)), widths, columns, dtype=torch.float64)
-        self.inputs = torch.randn(replicas, batch, widths[0], generator=generator, dtype=torch.float64)
-        self.targets = torch.randint(0, 2, (replicas, batch, len(kinds)), generator=generator)
         self.kinds = kinds
+        self.draw(replicas, batch, generator)
+
+    def draw(self, replicas: int, batch: int, generator: torch.Generator) -> None:
+        into = self.network.trunk[0].weight.shape[-1]
+        self.inputs = torch.randn(replicas, batch, into, generator=generator, dtype=torch.float64)
+        self.targets = torch.randint(0, 2, (replicas, batch, len(self.kinds)), generator=generator)
+
+    def on_another_batch(self, seed: int) -> Reference:
+        other = copy.copy(self)
+        other.draw(len(self.inputs), self.inputs.shape[1], torch.Generator().manual_seed(seed))
+        return other
 
     def task_losses(self, outputs: Tensor) -> Tensor:
         parts = zip(self.kinds, self.network.split_outputs(outputs), self.targets.unbind(-1), strict=True)
         return torch.stack([task.loss(out, target) for task, out, target in parts], dim=-1)
 
-    def gradients(self) -> TaskGradients:
-        def no_further_batch() -> NoReturn:
-            raise AssertionError("no further batch was to be drawn")
-
+    def gradients(self, another: Callable[[], TaskGradients] = no_further_batch) -> TaskGradients:
         tape = self.network.forward(self.inputs)
         outputs = tape.outputs.detach().requires_grad_()
         (delta,) = torch.autograd.grad(self.task_losses(outputs).sum(), outputs)
-        return TaskGradients(self.network, tape, delta, no_further_batch)
+        return TaskGradients(self.network, tape, delta, another)
+
+    def graph(self) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+        """Parameters, the last layer's pre-activation `[K, B, F]`, its ReLU and the losses `[K, T]`, as a graph."""
+        layers = [*self.network.trunk, self.network.heads]
+        flat = [p.clone().requires_grad_() for layer in layers for p in (layer.weight, layer.bias)]
+
+        def apply(x: Tensor, layer: int) -> Tensor:
+            weight, bias = flat[2 * layer : 2 * layer + 2]
+            return torch.einsum("kbi,koi->kbo", x, weight) + bias[:, None]
+
+        before = apply(self.inputs, 0)
+        for layer in range(1, len(layers) - 1):
+            before = apply(torch.relu(before), layer)
+        hidden = torch.relu(before)
+        return flat, before, hidden, self.task_losses(apply(hidden, len(layers) - 1))
 
     def autograd(self, weights: Tensor | None = None) -> tuple[Tensor, list[list[Tensor]]]:
         """Per-replica trunk Jacobian `[K, T, P]`, and the weighted gradient of every parameter."""
-        layers = [*self.network.trunk, self.network.heads]
-        parameters = [(layer.weight.clone(), layer.bias.clone()) for layer in layers]
-        flat = [p.requires_grad_() for pair in parameters for p in pair]
-        hidden = self.inputs
-        for weight, bias in parameters[:-1]:
-            hidden = torch.relu(torch.einsum("kbi,koi->kbo", hidden, weight) + bias[:, None])
-        weight, bias = parameters[-1]
-        losses = self.task_losses(torch.einsum("kbi,koi->kbo", hidden, weight) + bias[:, None])
+        flat, _, _, losses = self.graph()
         rows = []
         for task in range(len(self.kinds)):
             grads = torch.autograd.grad(losses[:, task].sum(), flat[:-2], retain_graph=True)
@@ -74,6 +94,10 @@ class Reference:
         weighted = (losses * (1.0 if weights is None else weights)).sum()
         summed = torch.autograd.grad(weighted, flat)
         return torch.stack(rows, dim=1), [list(summed[i : i + 2]) for i in range(0, len(summed), 2)]
+
+    def written(self) -> list[Tensor]:
+        """What lies in the trunk's gradient buffers, weight and bias of each layer."""
+        return [grad for layer in self.network.trunk for grad in (layer.weight_grad, layer.bias_grad)]
 
 
 @given(networks, st.booleans())
@@ -108,6 +132,64 @@ def test_weighted_gradient_matches_autograd(shape: dict[str, Any], asked: str, o
     for layer, (weight, bias) in zip(layers, expected, strict=True):
         assert relative(layer.weight_grad, weight) < TOLERANCE
         assert relative(layer.bias_grad, bias) < TOLERANCE
+
+
+@given(networks)
+def test_representation_gradients_match_autograd(shape: dict[str, Any]) -> None:
+    reference = Reference(**shape)
+    _, before, _, losses = reference.graph()
+    rows = [torch.autograd.grad(losses[:, t].sum(), before, retain_graph=True)[0] for t in range(losses.shape[1])]
+    assert relative(reference.gradients().representation_gradients(), torch.stack(rows, 1)) < TOLERANCE
+
+
+@given(networks)
+def test_independent_gramian_matches_autograd(shape: dict[str, Any]) -> None:
+    reference = Reference(**shape)
+    further = [reference.on_another_batch(shape["seed"] + i) for i in (1, 2)]
+    batches = iter(further)
+    found = reference.gradients(lambda: next(batches).gradients()).independent_gramian()
+    one, other = (batch.autograd()[0] for batch in further)
+    assert relative(found, one @ other.mT) < TOLERANCE
+    assert next(batches, None) is None
+
+
+@given(networks, st.sampled_from(["none", "trunk", "jacobian"]), st.booleans())
+def test_a_direction_is_written_in_place_of_the_objectives(shape: dict[str, Any], asked: str, own: bool) -> None:
+    reference = Reference(**shape)
+    replicas, tasks = shape["replicas"], len(shape["kinds"])
+    generator = torch.Generator().manual_seed(shape["seed"])
+    weights = torch.randn(replicas, tasks, generator=generator, dtype=torch.float64)
+    mixed = torch.randn(replicas, tasks, generator=generator, dtype=torch.float64)
+    gradients = reference.gradients()
+    if asked == "trunk":
+        gradients.gramian()
+    jacobian, trunk = reference.autograd(mixed)
+    step = given_step(torch.ones(replicas, tasks))
+    step.descend((mixed.unsqueeze(1) @ (gradients.jacobian() if asked == "jacobian" else jacobian)).squeeze(1))
+    gradients.write(weights, "own" if own else "weighted", step)
+    for found, expected in zip(reference.written(), [grad for layer in trunk[:-1] for grad in layer], strict=True):
+        assert relative(found, expected) < TOLERANCE
+    heads = reference.autograd(None if own else weights)[1][-1]
+    assert relative(reference.network.heads.weight_grad, heads[0]) < TOLERANCE
+    assert relative(reference.network.heads.bias_grad, heads[1]) < TOLERANCE
+
+
+@given(networks, st.booleans())
+def test_a_direction_of_the_representation_goes_down_the_trunk(shape: dict[str, Any], asked: bool) -> None:
+    reference = Reference(**shape)
+    replicas, tasks = shape["replicas"], len(shape["kinds"])
+    flat, before, hidden, _ = reference.graph()
+    generator = torch.Generator().manual_seed(shape["seed"])
+    direction = torch.randn(before.shape, generator=generator, dtype=torch.float64) * (hidden.detach() > 0)
+    gradients = reference.gradients()
+    if asked:
+        gradients.gramian()
+    step = given_step(torch.ones(replicas, tasks))
+    step.descend_representation(direction.clone())
+    gradients.write(torch.ones(replicas, tasks, dtype=torch.float64), "weighted", step)
+    expected = torch.autograd.grad(hidden, flat[:-2], direction)
+    for found, grad in zip(reference.written(), expected, strict=True):
+        assert relative(found, grad) < TOLERANCE
 
 
 @given(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import typing
 from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
@@ -16,31 +18,9 @@ from mtlbench.registry import Registry
 from mtlbench.setups import Setup, Split, regression
 from mtlbench.strategy import Step, Strategy
 from mtlbench.trainer import Trainer
-from tests.toy import GivenGradients, given_step
+from tests.toy import GivenGradients, build, given_step, problem, weigh
 
 shapes = st.tuples(st.integers(1, 4), st.integers(2, 5))
-
-
-def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
-    """Positive losses `[K, T]` over several magnitudes, and task gradients `[K, T, 7]`."""
-    generator = torch.Generator().manual_seed(seed)
-    losses = torch.exp(2 * torch.randn(shape, generator=generator, dtype=torch.float64))
-    return losses, torch.randn(*shape, 7, generator=generator, dtype=torch.float64)
-
-
-def build(registry: Registry, name: str, shape: tuple[int, int], parameters: int = 7) -> Strategy:
-    strategy = registry.get(name)(shape)
-    strategy.allocate(parameters)
-    return strategy.double()
-
-
-def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
-    """Effective weights `[K, T]` and the gradients of the strategy's own parameters."""
-    objective = strategy(step)
-    assert objective.shape == step.losses.shape[:1]
-    own = list(strategy.parameters())
-    weights, *grads = torch.autograd.grad(objective.sum(), [step.losses, *own])
-    return weights, grads
 
 
 NAMES = tuple(Registry.load().strategies)
@@ -78,19 +58,32 @@ def test_permuting_tasks_permutes_weights(
     torch.testing.assert_close(permuted_grads, [grad[:, order] for grad in grads])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_state_dict_is_the_whole_state(registry: Registry, name: str) -> None:
-    losses, jacobian = problem((2, 3), 0)
-    one = build(registry, name, (2, 3))
-    weigh(one, given_step(losses, jacobian))
+def live(strategy: Strategy, step: Step) -> Tensor:
+    """One step with all its hooks and an update of the strategy's own parameters; the effective weights."""
+    weights, grads = weigh(strategy, step)
     with torch.no_grad():
-        for parameter in one.parameters():
-            parameter.mul_(1.1)
-        one.project()
-    other = build(registry, name, (2, 3))
+        for parameter, grad in zip(strategy.parameters(), grads, strict=True):
+            parameter.sub_(0.1 * grad.clamp(-1, 1))
+        strategy.project()
+        strategy.after_update(0.9 * step.losses)
+        strategy.epoch_end(step.losses)
+    return weights
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(shape=shapes, seed=st.integers(0, 1000))
+@settings(max_examples=5)
+def test_state_dict_is_the_whole_state(registry: Registry, name: str, shape: tuple[int, int], seed: int) -> None:
+    def steps(first: int) -> list[Step]:
+        return [given_step(*problem(shape, seed + i), index=i, epoch=i) for i in range(first, first + 3)]
+
+    one, other = build(registry, name, shape), build(registry, name, shape)
+    for step in steps(0):
+        live(one, step)
     other.load_state_dict(one.state_dict())
-    later = partial(given_step, *problem((2, 3), 1), index=7)
-    torch.testing.assert_close(weigh(one, later())[0], weigh(other, later())[0], rtol=0, atol=0)
+    for mine, theirs in zip(steps(3), steps(3), strict=True):
+        torch.testing.assert_close(live(one, mine), live(other, theirs), rtol=0, atol=0)
+        torch.testing.assert_close(mine.direction, theirs.direction, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,18 +94,99 @@ def test_docstring_names_source_and_arguments(registry: Registry, name: str) -> 
         assert key == "heads" or f"{key}:" in text
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("jacobian", ["zero", "parallel", "opposite"])
-def test_degenerate_gradients_leave_everything_finite(registry: Registry, name: str, jacobian: str) -> None:
-    row = torch.ones(1, 1, 5, dtype=torch.float64)
-    chosen = {
-        "zero": torch.cat([0 * row, 0 * row], 1),
-        "parallel": torch.cat([row, 2 * row], 1),
-        "opposite": torch.cat([row, -row], 1),
+def degenerate_problems(tasks: int) -> tuple[Tensor, Tensor]:
+    """Every pairing of odd losses, odd Jacobians and lengths of gradients, one a replica: `[K, T]`, `[K, T, 6]`."""
+    row = torch.ones(6, dtype=torch.float64)
+    basis = torch.eye(6, dtype=torch.float64)
+    jacobians = {
+        "zero": torch.zeros(tasks, 6, dtype=torch.float64),
+        "one zero": torch.cat([torch.zeros(1, 6, dtype=torch.float64), basis[1:tasks]]),
+        "parallel": torch.stack([(t + 1) * row for t in range(tasks)]),
+        "opposite": torch.stack([(-1.0) ** t * row for t in range(tasks)]),
+        "rank deficient": torch.stack([*basis[1:tasks], -basis[1:tasks].sum(0)]),
+        "far apart": torch.stack([1e4 ** (-t) * basis[t] for t in range(tasks)]),
     }
-    losses = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    weights, grads = weigh(build(registry, name, (1, 2), 5), given_step(losses, chosen[jacobian]))
-    assert all(bool(tensor.isfinite().all()) for tensor in (weights, *grads))
+    small, large = torch.full((tasks,), 1e-8), torch.full((tasks,), 1e8)
+    mixed = torch.where(torch.arange(tasks) % 2 == 0, small, large)
+    losses = [torch.arange(tasks) + 1.0, torch.zeros(tasks), small, large, mixed, (torch.arange(tasks) > 0).float()]
+    lengths = [1e-8, 1.0, 1e8]
+    cases = list(itertools.product(losses, jacobians.values(), lengths))
+    return torch.stack([loss.double() for loss, _, _ in cases]), torch.stack([j * scale for _, j, scale in cases])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("tasks", [2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_degenerate_steps_leave_everything_finite(
+    registry: Registry, name: str, tasks: int, dtype: torch.dtype
+) -> None:
+    losses, jacobian = (tensor.to(dtype) for tensor in degenerate_problems(tasks))
+    strategy = build(registry, name, (len(losses), tasks), 6).to(dtype)
+    for index in range(4):
+        step = given_step(losses, jacobian, index=index, epoch=index)
+        weights = live(strategy, step)
+        chosen = [each for each in (step.direction, step.representation_direction) if each is not None]
+        for tensor in (weights, *chosen, *strategy.state_dict().values()):
+            finite = tensor.isfinite()
+            assert bool(finite.all()), f"step {index}, replicas {finite.logical_not().nonzero()[:, 0].unique()}"
+
+
+POSITIVE, NOT_NEGATIVE, SHARE = (0, -1), (-1e-9, -1), (-0.1, 1.1)
+REFUSED: dict[tuple[str, str], tuple[object, ...]] = {
+    ("cagrad", "c"): NOT_NEGATIVE,
+    ("db-mtl", "beta"): (-0.1, 1.0),
+    ("db-mtl", "decay"): NOT_NEGATIVE,
+    ("dwa", "tau"): POSITIVE,
+    ("excessmtl", "eta"): POSITIVE,
+    ("fairgrad", "alpha"): POSITIVE,
+    ("famo", "least"): (),
+    ("famo", "lr"): POSITIVE,
+    ("famo", "weight_decay"): NOT_NEGATIVE,
+    ("fixed", "weights"): ([1.0], [0.0, 0.0], [1.0, -1.0], [1.0, math.nan], [1.0, math.inf]),
+    ("go4align", "beta"): NOT_NEGATIVE,
+    ("go4align", "groups"): POSITIVE,
+    ("graddrop", "leak"): SHARE,
+    ("gradnorm", "alpha"): NOT_NEGATIVE,
+    ("gradnorm", "floor"): (*POSITIVE, 1),
+    ("gradnorm", "lr"): POSITIVE,
+    ("gradvac", "beta"): SHARE,
+    ("moco", "beta"): (0, 1.1),
+    ("moco", "decay"): NOT_NEGATIVE,
+    ("moco", "gamma"): POSITIVE,
+    ("moco", "rho"): NOT_NEGATIVE,
+    ("modo", "gamma"): POSITIVE,
+    ("modo", "rho"): NOT_NEGATIVE,
+    ("sdmgrad", "momentum"): (-0.1, 1.0),
+    ("sdmgrad", "rate"): POSITIVE,
+    ("sdmgrad", "steps"): POSITIVE,
+    ("sdmgrad", "strength"): NOT_NEGATIVE,
+    ("stch", "ideal"): (),
+    ("stch", "mu"): POSITIVE,
+    ("stch", "warm_up"): (-1,),
+    ("uncertainty", "c"): POSITIVE,
+    ("uncertainty", "s"): (),
+    ("uncertainty-softmax", "tau"): POSITIVE,
+}
+
+
+def test_every_hyper_parameter_has_values_that_are_refused(registry: Registry) -> None:
+    """Those that are one word of a list are checked where the command line is read."""
+    parameters = {(name, key): found for name in NAMES for key, found in registry.parameters(name).items()}
+    free = {key for key, found in parameters.items() if typing.get_origin(found.annotation) is not typing.Literal}
+    assert free == set(REFUSED)
+
+
+@pytest.mark.parametrize(("name", "key"), REFUSED)
+def test_bad_hyper_parameters_are_refused_with_rule_and_value(registry: Registry, name: str, key: str) -> None:
+    values = list(REFUSED[name, key])
+    if registry.parameters(name)[key].annotation is float:
+        values += [math.nan, math.inf, -math.inf]
+    assert values
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{key} must .*, not ") as refused:
+            build(registry, name, (1, 2), hyper={key: value})
+        said = str(refused.value).rpartition("not ")[2]
+        assert said == str(value) or said == str(len(typing.cast("list[float]", value)))
 
 
 @given(seed=st.integers(0, 1000), s=st.floats(-3, 3), c=st.sampled_from([0.5, 1.0]))

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor, nn
 
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST, Setup, Split
 from mtlbench.strategy import Step, Strategy
 from mtlbench.trainer import ContractError, Trainer
+from tests.plain import PlainNetwork, train
+from tests.plain_methods import PLAIN
 from tests.toy import toy_setup
 
 BATCH, LR = 6, 1e-2
@@ -26,10 +29,16 @@ SEEDS = (3, 0, 11)
 
 def make_trainer(registry: Registry, label: str, seeds: tuple[int, ...] = SEEDS, setup: Setup | None = None) -> Trainer:
     setup = setup or toy_setup()
-    spec = registry.parse(label, setup)
+    return make_with(partial(registry.build, registry.parse(label, setup)), seeds, setup)
+
+
+def make_with(
+    build: Callable[[tuple[int, int]], Strategy], seeds: tuple[int, ...], setup: Setup | None = None
+) -> Trainer:
+    setup = setup or toy_setup()
     return Trainer(
         setup,
-        partial(registry.build, spec),
+        build,
         seeds,
         setup.samples()[0],
         batch_size=BATCH,
@@ -42,153 +51,57 @@ def make_trainer(registry: Registry, label: str, seeds: tuple[int, ...] = SEEDS,
 def run_steps(trainer: Trainer, steps: int) -> Tensor:
     for taken in range(steps):
         if taken % trainer.steps_per_epoch == 0:
+            if taken:
+                trainer.end_epoch()
             trainer.start_epoch(taken // trainer.steps_per_epoch)
         trainer.step()
     return trainer.network.parameters
 
 
-class PlainNetwork(nn.Module):
-    """The same network for one seed as anybody would write it."""
-
-    def __init__(self, setup: Setup) -> None:
-        super().__init__()
-        widths = setup.widths
-        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.heads = nn.ModuleList(nn.Linear(widths[-1], task.columns) for task in setup.tasks)
-        self.double()
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        for layer in self.trunk:
-            x = torch.relu(layer(x))
-        return [head(x) for head in self.heads]
-
-    def start_like(self, trainer: Trainer, replica: int) -> None:
-        with torch.no_grad():
-            for mine, theirs in zip(self.trunk, trainer.network.trunk, strict=True):
-                assert isinstance(mine, nn.Linear)
-                mine.weight.copy_(theirs.weight[replica])
-                mine.bias.copy_(theirs.bias[replica])
-            weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
-            biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
-            for head, weight, bias in zip(self.heads, weights, biases, strict=True):
-                assert isinstance(head, nn.Linear)
-                head.weight.copy_(weight.mT)
-                head.bias.copy_(bias)
-
-    def flat(self) -> Tensor:
-        return torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
+def start_like(network: PlainNetwork, trainer: Trainer, replica: int) -> None:
+    """Give a plain network the parameters of one replica of a stack."""
+    with torch.no_grad():
+        for mine, theirs in zip(network.trunk, trainer.network.trunk, strict=True):
+            assert isinstance(mine, nn.Linear)
+            mine.weight.copy_(theirs.weight[replica])
+            mine.bias.copy_(theirs.bias[replica])
+        weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
+        biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
+        for head, weight, bias in zip(network.heads, weights, biases, strict=True):
+            assert isinstance(head, nn.Linear)
+            head.weight.copy_(weight.mT)
+            head.bias.copy_(bias)
 
 
 def replica_flat(trainer: Trainer, replica: int, setup: Setup) -> Tensor:
     plain = PlainNetwork(setup)
-    plain.start_like(trainer, replica)
+    start_like(plain, trainer, replica)
     return plain.flat()
 
 
-Objective = Callable[[Tensor, PlainNetwork], Tensor]
-
-
-class PlainFixed:
-    def __init__(self, weights: list[float]) -> None:
-        self.weights = torch.tensor(weights, dtype=torch.float64)
-
-    def train(self, network: PlainNetwork, batches: list[Callable[[], Tensor]]) -> None:
-        optimizer = torch.optim.Adam(network.parameters(), lr=LR)
-        for losses in batches:
-            optimizer.zero_grad()
-            (self.weights * losses()).sum().backward()
-            optimizer.step()
-
-
-class PlainUncertainty:
-    def train(self, network: PlainNetwork, batches: list[Callable[[], Tensor]]) -> None:
-        s = nn.Parameter(torch.zeros(2, dtype=torch.float64))
-        optimizer = torch.optim.Adam([*network.parameters(), s], lr=LR)
-        for losses in batches:
-            optimizer.zero_grad()
-            (losses() / s.exp() + 0.5 * s).sum().backward()
-            optimizer.step()
-
-
-class PlainGradNorm:
-    """Algorithm 1 of the paper with two backward passes per task."""
-
-    def __init__(self, alpha: float) -> None:
-        self.alpha = alpha
-
-    def train(self, network: PlainNetwork, batches: list[Callable[[], Tensor]]) -> None:
-        w = nn.Parameter(torch.ones(2, dtype=torch.float64))
-        optimizer = torch.optim.Adam(network.parameters(), lr=LR)
-        weight_optimizer = torch.optim.Adam([w], lr=0.025)
-        first: Tensor | None = None
-        for losses in batches:
-            values = losses()
-            first = values.detach() if first is None else first
-            last = list(network.trunk[-1].parameters())
-            norms = []
-            for task in range(2):
-                grads = torch.autograd.grad(w[task] * values[task], last, retain_graph=True, create_graph=True)
-                norms.append(torch.cat([g.flatten() for g in grads]).norm())
-            weighted = torch.stack(norms)
-            rate = values.detach() / first
-            target = (weighted.mean() * (rate / rate.mean()) ** self.alpha).detach()
-            (weight_grad,) = torch.autograd.grad((weighted - target).abs().sum(), w, retain_graph=True)
-            optimizer.zero_grad()
-            (w.detach() * values).sum().backward()
-            optimizer.step()
-            w.grad = weight_grad
-            weight_optimizer.step()
-            with torch.no_grad():
-                w.mul_(2 / w.sum())
-
-
-PLAIN = {
-    "fixed": PlainFixed([1.0, 1.0]),
-    "fixed:weights=[1,0.1]": PlainFixed([1.0, 0.1]),
-    "single:above_five": PlainFixed([0.0, 1.0]),
-    "uncertainty": PlainUncertainty(),
-    "gradnorm": PlainGradNorm(1.5),
-    "gradnorm:alpha=0.12": PlainGradNorm(0.12),
-}
+def test_every_strategy_has_a_plain_version(registry: Registry) -> None:
+    assert {label.partition(":")[0] for label in PLAIN} >= set(registry.strategies)
 
 
 @pytest.mark.parametrize("label", PLAIN)
-@pytest.mark.parametrize("steps", [1, 20])
+@pytest.mark.parametrize("steps", [1, 25])
 def test_a_stack_equals_single_networks_in_plain_torch(registry: Registry, label: str, steps: int) -> None:
+    """25 steps are two epochs and a half, so that what is done at their ends tells."""
     setup = toy_setup()
-    samples = setup.samples()[0]
     trainer = make_trainer(registry, label)
     networks = [PlainNetwork(setup) for _ in SEEDS]
     for replica, network in enumerate(networks):
-        network.start_like(trainer, replica)
+        start_like(network, trainer, replica)
     run_steps(trainer, steps)
     for replica, (seed, network) in enumerate(zip(SEEDS, networks, strict=True)):
-        PLAIN[label].train(network, plain_batches(setup, samples, network, seed, steps))
+        train(PLAIN[label](), network, setup, setup.samples()[0], seed=seed, steps=steps, batch=BATCH, lr=LR)
         found, expected = replica_flat(trainer, replica, setup), network.flat()
         assert (found - expected).norm() / expected.norm() < 1e-8
 
 
-def plain_batches(
-    setup: Setup, samples: Split, network: PlainNetwork, seed: int, steps: int
-) -> list[Callable[[], Tensor]]:
-    per_epoch = len(samples) // BATCH
-
-    def losses(step: int) -> Tensor:
-        epoch, position = divmod(step, per_epoch)
-        order = np.random.default_rng((seed, 1 + epoch)).permutation(len(samples))
-        rows = torch.from_numpy(order[position * BATCH : (position + 1) * BATCH])
-        outputs = network(samples.inputs[rows])
-        targets = samples.targets[rows]
-        digit = nn.functional.cross_entropy(outputs[0], targets[:, 0])
-        above = nn.functional.binary_cross_entropy_with_logits(outputs[1][:, 0], targets[:, 1].double())
-        return torch.stack([digit, above])
-
-    return [partial(losses, step) for step in range(steps)]
-
-
 @given(
     seeds=st.lists(st.integers(0, 50), min_size=1, max_size=5, unique=True),
-    label=st.sampled_from(["fixed", "uncertainty", "gradnorm"]),
+    label=st.sampled_from(["fixed", "uncertainty", "gradnorm", "rlw", "pcgrad", "graddrop", "modo", "db-mtl", "famo"]),
 )
 def test_a_seed_does_not_depend_on_its_stack(registry: Registry, seeds: list[int], label: str) -> None:
     setup = toy_setup()
@@ -286,6 +199,66 @@ def test_after_update_sees_the_same_batch_after_the_step() -> None:
         torch.testing.assert_close(after, before)
 
 
+def test_allocate_is_told_the_trunks_size_before_any_step() -> None:
+    class Allocating(Strategy):
+        def allocate(self, parameters: int) -> None:
+            self.register_buffer("kept", torch.zeros(*self.shape, parameters))
+
+        def forward(self, step: Step) -> Tensor:
+            self.get_buffer("kept").copy_(step.jacobian())
+            return step.losses.sum(-1)
+
+    setup = toy_setup()
+    trainer = make_with(Allocating, SEEDS)
+    run_steps(trainer, 1)
+    trunk = PlainNetwork(setup).trunk.parameters()
+    kept = trainer.strategy.get_buffer("kept")
+    assert kept.shape == (len(SEEDS), 2, sum(parameter.numel() for parameter in trunk))
+    assert kept.dtype == torch.float64
+    assert bool(kept.any(-1).all())
+
+
+class TwoFurtherBatches(Strategy):
+    def forward(self, step: Step) -> Tensor:
+        step.independent_gramian()
+        return step.losses.sum(-1)
+
+
+def further_rows(monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...], steps: int) -> Tensor:
+    """Samples of the two further batches of every step, `[S, 2, K, B]`."""
+    seen: list[Tensor] = []
+    original = Trainer._differentiate  # pyright: ignore[reportPrivateUsage]
+
+    def spy(trainer: Trainer, rows: Tensor) -> Any:
+        seen.append(rows.clone())
+        return original(trainer, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_differentiate", spy)
+        run_steps(make_with(TwoFurtherBatches, seeds), steps)
+    assert len(seen) == 3 * steps  # the step's own batch comes first
+    return torch.stack(seen).view(steps, 3, len(seeds), BATCH)[:, 1:]
+
+
+def test_further_batches_are_drawn_uniformly_and_independently(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = further_rows(monkeypatch, SEEDS, 300)
+    size = len(toy_setup().samples()[0])
+    assert stats.chisquare(rows.flatten().bincount(minlength=size).numpy()).pvalue > 1e-3
+    streams = torch.stack([rows[:-1, 0, 0], rows[:-1, 1, 0], rows[:-1, 0, 1], rows[1:, 0, 0]]).flatten(1).double()
+    assert float((streams.corrcoef() - torch.eye(4)).abs().max()) < 4 / streams.shape[1] ** 0.5
+    # Neither the two of a step, nor those of two seeds, nor those of two steps are ever one and the same.
+    every = rows.transpose(2, 1).flatten(0, 2)  # [S * K * 2, B]
+    assert len(every.unique(dim=0)) == len(every)
+
+
+@given(seeds=st.lists(st.integers(0, 50), min_size=2, max_size=4, unique=True))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_seeds_further_batches_do_not_depend_on_its_stack(monkeypatch: pytest.MonkeyPatch, seeds: list[int]) -> None:
+    together = further_rows(monkeypatch, tuple(seeds), 3)
+    alone = further_rows(monkeypatch, (seeds[-1],), 3)
+    assert torch.equal(together[:, :, -1:], alone)
+
+
 def test_epoch_end_sees_the_mean_training_losses(registry: Registry) -> None:
     trainer = make_trainer(registry, "fixed")
     seen: list[Tensor] = []
@@ -317,7 +290,7 @@ def test_the_batch_is_normalised_as_torchvision_does(registry: Registry) -> None
     trainer = Trainer(MNIST, registry.get("fixed"), (0,), split, batch_size=64, lr=1e-3, device=torch.device("cpu"))
     losses, _ = trainer.evaluate(split)
     network = PlainNetwork(MNIST)
-    network.start_like(trainer, 0)
+    start_like(network, trainer, 0)
     outputs = network(((pixels.double() / 255) - 0.1307) / 0.3081)
     expected = nn.functional.cross_entropy(outputs[0], torch.zeros(64, dtype=torch.int64))
     assert float(losses[0, 0]) == pytest.approx(float(expected.detach()), rel=1e-5)
