@@ -25,7 +25,7 @@ class AlignedMTL(Strategy):
 
     Args:
         shape: (K, T).
-        scale: l_0: `min`, `median` or `mean` of the non-zero eigenvalues.
+        scale: l_0: `min`, `median` (the lower one of an even number) or `mean` of the non-zero eigenvalues.
     """
 
     heads = "own"
