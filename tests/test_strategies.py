@@ -132,7 +132,7 @@ def test_degenerate_steps_leave_everything_finite(
 
 
 POSITIVE, NOT_NEGATIVE, SHARE = (0, -1), (-1e-9, -1), (-0.1, 1.1)
-REFUSED: dict[tuple[str, str], tuple[object, ...]] = {
+REFUSED: dict[tuple[str, str], tuple[float | list[float], ...]] = {
     ("cagrad", "c"): NOT_NEGATIVE,
     ("db-mtl", "beta"): (-0.1, 1.0),
     ("db-mtl", "decay"): NOT_NEGATIVE,
@@ -186,7 +186,8 @@ def test_bad_hyper_parameters_are_refused_with_rule_and_value(registry: Registry
         with pytest.raises(ValueError, match=rf"^{key} must .*, not ") as refused:
             build(registry, name, (1, 2), hyper={key: value})
         said = str(refused.value).rpartition("not ")[2]
-        assert said == str(value) or said == str(len(typing.cast("list[float]", value)))
+        found = {str(value), str(len(value))} if isinstance(value, list) else {str(value), str(float(value))}
+        assert said in found
 
 
 @given(seed=st.integers(0, 1000), s=st.floats(-3, 3), c=st.sampled_from([0.5, 1.0]))
