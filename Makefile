@@ -33,10 +33,10 @@ perf: .venv/dev.stamp ## measure speed against the tutorial's loop and between s
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
 	$(BIN)/python -m tests.trajectories
 
-clean: ## remove the environment, caches and all benches but the reference
+clean: ## remove the environment, caches and all benches but those kept in git
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name reference ! -name catalogue -exec rm -rf {} +
 
 .venv/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -19,8 +19,8 @@ class MGDA(Strategy):
     Expect a low score of a task with large gradients: the shortest vector lies near the smallest gradient, and with
     s = 1 the larger gradient's task is starved.
 
-    Source: Désidéri, Comptes Rendus Mathématique 2012; Sener & Koltun, "Multi-Task Learning as Multi-Objective
-    Optimization", NeurIPS 2018, eq. 3 and algorithm 2 (two tasks in closed form).
+    Source: Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, eq. 3 and algorithm 2
+    (two tasks in closed form); Désidéri, Comptes Rendus Mathématique 2012.
 
     Deviations elsewhere: the official code puts v, found for normalised gradients, on the losses as they are; with
     two tasks and `l2` that would be equal weights. LibMTL puts it on the normalised gradients, as here. TorchJD, which
