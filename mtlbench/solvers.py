@@ -3,24 +3,19 @@
 All of them take leading dimensions as independent problems, run a fixed number of iterations, and compute in
 float64 where the device has it: T x T numbers cost nothing, and squares of gradients of very different lengths
 need it. They work in units of each gradient's length, so a Gramian may be scaled from 1e-12 to 1e12, task by task,
-be of any rank, or zero; what is then no longer determined is said for each.
+be of any rank, or zero; what is then no longer determined, or not reached, is said for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import torch
 from torch import Tensor
 
-INTERIOR_STEPS = 25
-NEWTON_STEPS = 25
-FINISHING_STEPS = 5
-HALVINGS = 10
-SWEEPS = 10
+from mtlbench.interior import averse_point, identity_like, nonnegative_point, solve, times
 
-Curve = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Gradient `[..., T]` and Hessian `[..., T, T]` of a convex function at a point `[..., T]`."""
+PAIR_STEPS = 8
 
 
 def gradient_norms(gramian: Tensor) -> Tensor:
@@ -38,7 +33,7 @@ def cosines(gramian: Tensor) -> Tensor:
     """Cosines between the task gradients, `[..., T, T]`, with 1 on the diagonal; 0 towards a zero gradient."""
     inverse = reciprocal(gradient_norms(gramian))  # [..., T]
     scaled = gramian * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
-    return scaled.clamp(-1, 1).masked_fill(_identity_like(gramian).bool(), 1.0)
+    return scaled.clamp(-1, 1).masked_fill(identity_like(gramian).bool(), 1.0)
 
 
 def simplex_projection(v: Tensor) -> Tensor:
@@ -46,6 +41,7 @@ def simplex_projection(v: Tensor) -> Tensor:
 
     Source: Held, Wolfe & Crowder, Mathematical Programming 1974; Duchi et al., ICML 2008, figure 1.
     """
+    v = v - v.amax(-1, keepdim=True)  # the same point, without the rounding of large entries
     ordered = v.sort(dim=-1, descending=True).values
     counts = torch.arange(1, v.shape[-1] + 1, device=v.device, dtype=v.dtype)
     # The threshold is the largest of these: it belongs to the entries that stay positive.
@@ -62,36 +58,46 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     wide = _wide(gramian)
     if wide.shape[-1] == 2:
         first, cross, second = wide[..., 0, 0], wide[..., 0, 1], wide[..., 1, 1]
-        length = first - 2 * cross + second
-        share = torch.where(length > 0, (second - cross) * reciprocal(length), 0.5).clamp(0, 1)
-        return torch.stack([share, 1 - share], -1).to(gramian.dtype)
-    matrix = cosines(wide)
-    return _over_simplex(gradient_norms(wide), lambda y: (_times(matrix, y), matrix)).to(gramian.dtype)
+        return _shares(second - cross, first - cross).to(gramian.dtype)
+    # x = s w with w of the simplex minimises x'Gx + (1'x - 1)^2: only its size s depends on how the two are weighed.
+    normal, matrix = _scaled(wide)
+    sides = matrix + normal.unsqueeze(-1) * normal.unsqueeze(-2)
+    weights = normal * nonnegative_point(sides, -normal, _rounding(gramian))
+    return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 
 
 def conflict_averse_point(gramian: Tensor, c: float) -> Tensor:
     """The w of the simplex, `[..., T]`, that minimises <g_w, g_0> + c |g_0| |g_w|, g_0 the mean gradient.
 
-    Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3. Where g_0 is 0, any w is one.
+    In closed form for T = 2; for more tasks converged while lengths differ by a factor of up to 1e4. Where g_0 is 0,
+    any w is one. Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3.
 
     Args:
         gramian: `[..., T, T]`.
         c: >= 0.
     """
     wide = _wide(gramian)
-    norms, matrix = gradient_norms(wide), cosines(wide)
+    if wide.shape[-1] == 2:
+        return _conflict_averse_pair(wide, c).to(gramian.dtype)
     mean = wide.mean(-1)  # <g_t, g_0>
-    linear = mean * reciprocal(norms) * reciprocal(mean.mean(-1, keepdim=True).clamp_min(0).sqrt())
-    smooth = torch.finfo(wide.dtype).eps  # |g_w| has no derivative at 0
+    linear = mean * reciprocal(gradient_norms(wide)) * reciprocal(mean.mean(-1, keepdim=True).clamp_min(0).sqrt())
+    normal, matrix = _scaled(wide)
+    weights = normal * averse_point(matrix, linear, normal, c, _rounding(gramian))
+    return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 
-    def curve(y: Tensor) -> tuple[Tensor, Tensor]:
-        product = _times(matrix, y)
-        length = ((y * product).sum(-1, keepdim=True).clamp_min(0) + smooth).sqrt()
-        unit = product / length
-        hessian = (matrix - unit.unsqueeze(-1) * unit.unsqueeze(-2)) / length.unsqueeze(-1)
-        return linear + c * unit, c * hessian
 
-    return _over_simplex(norms, curve).to(gramian.dtype)
+def _conflict_averse_pair(gramian: Tensor, c: float) -> Tensor:
+    """With g_s = s g_1 + (1 - s) g_2, it minimises a s + c |g_0| |g_s|, a = <g_1 - g_2, g_0>: a root of a quadratic."""
+    first, cross, second = gramian[..., 0, 0], gramian[..., 0, 1], gramian[..., 1, 1]
+    to_first, to_second = second - cross, first - cross  # where g_s is shortest
+    slope = (first - second) / 2
+    area = (first * second - cross.square()).clamp_min(0)
+    # (c |g_0| |g_1 - g_2|)^2 - a^2 without the difference of their leading parts; where it is <= 0, w is a corner.
+    bend = (c * c - 1) * slope.square() + c * c * area
+    corner = to_first.abs() + to_second.abs()
+    shift = torch.where(bend > 0, slope.abs() * (area * reciprocal(bend)).abs().sqrt(), corner)
+    shift = torch.minimum(shift, corner) * slope.sign()
+    return _shares(to_first - shift, to_second + shift)
 
 
 def dual_cone_projection(gramian: Tensor, start: Tensor) -> Tensor:
@@ -99,7 +105,8 @@ def dual_cone_projection(gramian: Tensor, start: Tensor) -> Tensor:
 
     argmin v'Gv over v >= u: the direction d = sum_t v_t g_t has <d, g_t> >= 0 for every task (Quinton & Rey,
     arXiv:2406.16232, proposition 1). In closed form for T = 2, where at most one task objects to u. Where
-    gradients depend on each other the weights are not unique, the direction is.
+    gradients depend on each other the weights are not unique, the direction is; a ridge of a rounding on the
+    cosines chooses the smallest.
 
     Args:
         gramian: `[..., T, T]`.
@@ -107,21 +114,24 @@ def dual_cone_projection(gramian: Tensor, start: Tensor) -> Tensor:
     """
     wide, u = _wide(gramian), _wide(start)
     inverse = reciprocal(gradient_norms(wide))
-    linear = _times(wide, u) * inverse  # <g_u, g_t> / |g_t|
+    linear = times(wide, u) * inverse  # <g_u, g_t> / |g_t|
     if wide.shape[-1] == 2:
         return (u + (-linear).clamp_min(0) * inverse).to(gramian.dtype)
     size = linear.abs().amax(-1, keepdim=True)
-    matrix, linear = cosines(wide), linear * reciprocal(size)
-    x = _interior_point(lambda x: (_times(matrix, x) + linear, matrix), torch.ones_like(linear), None)
+    linear = linear * reciprocal(size)
+    matrix = cosines(wide) + _rounding(gramian) * identity_like(wide)
+    x = nonnegative_point(matrix, linear, 0.0)
     return (u + x * size * inverse).to(gramian.dtype)
 
 
 def inverse_power_point(gramian: Tensor, alpha: float) -> Tensor:
     """The w > 0, `[..., T]`, with (G w)_t = w_t^(-1 / alpha) for every task.
 
-    It minimises the strictly convex w'Gw / 2 - sum_t p(w_t), p'(w) = w^(-1 / alpha): Newton's method with a line
-    search, then plain Newton steps. Opposite gradients have no such w and dependent ones may have none: a ridge
-    on the cosines keeps w finite. A task without a gradient gets weight 0.
+    For T = 2 and alpha = 1, w_t = 1 / (n_t sqrt(1 + cos)), n the gradients' norms; for another alpha an equation in
+    one unknown; for more tasks a primal-dual Newton's method, whose steps grow in number with alpha and 1 / alpha. It
+    has converged for alpha in [1/2, 5] whatever the lengths, for 10 while they differ by a factor of up to 1e4.
+    Opposite gradients have no such w and dependent ones may have none: a ridge of a rounding on the cosines keeps w
+    finite, and so does the range of the Gramian's dtype. A task without a gradient gets weight 0.
 
     Args:
         gramian: `[..., T, T]`.
@@ -129,50 +139,79 @@ def inverse_power_point(gramian: Tensor, alpha: float) -> Tensor:
     """
     wide = _wide(gramian)
     norms, power = gradient_norms(wide), 1 / alpha
-    there = norms > 0
-    matrix = cosines(wide) + torch.finfo(wide.dtype).eps ** 0.75 * _identity_like(wide)
-    # With y = n w the equation is (C y)_t = f_t y_t^(-1 / alpha); y takes up the common size of f.
-    logs = (power - 1) * torch.where(there, norms, 1.0).log()
-    common = logs.mean(-1, keepdim=True)
-    factors = torch.exp(logs - common)
-    y = factors ** (1 / (1 + power))
-    halves = 0.5 ** torch.arange(HALVINGS, device=wide.device, dtype=wide.dtype).unsqueeze(-1)  # [S, 1]
+    logs = torch.where(norms > 0, norms, 1.0).log()
+    # With y = n w the equation is (C y)_t = n_t^(1 / alpha - 1) y_t^(-1 / alpha), C the cosines.
+    right, matrix, ridge = (power - 1) * logs, cosines(wide), _rounding(gramian)
+    if wide.shape[-1] == 2:
+        log_y = _inverse_power_pair(matrix[..., 0, 1], right, power, ridge)
+    else:
+        log_y = _inverse_power(matrix + ridge * identity_like(wide), right, power)
+    range_ = torch.finfo(gramian.dtype)
+    weights = (log_y - logs).clamp(math.log(range_.tiny), math.log(range_.max) - 1).exp()
+    return weights.masked_fill(norms == 0, 0.0).to(gramian.dtype)
 
-    def value(y: Tensor) -> Tensor:  # [..., S, T] -> [..., S]
-        gain = y.log() if power == 1 else y ** (1 - power) / (1 - power)
-        return (y * (y @ matrix) / 2 - factors.unsqueeze(-2) * gain).sum(-1)
 
-    def newton(y: Tensor) -> Tensor:
-        gradient = _times(matrix, y) - factors * y**-power
-        hessian = matrix + torch.diag_embed(power * factors * y ** (-power - 1))
-        move = -_solve(hessian, gradient)
-        return _reach(y, move) * move
+def _inverse_power_pair(cosine: Tensor, right: Tensor, power: float, ridge: float) -> Tensor:
+    """Log y with log (C y)_t + power log y_t = right_t, `[..., 2]`.
 
-    for _ in range(NEWTON_STEPS):
-        tried = y.unsqueeze(-2) + halves * newton(y).unsqueeze(-2)  # [..., S, T]
-        best = value(tried).argmin(-1)[..., None, None].expand(*y.shape[:-1], 1, y.shape[-1])
-        y = tried.gather(-2, best).squeeze(-2)
-    for _ in range(FINISHING_STEPS):
-        y = y + newton(y)
-    weights = y * torch.exp(common / (1 + power)) * reciprocal(norms)
-    return weights.to(gramian.dtype)
+    With k = |cos| and m(x) = log((e^x + k) / (1 + k e^x)), the difference r of the two equations is
+    power x + m(x) = r for x = log y_2 / y_1 where cos >= 0, and x + power m(x) = r, m(x) = log y_2 / y_1, where
+    cos < 0. Both are odd and, beyond 0, increasing and concave, so that Newton's method from below does not overshoot.
+    """
+    k, opposed = cosine.abs().clamp_max(1 - ridge), cosine < 0
+    apart, tiny = (1 - k) * (1 + k), torch.finfo(k.dtype).tiny
+    along, across = torch.where(opposed, torch.ones_like(k), power), torch.where(opposed, power, torch.ones_like(k))
+    difference = right[..., 1] - right[..., 0]
+    size = difference.abs()
+    x = torch.maximum(size / (along + across * (1 - k) / (1 + k)), (size + across * k.log()) / along)
+    for _ in range(PAIR_STEPS if power != 1 else 0):  # with alpha = 1 both sides are 0, and so is x
+        small = (-x).exp()
+        over, under = 1 + k * small, (k + small).clamp_min(tiny)
+        slope = along + across * apart * small / (over * under)
+        x = x + (size - along * x - across * (over / under).log()) / slope
+    small = (-x).exp()
+    over, under = 1 + k * small, (k + small).clamp_min(tiny)
+    ratio = torch.where(opposed, (over / under).log(), x) * difference.sign()
+    product = (over * under).log() + x  # log (1 + k^2 + 2 k cosh x), of (C y)_1 (C y)_2 / (y_1 y_2)
+    mean = (right.sum(-1) - torch.where(opposed, 2 * apart.log() - product, product)) / (1 + power)
+    return torch.stack([mean - ratio, mean + ratio], -1) / 2
+
+
+def _inverse_power(matrix: Tensor, right: Tensor, power: float) -> Tensor:
+    """Log y with log (C y)_t + power log y_t = right_t, for more tasks.
+
+    u = C y is an unknown of its own: Newton steps on C y = u and log u + power log y = right, as in an interior-point
+    method, but with each entry of y and u kept from falling below a fiftieth on its own.
+    """
+    log_y = log_u = torch.zeros_like(right)
+    diagonal = power * identity_like(matrix)
+    for _ in range(min(round(4 + 16 * max(power, 1 / power)), 100)):
+        shares = matrix * (log_y.unsqueeze(-2) - log_u.unsqueeze(-1)).exp()  # C_ts y_s / u_t
+        remaining = right - power * log_y - log_u
+        move = solve(shares + diagonal, remaining + 1 - shares.sum(-1)).nan_to_num(0.0, 0.0, 0.0)  # relative to y
+        log_y = log_y + move.clamp(-0.98, 1e4).log1p()
+        log_u = log_u + (remaining - power * move).clamp(-0.98, 1e4).log1p()
+    return log_y
 
 
 def equiangular_weights(gramian: Tensor) -> Tensor:
     """Weights v `[..., T]` of a u = sum_t v_t g_t with the same projection 1 onto every unit gradient.
 
-    v = N^-1 C^-1 1, C the cosines and N the norms; a ridge of a rounding on C stands in for the pseudo-inverse. Where
-    a combination of the unit gradients whose factors do not cancel is 0 (two opposite ones), there is no such u, and v
-    is large, in the proportions of that combination. A task without a gradient gets 0.
+    v = N^-1 C^-1 1, C the cosines and N the norms; a ridge of a few roundings on C stands in for the pseudo-inverse.
+    Where a combination of the unit gradients whose factors do not cancel is 0 (two opposite ones), there is no such
+    u, and v is large, in the proportions of that combination. A task without a gradient gets 0.
 
     Args:
         gramian: `[..., T, T]`.
     """
     wide = _wide(gramian)
     norms = gradient_norms(wide)
+    ridge = torch.finfo(gramian.dtype).eps ** 0.75
+    matrix = cosines(wide)
+    if wide.shape[-1] == 2:
+        return (reciprocal(norms) / (1 + matrix[..., :1, 1]).clamp_min(ridge)).to(gramian.dtype)
     there = (norms > 0).to(wide.dtype)
-    matrix = cosines(wide) + torch.finfo(wide.dtype).eps ** 0.75 * _identity_like(wide)
-    return (_solve(matrix, there) * reciprocal(norms)).to(gramian.dtype)
+    return (solve(matrix + ridge * identity_like(wide), there) * reciprocal(norms)).to(gramian.dtype)
 
 
 def impartial_weights(gramian: Tensor) -> Tensor:
@@ -183,118 +222,77 @@ def impartial_weights(gramian: Tensor) -> Tensor:
     Args:
         gramian: `[..., T, T]`.
     """
-    weights = equiangular_weights(_wide(gramian))
+    weights = _wide(equiangular_weights(gramian))
     total, size = weights.sum(-1, keepdim=True), weights.abs().sum(-1, keepdim=True)
-    cancel = total.abs() <= torch.finfo(weights.dtype).eps ** 0.5 * size
+    cancel = total.abs() <= torch.finfo(gramian.dtype).eps ** 0.5 * size
     return (weights * reciprocal(total.masked_fill(cancel, 0.0))).to(gramian.dtype)
 
 
 def eigen(gramian: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues `[..., T]`, in no order, and eigenvectors as columns `[..., T, T]`, of a symmetric matrix.
 
-    Cyclic Jacobi rotations (Golub & Van Loan, section 8.5), T / 2 of them at a time, exact after one for T = 2.
-    `torch.linalg.eigh` waits for the device to report errors, so it cannot be part of a captured step.
+    Jacobi rotations (Golub & Van Loan, section 8.5), T / 2 of them at a time, exact after one for T = 2; errors are
+    roundings of the largest eigenvalue. `torch.linalg.eigh` waits for the device to report errors, so it cannot be
+    part of a captured step.
     """
-    matrix = _wide(gramian)
-    tasks = matrix.shape[-1]
-    vectors = _identity_like(matrix).expand_as(matrix)
-    for _ in range(1 if tasks == 2 else SWEEPS):
-        for pairs in _rounds(tasks):
-            rotation = _rotations(matrix, pairs)
-            matrix = rotation.mT @ matrix @ rotation
-            vectors = vectors @ rotation
-    return matrix.diagonal(dim1=-2, dim2=-1).to(gramian.dtype), vectors.to(gramian.dtype)
+    tasks = gramian.shape[-1]
+    odd = tasks % 2  # an entry of its own for the one that has no partner in a round
+    matrix = torch.nn.functional.pad(_wide(gramian), (0, odd, 0, odd))
+    vectors = identity_like(matrix)
+    for _ in range(1 if tasks == 2 else (4 + tasks.bit_length()) * (tasks + odd - 1)):
+        rotation = _rotation(matrix)
+        matrix = rotation.mT @ matrix @ rotation
+        vectors = vectors @ rotation
+    values = matrix.diagonal(dim1=-2, dim2=-1)[..., :tasks]
+    return values.to(gramian.dtype), vectors[..., :tasks, :tasks].to(gramian.dtype)
 
 
-def _rounds(tasks: int) -> list[list[tuple[int, int]]]:
-    """Each pair of tasks once, in rounds of disjoint pairs (the circle method of a round-robin tournament)."""
-    players = list(range(tasks + tasks % 2))
-    half = len(players) // 2
-    rounds: list[list[tuple[int, int]]] = []
-    for _ in range(len(players) - 1):
-        met = zip(players[:half], reversed(players[half:]), strict=True)
-        rounds.append([(min(pair), max(pair)) for pair in met if max(pair) < tasks])
-        players = [players[0], players[-1], *players[1:-1]]
-    return rounds
+def _rotation(matrix: Tensor) -> Tensor:
+    """The rotation `[..., T, T]` that makes the entries (i, T / 2 + i) zero, then brings on the next round's pairs.
 
-
-def _rotations(matrix: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
-    """The rotation that makes the entries of disjoint pairs zero, `[..., T, T]`."""
-    first, second = (torch.tensor(side, device=matrix.device) for side in zip(*pairs, strict=True))
-    off = matrix[..., first, second]
-    gap = matrix[..., second, second] - matrix[..., first, first]
+    All but the first index move on by one place in a circle (a round-robin tournament): after T - 1 rounds each has
+    met each, and all are back in place.
+    """
+    half = matrix.shape[-1] // 2
+    off = matrix[..., :half, half:].diagonal(dim1=-2, dim2=-1)
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+    # A rounding is left as it is: turning equal eigenvalues into each other at random would undo other pairs' zeros.
+    rounding = torch.finfo(matrix.dtype).eps * diagonal.abs().amax(-1, keepdim=True)
+    off = off.masked_fill(off.abs() <= rounding, 0.0)
+    first, second = diagonal.split(half, -1)
+    gap = second - first
     # The smaller root of t^2 + (gap / off) t - 1 = 0 is the tangent of the angle.
-    sign = torch.where(gap < 0, -1.0, 1.0).to(matrix.dtype)
-    tangent = 2 * off * sign * reciprocal(gap.abs() + torch.hypot(gap, 2 * off))
+    tangent = torch.where(gap < 0, -2 * off, 2 * off) * reciprocal(gap.abs() + torch.hypot(gap, 2 * off))
     cosine = (1 + tangent.square()).rsqrt()
-    sine = tangent * cosine
-    rotation = _identity_like(matrix).expand_as(matrix).clone()
-    rotation[..., first, first] = cosine
-    rotation[..., second, second] = cosine
-    rotation[..., first, second] = sine
-    rotation[..., second, first] = -sine
-    return rotation
+    cosines_, sines = torch.diag_embed(cosine), torch.diag_embed(tangent * cosine)
+    left, right = torch.cat([cosines_, -sines], -2), torch.cat([sines, cosines_], -2)  # columns, [..., T, T / 2]
+    if half == 1:
+        return torch.cat([left, right], -1)
+    return torch.cat([left[..., :1], right[..., :1], left[..., 1:-1], right[..., 1:], left[..., -1:]], -1)
 
 
-def _over_simplex(norms: Tensor, curve: Curve) -> Tensor:
-    """The w of the simplex that minimises a function of y, y_t = n_t w_t over the smallest n."""
-    largest = norms.amax(-1, keepdim=True)
-    floored = torch.where(largest > 0, norms.clamp_min(torch.finfo(norms.dtype).eps ** 2 * largest), 1.0)
-    normal = floored.amin(-1, keepdim=True) / floored  # w = normal * y
-    y = _interior_point(curve, torch.ones_like(norms) / normal.sum(-1, keepdim=True), normal)
-    weights = normal * y
-    return weights / weights.sum(-1, keepdim=True)
+def _shares(first: Tensor, second: Tensor) -> Tensor:
+    """Weights `[..., 2]` >= 0 in these proportions, 0 and 1 where one is negative, halves where both are 0."""
+    both = torch.stack([first, second], -1)
+    total = both.sum(-1, keepdim=True)
+    return torch.where(total > 0, both * reciprocal(total), 0.5).clamp(0, 1)
 
 
-def _interior_point(curve: Curve, start: Tensor, normal: Tensor | None) -> Tensor:
-    """Minimise a convex function over x >= 0 and, if `normal` is given, normal'x = 1; `start` is inside.
+def _scaled(gramian: Tensor) -> tuple[Tensor, Tensor]:
+    """What turns lengths y_t into weights w_t `[..., T]`, and the Gramian with which |g_w|^2 = y'Cy.
 
-    Primal-dual path following (Nocedal & Wright, chapters 14 and 16): Newton steps on the optimality conditions
-    with x_t z_t brought down to a tenth of its mean in each.
+    Lengths are in units of the smallest gradient that is not 0; where one is 0, so are its row and column.
     """
-    x, z = start, torch.ones_like(start)
-    multiplier = change = torch.zeros_like(start[..., :1])
-    least = torch.finfo(start.dtype).eps
-    for _ in range(INTERIOR_STEPS):
-        gradient, hessian = curve(x)
-        target = (0.1 * (x * z).mean(-1, keepdim=True)).clamp_min(least)
-        matrix = hessian + torch.diag_embed(z / x)
-        step = -gradient + target / x
-        if normal is None:
-            move = _solve(matrix, step)
-        else:
-            # It changes no move along the constraint, and keeps the matrix regular where the Hessian is not.
-            stiffness = hessian.diagonal(dim1=-2, dim2=-1).sum(-1) / normal.square().sum(-1)
-            matrix = matrix + stiffness[..., None, None] * normal.unsqueeze(-1) * normal.unsqueeze(-2)
-            step = step + multiplier * normal
-            solved = _solve(matrix, torch.stack([step, normal], -1))
-            free, along = solved.unbind(-1)
-            change = (1 - (normal * (x + free)).sum(-1, keepdim=True)) / (normal * along).sum(-1, keepdim=True)
-            move = free + change * along
-        dual_move = (target - z * move) / x - z
-        length = torch.minimum(_reach(x, move), _reach(z, dual_move))
-        x, z = x + length * move, z + length * dual_move
-        multiplier = multiplier + length * change
-    return x
+    norms = gradient_norms(gramian)
+    there = norms > 0
+    smallest = torch.where(there, norms, torch.inf).amin(-1, keepdim=True)
+    normal = torch.where(there, smallest * reciprocal(norms), 1.0)
+    return normal, cosines(gramian) * there.unsqueeze(-1)
 
 
-def _reach(x: Tensor, move: Tensor) -> Tensor:
-    """How much of a move, at most all of it, leaves x > 0: `[..., 1]`."""
-    return (0.99 / (-move / x).amax(-1, keepdim=True).clamp_min(0.99)).clamp_max(1)
-
-
-def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """matrix^-1 right without asking the device whether there is one."""
-    return torch.linalg.solve_ex(matrix, right)[0]
-
-
-def _times(matrix: Tensor, x: Tensor) -> Tensor:
-    """Matrix-vector product, `[..., T]`."""
-    return (matrix @ x.unsqueeze(-1)).squeeze(-1)
-
-
-def _identity_like(matrix: Tensor) -> Tensor:
-    return torch.eye(matrix.shape[-1], device=matrix.device, dtype=matrix.dtype)
+def _rounding(gramian: Tensor) -> float:
+    """How far rounding may make the cosines indefinite."""
+    return 8 * gramian.shape[-1] * torch.finfo(gramian.dtype).eps
 
 
 def _wide(x: Tensor) -> Tensor:
