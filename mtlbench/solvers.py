@@ -43,7 +43,7 @@ def simplex_projection(v: Tensor) -> Tensor:
 
     Source: Held, Wolfe & Crowder, Mathematical Programming 1974; Duchi et al., ICML 2008, figure 1.
     """
-    v = v - v.amax(-1, keepdim=True)  # it moves no point of the simplex, and large entries would swallow the 1
+    v = v - v.amax(-1, keepdim=True)  # the same point, without the rounding of large entries
     ordered = v.sort(dim=-1, descending=True).values
     counts = torch.arange(1, v.shape[-1] + 1, device=v.device, dtype=v.dtype)
     # The threshold is the largest of these: it belongs to the entries that stay positive.

@@ -1,0 +1,399 @@
+"""The solvers against definitions, optimality conditions and scipy, on Gramians of any rank and scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import LinearConstraint, brentq, minimize, nnls
+from torch import Tensor
+
+from mtlbench.solvers import (
+    conflict_averse_point,
+    cosines,
+    dual_cone_projection,
+    eigen,
+    equiangular_weights,
+    gradient_norms,
+    impartial_weights,
+    inverse_power_point,
+    min_norm_point,
+    reciprocal,
+    simplex_projection,
+)
+
+REGULAR = ("full", "near", "positive", "parallel", "conflicting", "one-zero")
+DEGENERATE = ("rank-1", "half-rank", "opposite", "zero")
+tasks_ = st.integers(2, 16)
+seeds = st.integers(0, 100_000)
+decades = st.sampled_from([0.0, 2.0, 12.0])
+regular = st.sampled_from(REGULAR)
+anything = st.sampled_from(REGULAR + DEGENERATE)
+few = settings(max_examples=60)
+
+
+def gradients(kind: str, tasks: int, seed: int) -> Tensor:
+    """Task gradients `[T, P]` of length 1 or 0."""
+    rng = np.random.default_rng(seed)
+    rank = {"rank-1": 1, "half-rank": max(1, tasks // 2)}.get(kind, tasks + 3)
+    rows = rng.standard_normal((tasks, rank))
+    if kind == "near":
+        rows = 1 + 1e-3 * rows
+    elif kind == "positive":
+        rows = np.abs(rows)
+    elif kind == "parallel":
+        rows[1] = rows[0]
+    elif kind == "opposite":
+        rows[1] = -rows[0]
+    elif kind == "conflicting":  # their sum is almost 0
+        rows = rows - 0.99 * rows.mean(0)
+    elif kind == "one-zero":
+        rows[rng.integers(tasks)] = 0
+    elif kind == "zero":
+        rows = 0 * rows
+    units = torch.from_numpy(rows)
+    return units * reciprocal(units.norm(dim=-1, keepdim=True))
+
+
+def problem(kind: str, tasks: int, seed: int, spread: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of length 1 or 0 `[T, P]`, their scales `[T]` from 10^-spread to 10^spread, the Gramian `[T, T]`."""
+    units = gradients(kind, tasks, seed)
+    scales = torch.from_numpy(10 ** np.random.default_rng(seed + 1).uniform(-spread, spread, tasks))
+    return units, scales, (units @ units.mT) * scales[:, None] * scales
+
+
+def assert_on_simplex(weights: Tensor) -> None:
+    assert bool((weights >= 0).all())
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), rtol=0, atol=1e-12)
+
+
+SOLVERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "simplex_projection": lambda gramian: simplex_projection(gramian[..., 0]),
+    "min_norm_point": min_norm_point,
+    "conflict_averse_point": lambda gramian: conflict_averse_point(gramian, 0.5),
+    "dual_cone_projection": lambda gramian: dual_cone_projection(gramian, torch.ones_like(gramian[..., 0])),
+    "inverse_power_point 1": lambda gramian: inverse_power_point(gramian, 1.0),
+    "inverse_power_point 2": lambda gramian: inverse_power_point(gramian, 2.0),
+    "equiangular_weights": equiangular_weights,
+    "impartial_weights": impartial_weights,
+    "eigen": lambda gramian: eigen(gramian)[1],
+    "cosines": cosines,
+    "gradient_norms": gradient_norms,
+}
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+
+
+@every_solver
+@given(kind=st.sampled_from(["full", "conflicting", "positive"]), tasks=tasks_, seed=seeds)
+@settings(max_examples=8)
+def test_leading_dimensions_are_independent_problems(name: str, kind: str, tasks: int, seed: int) -> None:
+    gramians = torch.stack([problem(kind, tasks, seed + k, 2.0)[2] for k in range(4)])
+    alone = torch.stack([SOLVERS[name](gramian) for gramian in gramians])
+    torch.testing.assert_close(SOLVERS[name](gramians), alone, rtol=1e-8, atol=1e-10)
+    together = SOLVERS[name](gramians.view(2, 2, tasks, tasks))
+    torch.testing.assert_close(together, alone.view(2, 2, *alone.shape[1:]), rtol=1e-8, atol=1e-10)
+
+
+@every_solver
+@pytest.mark.parametrize("tasks", [2, 3, 5])
+def test_nothing_is_asked_of_the_device(name: str, tasks: int) -> None:
+    result = SOLVERS[name](torch.empty(4, tasks, tasks, device="meta"))
+    assert result.device.type == "meta"
+    assert result.dtype == torch.float32
+
+
+@every_solver
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+@settings(max_examples=40)
+def test_results_are_finite_and_of_the_same_dtype(
+    name: str, dtype: torch.dtype, kind: str, tasks: int, seed: int, spread: float
+) -> None:
+    result = SOLVERS[name](problem(kind, tasks, seed, spread)[2].to(dtype))
+    assert result.dtype == dtype
+    assert bool(result.isfinite().all())
+
+
+@given(tasks=tasks_, seed=seeds, spread=st.floats(-3, 6))
+def test_simplex_projection_shifts_all_positive_entries_alike(tasks: int, seed: int, spread: float) -> None:
+    v = 10**spread * np.random.default_rng(seed).standard_normal(tasks)
+
+    def excess(threshold: float) -> float:
+        return float(np.maximum(v - threshold, 0).sum() - 1)
+
+    threshold = brentq(excess, v.max() - 2, v.max(), xtol=1e-15, rtol=1e-15)
+    found = simplex_projection(torch.from_numpy(v))
+    assert_on_simplex(found)
+    torch.testing.assert_close(
+        found, torch.from_numpy(np.maximum(v - threshold, 0)), rtol=0, atol=1e-14 * (1 + np.abs(v).max())
+    )
+
+
+@given(kind=anything, seed=seeds, spread=decades)
+def test_min_norm_point_of_two_is_exact(kind: str, seed: int, spread: float) -> None:
+    _, _, gramian = problem(kind, 2, seed, spread)
+    first, cross, _, second = (Fraction(value) for value in gramian.flatten().tolist())
+    length = first - 2 * cross + second
+    share = min(max((second - cross) / length, Fraction(0)), Fraction(1)) if length else Fraction(1, 2)
+    if kind == "parallel" and spread == 0:  # any share gives the same vector
+        assert_on_simplex(min_norm_point(gramian))
+        return
+    expected = torch.tensor([float(share), float(1 - share)], dtype=torch.float64)
+    torch.testing.assert_close(min_norm_point(gramian), expected, rtol=1e-13, atol=0)
+
+
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+@few
+def test_min_norm_point_is_no_longer_than_its_part_along_any_gradient(
+    kind: str, tasks: int, seed: int, spread: float
+) -> None:
+    """<d, g_t> >= |d|^2, in units of |g_t| and of the shortest gradient, equality where it has a share."""
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    weights = min_norm_point(gramian)
+    assert_on_simplex(weights)
+    norms = gradient_norms(gramian)
+    lengths = weights * norms
+    along = units @ (units.mT @ lengths)  # <d, g_t> / n_t
+    missing = (lengths @ along) * reciprocal(norms) - along
+    shortest = norms.where(norms > 0, torch.inf).amin().nan_to_num(posinf=1.0)
+    rounding = 1e-9 * shortest + 1e-14 * lengths.sum()  # the latter where long gradients cancel
+    assert bool((missing <= rounding).all())
+    assert bool((lengths * missing.abs() <= rounding * torch.maximum(lengths.sum(), shortest)).all())
+    if spread < 12 and kind not in {"one-zero", "zero"}:
+        rows = torch.cat([units.mT, (1 / scales)[None] * scales.amin()]).numpy()
+        reference = torch.from_numpy(nnls(rows, np.eye(len(rows))[-1])[0])
+        reference = reference / scales / (reference / scales).sum()
+        torch.testing.assert_close(
+            units.mT @ lengths, units.mT @ (reference * scales), rtol=0, atol=1e-6 * float(norms.amin())
+        )
+
+
+def averse(units: Tensor, scales: Tensor, weights: Tensor, c: float) -> Tensor:
+    """<g_w, g_0> / |g_0| + c |g_w| for weights `[..., T]`."""
+    jacobian = units * scales[:, None]
+    mean, combined = jacobian.mean(0), weights @ jacobian
+    return combined @ mean / mean.norm() + c * combined.norm(dim=-1)
+
+
+@given(kind=anything, seed=seeds, spread=decades, c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]))
+def test_conflict_averse_point_of_two_is_a_minimum(kind: str, seed: int, spread: float, c: float) -> None:
+    units, scales, gramian = problem(kind, 2, seed, spread)
+    weights = conflict_averse_point(gramian, c)
+    assert_on_simplex(weights)
+    if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
+        return  # without a mean gradient any w is one
+    value = averse(units, scales, weights, c)
+    ends = torch.logspace(-26, 0, 4001, dtype=torch.float64)
+    share = torch.cat([torch.linspace(0, 1, 4001, dtype=torch.float64), ends, 1 - ends])
+    near = weights[0] * (1 + torch.linspace(-1e-3, 1e-3, 201, dtype=torch.float64))
+    share = torch.cat([share, near.clamp(0, 1)])
+    others = averse(units, scales, torch.stack([share, 1 - share], -1), c)
+    norms = gradient_norms(gramian)
+    # The square root of a rounding where two lines cancel: the distance to the kink is one of a Gramian.
+    assert float(value - others.min()) <= 1e-7 * float(norms.amin()) + 1e-14 * float((weights * norms).sum())
+
+
+@given(
+    kind=anything,
+    tasks=st.integers(3, 16),
+    seed=seeds,
+    spread=st.sampled_from([0.0, 2.0]),
+    c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]),
+)
+@few
+def test_conflict_averse_point_is_as_low_as_slsqp(kind: str, tasks: int, seed: int, spread: float, c: float) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    weights = conflict_averse_point(gramian, c)
+    assert_on_simplex(weights)
+    if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
+        return  # without a mean gradient any w is one
+    value = float(averse(units, scales, weights, c))
+    normal = (scales.amin() / scales).numpy()
+
+    def objective(lengths: np.ndarray) -> float:
+        shares = torch.from_numpy(lengths * normal)
+        return float(averse(units, scales, shares, c) / scales.amin())
+
+    found = minimize(
+        objective,
+        np.full(tasks, 1 / normal.sum()),
+        method="SLSQP",
+        bounds=[(0, None)] * tasks,
+        constraints=LinearConstraint(normal, 1, 1),
+        options={"maxiter": 300, "ftol": 1e-12},
+    )
+    shares = torch.from_numpy(np.maximum(found.x, 0) * normal)
+    best = float(averse(units, scales, shares / shares.sum(), c))
+    assert value <= best + 1e-5 * max(abs(best), float(scales.amin()))
+
+
+@given(
+    kind=st.sampled_from(["full", "near", "positive", "parallel"]),
+    tasks=st.integers(3, 16),
+    seed=seeds,
+    spread=st.sampled_from([0.0, 2.0]),
+    c=st.sampled_from([0.1, 0.5, 0.9]),
+)
+@few
+def test_conflict_averse_point_closes_the_duality_gap(
+    kind: str, tasks: int, seed: int, spread: float, c: float
+) -> None:
+    """It is worth what the worst-served task gets along d = g_0 + c |g_0| g_w / |g_w|."""
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    weights = conflict_averse_point(gramian, c)
+    jacobian = units * scales[:, None]
+    mean, combined = jacobian.mean(0), weights @ jacobian
+    value = averse(units, scales, weights, c)
+    served = jacobian @ (mean / mean.norm() + c * combined / combined.norm())
+    assert float(value - served.min()) <= 1e-5 * float(torch.maximum(value.abs(), scales.amin()))
+
+
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+@few
+def test_dual_cone_projection_is_the_nearest_direction_without_conflict(
+    kind: str, tasks: int, seed: int, spread: float
+) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    start = torch.from_numpy(np.random.default_rng(seed).uniform(0, 1, tasks)) / scales
+    weights = dual_cone_projection(gramian, start)
+    lengths = (weights - start) * scales * (units.norm(dim=-1) > 0)
+    assert bool((lengths >= 0).all())
+    before = units.mT @ (start * scales)
+    direction = before + units.mT @ lengths
+    size = float(before.norm())
+    assert bool((units @ direction >= -1e-10 * size).all())
+    assert bool((lengths * (units @ direction) <= 1e-9 * size * (size + float(lengths.sum()))).all())
+    reference = nnls(units.mT.numpy(), -before.numpy())[0] if size else np.zeros(tasks)
+    torch.testing.assert_close(direction, before + units.mT @ torch.from_numpy(reference), rtol=0, atol=1e-7 * size)
+
+
+@given(start=st.tuples(st.floats(0, 5), st.floats(0, 5)), seed=seeds, spread=decades)
+def test_dual_cone_projection_of_two_moves_the_task_that_objects(
+    start: tuple[float, float], seed: int, spread: float
+) -> None:
+    _, scales, gramian = problem("full", 2, seed, spread)
+    u = torch.tensor(start, dtype=torch.float64) / scales
+    objections = (-(gramian @ u) / gramian.diagonal()).clamp_min(0)
+    torch.testing.assert_close(dual_cone_projection(gramian, u), u + objections, rtol=1e-14, atol=0)
+
+
+@given(
+    kind=regular,
+    tasks=tasks_,
+    seed=seeds,
+    case=st.sampled_from([(0.5, 12.0), (1.0, 12.0), (2.0, 12.0), (5.0, 12.0), (10.0, 2.0), (1.0, 0.0), (2.0, 0.0)]),
+)
+@settings(max_examples=150)
+def test_inverse_power_point_solves_its_equation(kind: str, tasks: int, seed: int, case: tuple[float, float]) -> None:
+    """To rounding of the sum's own terms, which may cancel."""
+    alpha, spread = case
+    _, _, gramian = problem(kind, tasks, seed, spread)
+    weights = inverse_power_point(gramian, alpha)
+    there = gramian.diagonal() > 0
+    assert bool((weights[there] > 0).all())
+    assert bool((weights[~there] == 0).all())
+    left, terms = gramian @ weights, gramian.abs() @ weights
+    right = weights.where(there, 1.0) ** (-1 / alpha)
+    assert bool(((left - right).abs() <= 1e-11 * terms)[there].all())
+
+
+@given(kind=st.sampled_from(["full", "near", "positive", "parallel", "conflicting"]), seed=seeds, spread=decades)
+def test_bargaining_solution_of_two_is_exact(kind: str, seed: int, spread: float) -> None:
+    _, _, gramian = problem(kind, 2, seed, spread)
+    both = gramian.diagonal().sqrt()
+    expected = 1 / (both * (1 + gramian[0, 1] / both[0] / both[1]).sqrt())
+    cosine = float(gramian[0, 1] / both[0] / both[1])
+    torch.testing.assert_close(inverse_power_point(gramian, 1.0), expected, rtol=2e-14 + 1e-15 / (1 + cosine), atol=0)
+
+
+@given(seed=seeds, tasks=st.integers(3, 6), alpha=st.sampled_from([0.5, 1.0, 2.0, 5.0]))
+@few
+def test_inverse_power_point_of_orthogonal_gradients_has_a_closed_form(seed: int, tasks: int, alpha: float) -> None:
+    square = 10 ** torch.from_numpy(np.random.default_rng(seed).uniform(-12, 12, tasks))
+    expected = square ** (-alpha / (1 + alpha))
+    torch.testing.assert_close(inverse_power_point(torch.diag(square), alpha), expected, rtol=1e-11, atol=0)
+
+
+@given(kind=st.sampled_from(["full", "near", "positive", "one-zero"]), tasks=tasks_, seed=seeds, spread=decades)
+@few
+def test_equiangular_weights_give_projection_1_onto_every_unit_gradient(
+    kind: str, tasks: int, seed: int, spread: float
+) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    weights = equiangular_weights(gramian)
+    there = units.norm(dim=-1) > 0
+    lengths = weights * scales
+    assert bool((weights[~there] == 0).all())
+    ones = there.to(torch.float64)
+    torch.testing.assert_close(units @ (units.mT @ lengths), ones, rtol=0, atol=1e-11 * (1 + float(lengths.norm())))
+
+
+@given(
+    kind=st.sampled_from(["full", "parallel", "opposite", "rank-1", "half-rank"]),
+    tasks=st.integers(3, 16),
+    seed=seeds,
+    spread=decades,
+)
+@few
+def test_equiangular_weights_are_those_of_the_pseudo_inverse(kind: str, tasks: int, seed: int, spread: float) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    inverse = torch.linalg.pinv(units @ units.mT, hermitian=True, rtol=1e-12)
+    lengths = equiangular_weights(gramian) * scales
+    expected = inverse.sum(-1)
+    torch.testing.assert_close(lengths, expected, rtol=0, atol=1e-9 * (1 + float(inverse.norm())))
+
+
+@given(seed=seeds, spread=decades)
+@few
+def test_equiangular_weights_of_two_opposite_gradients_are_large_and_cancel(seed: int, spread: float) -> None:
+    units, scales, gramian = problem("opposite", 2, seed, spread)
+    lengths = equiangular_weights(gramian) * scales
+    assert float((units.mT @ lengths).norm()) <= 1e-6 * float(lengths.norm())
+    assert float(lengths.norm()) > 1e6
+
+
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+def test_impartial_weights_sum_to_1_or_are_0(kind: str, tasks: int, seed: int, spread: float) -> None:
+    weights = impartial_weights(problem(kind, tasks, seed, spread)[2])
+    size = weights.abs().sum()
+    assert bool(size == 0) or abs(float(weights.sum()) - 1) <= 1e-14 * float(size)
+
+
+@given(kind=st.sampled_from(["full", "near", "parallel", "opposite"]), seed=seeds, spread=decades)
+def test_impartial_weights_of_two_are_inverse_lengths(kind: str, seed: int, spread: float) -> None:
+    _, _, gramian = problem(kind, 2, seed, spread)
+    norms = gradient_norms(gramian)
+    torch.testing.assert_close(impartial_weights(gramian), norms.flip(0) / norms.sum(), rtol=1e-14, atol=0)
+
+
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades, dtype=st.sampled_from([torch.float32, torch.float64]))
+@settings(max_examples=200)
+def test_eigen_agrees_with_lapack(kind: str, tasks: int, seed: int, spread: float, dtype: torch.dtype) -> None:
+    gramian = problem(kind, tasks, seed, spread)[2].to(dtype)
+    gramian = (gramian + gramian.mT) / 2
+    values, vectors = eigen(gramian)
+    rounding = 60 * torch.finfo(dtype).eps
+    size = float(gramian.norm())
+    reference = torch.linalg.eigvalsh(gramian.double()).to(dtype)
+    torch.testing.assert_close(values.sort().values, reference, rtol=0, atol=rounding * size)
+    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(tasks, dtype=dtype), rtol=0, atol=rounding)
+    torch.testing.assert_close((vectors * values) @ vectors.mT, gramian, rtol=0, atol=rounding * size)
+
+
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+def test_cosines_do_not_depend_on_lengths(kind: str, tasks: int, seed: int, spread: float) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    there = units.norm(dim=-1) > 0
+    expected = (units @ units.mT).clamp(-1, 1).fill_diagonal_(1)
+    torch.testing.assert_close(cosines(gramian), expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(gradient_norms(gramian), scales * there, rtol=1e-14, atol=0)
+
+
+def test_reciprocal_of_0_is_0() -> None:
+    x = torch.tensor([2.0, 0.0, -0.5])
+    assert reciprocal(x).tolist() == [0.5, 0.0, -2.0]
