@@ -38,12 +38,20 @@ def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tenso
     return torch.bmm(deltas.reshape(replicas, tasks, batch * out), right.mT)
 
 
-def explicit_jacobian(x: Tensor, deltas: Tensor) -> Tensor:
-    """One layer's task gradients, weight then bias, `[K, T, out * in + out]`; arguments as in `ghost_product`."""
-    replicas, tasks, batch, out = deltas.shape
-    rows = deltas.permute(0, 1, 3, 2).reshape(replicas, tasks * out, batch)
-    weight = torch.bmm(rows, x).view(replicas, tasks, -1)  # [K, T, out * in]
-    return torch.cat([weight, deltas.sum(2)], dim=-1)
+def explicit_jacobian(x: Tensor, deltas: Tensor, jacobian: Tensor | None = None) -> Tensor:
+    """One layer's task gradients, weight then bias, `[K, T, out * in + out]`; arguments as in `ghost_product`.
+
+    They are written into `jacobian`, if it is given, whose last dimension may be part of a longer one.
+    """
+    replicas, tasks, _, out = deltas.shape
+    size = out * x.shape[-1]
+    if jacobian is None:
+        jacobian = deltas.new_empty(replicas, tasks, size + out)
+    weight, bias = jacobian.split([size, out], dim=-1)
+    for task in range(tasks):
+        torch.bmm(deltas[:, task].mT, x, out=weight[:, task].view(replicas, out, -1))
+    torch.sum(deltas, 2, out=bias)
+    return jacobian
 
 
 def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
@@ -87,9 +95,12 @@ class TaskGradients:
 
     def jacobian(self) -> Tensor:
         """The task gradients over the trunk, layer after layer, weight then bias, `[K, T, P]`."""
-        depth = len(self._network.trunk)
-        parts = [explicit_jacobian(self._tape.inputs[i], self._deltas_of(i)) for i in range(depth)]
-        return torch.cat(parts, dim=-1)
+        sizes = self._network.trunk_sizes
+        replicas, tasks = self._deltas_of(len(sizes) - 1).shape[:2]
+        jacobian = self._output_delta.new_empty(replicas, tasks, sum(sizes))
+        for i, part in enumerate(jacobian.split(sizes, dim=-1)):
+            explicit_jacobian(self._tape.inputs[i], self._deltas_of(i), part)
+        return jacobian
 
     def independent_gramian(self) -> Tensor:
         """Inner products over the trunk between the task gradients of two further batches, `[K, T, T]`."""

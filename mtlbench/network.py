@@ -99,9 +99,9 @@ class Network:
         return Tape(inputs, self.heads.forward(inputs[-1]))
 
     @property
-    def trunk_size(self) -> int:
-        """P, the trunk parameters of one replica."""
-        return sum(layer.weight[0].numel() + layer.bias[0].numel() for layer in self.trunk)
+    def trunk_sizes(self) -> list[int]:
+        """Parameters of each trunk layer of one replica; P is their sum."""
+        return [layer.weight[0].numel() + layer.bias[0].numel() for layer in self.trunk]
 
     def write_trunk_gradient(self, direction: Tensor) -> None:
         """Write a gradient `[K, P]` of the trunk: layer after layer, weight then bias."""

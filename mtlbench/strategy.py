@@ -68,7 +68,8 @@ class Step:
     def jacobian(self) -> Tensor:
         """Gradient of each task loss over the shared trunk, `[K, T, P]`, no graph.
 
-        It costs T trunks of memory per replica; most methods need only `gramian`.
+        It costs T trunks of memory per replica; most methods need only `gramian`. It is made anew by each call, so that
+        it may be changed in place.
         """
         return self._signals.jacobian()
 

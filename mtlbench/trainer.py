@@ -63,7 +63,7 @@ class Trainer:
         self.network = Network(seeds, setup.widths, columns, device=device, dtype=dtype)
         self.network.parameters.grad = self.network.grad
         self.strategy = build((len(seeds), len(setup.tasks)))
-        self.strategy.allocate(self.network.trunk_size)
+        self.strategy.allocate(sum(self.network.trunk_sizes))
         self.strategy.to(device, dtype)
         self._own = list(self.strategy.parameters())
         self._sees_losses_after = self.strategy.overrides("after_update")

@@ -48,7 +48,7 @@ class DBMTL(Strategy):
             lengths = gradient_norms(step.gramian()) * inverse
             return (_to_the_longest(lengths) * logs).sum(-1)
         past = self.beta * (1 + step.index).to(inverse.dtype) ** -self.decay
-        self.averages.lerp_(step.jacobian() * inverse.unsqueeze(-1), 1 - past)
+        self.averages.lerp_(step.jacobian().mul_(inverse.unsqueeze(-1)), 1 - past)
         factors = _to_the_longest(self.averages.norm(dim=-1))  # [K, T]
         step.descend((factors.unsqueeze(1) @ self.averages).squeeze(1))  # [K, P]
         return logs.sum(-1)

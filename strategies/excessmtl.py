@@ -44,9 +44,9 @@ class ExcessMTL(Strategy):
         self.register_buffer("squares", torch.zeros(*self.shape, parameters))  # [K, T, P], H
 
     def forward(self, step: Step) -> Tensor:
-        squares = step.jacobian().square()
+        squares = step.jacobian().square_()  # [K, T, P]
         self.squares += squares
-        risks = (squares / (self.squares + SMALL).sqrt()).sum(-1)  # [K, T]
+        risks = squares.div_((self.squares + SMALL).sqrt_()).sum(-1)  # [K, T]
         begun = step.index > 0
         self.first_risks.copy_(torch.where(begun, self.first_risks, risks))
         relative = risks / self.first_risks.clamp_min(SMALL)

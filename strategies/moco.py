@@ -56,8 +56,8 @@ class MoCo(Strategy):
     def forward(self, step: Step) -> Tensor:
         slower = (1 + step.index).to(self.averages.dtype) ** -self.decay
         self.averages.lerp_(step.jacobian(), self.beta * slower)
-        products = self.averages @ (self.averages.mT @ self.weights.unsqueeze(-1))  # [K, T, 1]
-        slope = products.squeeze(-1) + self.rho * self.weights
+        products = self.averages @ self.averages.mT  # [K, T, T]
+        slope = (products @ self.weights.unsqueeze(-1)).squeeze(-1) + self.rho * self.weights
         self.weights.copy_(simplex_projection(self.weights - self.gamma * slower * slope))
         step.descend((self.weights.unsqueeze(1) @ self.averages).squeeze(1))  # [K, P]
         return (self.weights * step.losses).sum(-1)

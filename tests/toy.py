@@ -55,7 +55,7 @@ class GivenGradients:
         return self._jacobian @ self._jacobian.mT
 
     def jacobian(self) -> Tensor:
-        return self._jacobian
+        return self._jacobian.clone()
 
     def independent_gramian(self) -> Tensor:
         one, other = self._further
