@@ -130,10 +130,10 @@ def inverse_power_point(gramian: Tensor, alpha: float) -> Tensor:
     """The w > 0, `[..., T]`, with (G w)_t = w_t^(-1 / alpha) for every task.
 
     For T = 2 and alpha = 1, w_t = 1 / (n_t sqrt(1 + cos)), n the gradients' norms; for another alpha an equation in
-    one unknown; for more tasks a primal-dual Newton's method, whose steps grow in number with alpha and 1 / alpha. It
-    has converged for alpha in [1/2, 5] whatever the lengths, for 10 while they differ by a factor of up to 1e4.
-    Opposite gradients have no such w and dependent ones may have none: a ridge of a rounding on the cosines keeps w
-    finite, and so does the range of the Gramian's dtype. A task without a gradient gets weight 0.
+    one unknown; for more tasks a primal-dual Newton's method, whose steps grow in number with alpha and 1 / alpha. At
+    full rank it has converged for alpha in [1/2, 5] whatever the lengths, for 10 if they differ by a factor of up to
+    1e4. Opposite gradients have no such w and dependent ones may have none: a ridge of a rounding on the cosines keeps
+    w finite, and so does the range of the Gramian's dtype. A task without a gradient gets weight 0.
 
     Args:
         gramian: `[..., T, T]`.
@@ -187,7 +187,7 @@ def _inverse_power(matrix: Tensor, right: Tensor, power: float) -> Tensor:
     """
     log_y = log_u = torch.zeros_like(right)
     diagonal = power * identity_like(matrix)
-    for _ in range(min(round(4 + 16 * max(power, 1 / power)), MOST_STEPS)):
+    for _ in range(min(round(20 * max(power, 1 / power)), MOST_STEPS)):
         shares = matrix * (log_y.unsqueeze(-2) - log_u.unsqueeze(-1)).exp()  # C_ts y_s / u_t
         remaining = right - power * log_y - log_u
         move = solve(shares + diagonal, remaining + 1 - shares.sum(-1)).nan_to_num(0.0, 0.0, 0.0)  # relative to y
