@@ -56,7 +56,7 @@ class Timing:
 
 def train(job: RunJob, report: Callable[[Progress], None]) -> Result:
     """Carry out a run."""
-    _prepare()
+    prepare()
     registry = Registry.load(job.plugins)
     setup = setups.find(job.settings.setup)
     return harness.train(
@@ -74,7 +74,7 @@ def train(job: RunJob, report: Callable[[Progress], None]) -> Result:
 
 def measure(job: CostJob, report: Callable[[str], None]) -> list[Timing]:
     """Carry out a cost measurement; fixed weights take part in every round whether asked for or not."""
-    _prepare()
+    prepare()
     registry = Registry.load(job.plugins)
     setup = setups.find(job.settings.setup)
     samples, _ = setup.samples()
@@ -113,7 +113,7 @@ def _trainer(
     )
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """One thread, so that runs side by side do not take each other's cores; denormals cost time and no digit."""
     torch.set_num_threads(THREADS)
     torch.set_flush_denormal(True)

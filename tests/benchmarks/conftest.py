@@ -11,7 +11,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from mtlbench import data
+from mtlbench import data, jobs
 from mtlbench.environment import cores
 
 WARM_UP_ROUNDS = 2
@@ -59,8 +59,9 @@ def ratios(request: pytest.FixtureRequest) -> Ratios:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def mnist() -> None:
+def as_in_a_worker() -> None:
     data.fetch(print)
+    jobs.prepare()
 
 
 @pytest.fixture
