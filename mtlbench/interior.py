@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 QUADRATIC_STEPS = 25
-AVERSE_STEPS = 40
+AVERSE_STEPS = 60
 
 
 def nonnegative_point(matrix: Tensor, linear: Tensor, ridge: float) -> Tensor:
