@@ -7,13 +7,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mtlbench.space import Choice, Integers, LogUniform, TaskWeights, Uniform
     from mtlbench.strategy import Step, Strategy, register, require
 
 __version__ = "0.1.0"
-__all__ = ["Step", "Strategy", "__version__", "register", "require"]
+_HOMES = {
+    "mtlbench.space": ("Choice", "Integers", "LogUniform", "TaskWeights", "Uniform"),
+    "mtlbench.strategy": ("Step", "Strategy", "register", "require"),
+}
+__all__ = [
+    "Choice",
+    "Integers",
+    "LogUniform",
+    "Step",
+    "Strategy",
+    "TaskWeights",
+    "Uniform",
+    "__version__",
+    "register",
+    "require",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        return getattr(import_module("mtlbench.strategy"), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'mtlbench' has no attribute {name!r}")

@@ -14,7 +14,8 @@ from rich.table import Table
 from torch import Tensor
 
 from mtlbench.labels import written
-from mtlbench.registry import SINGLE, TORCHJD, Registry, torchjd_methods
+from mtlbench.records import SINGLE
+from mtlbench.registry import TORCHJD, Registry, torchjd_methods
 from mtlbench.setups import SETUPS
 from mtlbench.strategy import Step, Strategy
 

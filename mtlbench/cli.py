@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from mtlbench import __version__
 from mtlbench.errors import UserError
+from mtlbench.seeds import FIRST_TUNING_SEED
+
+if TYPE_CHECKING:
+    from mtlbench.tasks import Setup
 
 LOG_WIDTH = 120
 MOST_SEEDS = 10_000
+DEFAULT_SETUP = "mnist"
 
 app = typer.Typer(
     name="mtlbench",
@@ -38,7 +45,7 @@ Examples:
 )
 
 BENCH_HELP = """
-Train strategies on a setup and compare them; what is already there is not computed again.
+Train strategies on setups and compare them; what is already there is not computed again.
 
 Examples:
 
@@ -47,6 +54,10 @@ Examples:
 - `mtlbench bench --name weights --strategies "fixed:weights=[1,0.1]" --epochs 5`
 
 - `mtlbench bench --name mine --plugin mine.py --strategies mine --seeds 0,3,7`
+
+- `mtlbench bench --name scales --setup "mnist mnist-aux-x100" --strategies "gradnorm imtl-l"`
+
+- `mtlbench bench --name tuned --tuned --front` after `mtlbench tune --name tuned`
 
 `fixed` (equal weights) and each task trained alone always take part. Exit code 1: a strategy failed; 2: what was
 asked cannot be done.
@@ -58,37 +69,64 @@ PluginOption = Annotated[
 ]
 
 
+TUNE_HELP = """
+Try hyper-parameters of strategies, the same number of settings for each, and keep the best by validation.
+
+The first trial is the strategy as given; the others spread over the learning rate and the spaces that its
+hyper-parameters declare, for `fixed` its weights. Trials run on seeds that no bench uses, are compared by the main
+task's validation score, and cannot read the test set. `mtlbench bench --tuned` under that name uses what they chose.
+
+Example: `mtlbench tune --name tuned --strategies "gradnorm cagrad" --trials 16`
+
+Exit code 1: a strategy could not be tuned; 2: what was asked cannot be done.
+"""
+
+StrategiesOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Strategies as name:hyper=value, separated by spaces; all by default. May be repeated."),
+]
+EpochsOption = Annotated[int, typer.Option(help="Passes over the training data.")]
+BatchOption = Annotated[int, typer.Option(help="Samples of a step.")]
+LrOption = Annotated[float, typer.Option(help="Learning rate of Adam.")]
+SetupOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Tasks, data and network, or several, separated by spaces (mnist); see `mtlbench list`."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+JobsOption = Annotated[int | None, typer.Option(help="Runs at a time; on cpu one per core by default.")]
+NameOption = Annotated[str, typer.Option(help="Name of the bench, its folder under --out.")]
+
+
 @app.command("bench", help=BENCH_HELP)
 def run_bench(
-    strategies: Annotated[
-        list[str] | None,
-        typer.Option(help="Strategies as name:hyper=value, separated by spaces; all by default. May be repeated."),
-    ] = None,
+    strategies: StrategiesOption = None,
     seeds: Annotated[str, typer.Option(help="How many (10), or which (0,3,7; one seed as 3,).")] = "10",
-    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 64,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
-    setup: Annotated[str, typer.Option(help="Tasks, data and network; see `mtlbench list`.")] = "mnist",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time; on cpu one per core by default.")] = None,
-    name: Annotated[str, typer.Option(help="Name of the bench, its folder under --out.")] = "default",
+    epochs: EpochsOption = 2,
+    batch_size: BatchOption = 64,
+    lr: LrOption = 1e-3,
+    setup: SetupOption = None,
+    tuned: Annotated[bool, typer.Option("--tuned", help="Also run what `mtlbench tune` has chosen.")] = False,
+    front: Annotated[bool, typer.Option("--front", help="Also sweep fixed weights over main-task shares.")] = False,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = None,
+    name: NameOption = "default",
     out: OutOption = Path("results"),
     plugin: PluginOption = None,
 ) -> None:
-    """Train strategies on a setup and compare them."""
+    """Train strategies on setups and compare them."""
     chosen = _seeds(seeds)
     _check_name(name)
     console = _console()
     console.print("starting: loading torch and the strategies", highlight=False)
-    from mtlbench import bench, data, progress, report
-    from mtlbench.labels import split_specs
+    from mtlbench import bench, progress, report
+    from mtlbench.planning import Request, plan
 
-    plan = bench.plan(
-        bench.Request(
+    planned = plan(
+        Request(
             name=name,
             out=out,
-            setup=setup,
-            strategies=split_specs(strategies or []),
+            setups=_words(setup) or [DEFAULT_SETUP],
+            strategies=_strategies(strategies),
             seeds=chosen,
             epochs=epochs,
             batch_size=batch_size,
@@ -97,19 +135,66 @@ def run_bench(
             jobs=jobs,
             plugins=tuple(path.resolve() for path in plugin or []),
             command=shlex.join(["mtlbench", *sys.argv[1:]]),
+            tuned=tuned,
+            front=front,
         )
     )
-    _warn(plan.registry.problems)
-    plan.store.prepare()
-    data.fetch(lambda text: console.print(text, highlight=False))
-    try:
-        with progress.display(console) as display:
-            complete = bench.execute(plan, display)
-    except KeyboardInterrupt:
-        _complain("stopped; finished runs are kept, and the same command goes on from there")
-        raise typer.Exit(130) from None
+    _warn(planned.registry.problems)
+    planned.store.prepare()
+    _fetch([run.setup for run in planned.runs], console)
+    with _stoppable(), progress.display(console) as display:
+        complete = bench.execute(planned, display)
     console.print("making tables and plots", highlight=False)
-    report.show(report.make(plan.store), console)
+    report.show(report.make(planned.store), console)
+    if not complete:
+        raise typer.Exit(1)
+
+
+@app.command("tune", help=TUNE_HELP)
+def run_tune(
+    strategies: StrategiesOption = None,
+    trials: Annotated[int, typer.Option(help="Settings tried per strategy, the same number for each.")] = 16,
+    tuning_seeds: Annotated[int, typer.Option(help="Seeds of each trial.")] = 2,
+    epochs: EpochsOption = 2,
+    batch_size: BatchOption = 64,
+    lr: LrOption = 1e-3,
+    setup: SetupOption = None,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = None,
+    name: NameOption = "default",
+    out: OutOption = Path("results"),
+    plugin: PluginOption = None,
+) -> None:
+    """Try hyper-parameters of strategies under one budget."""
+    if not 1 <= tuning_seeds <= MOST_SEEDS:
+        raise UserError(f"--tuning-seeds must be between 1 and {MOST_SEEDS}, not {tuning_seeds}")
+    _check_name(name)
+    console = _console()
+    console.print("starting: loading torch and the strategies", highlight=False)
+    from mtlbench import progress, tune
+    from mtlbench.planning import Request
+
+    planned = tune.plan_tuning(
+        Request(
+            name=name,
+            out=out,
+            setups=_words(setup) or [DEFAULT_SETUP],
+            strategies=_strategies(strategies),
+            seeds=tune.tuning_seeds(tuning_seeds),
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            device=device,
+            jobs=jobs,
+            plugins=tuple(path.resolve() for path in plugin or []),
+            command=shlex.join(["mtlbench", *sys.argv[1:]]),
+        ),
+        trials,
+    )
+    planned.store.prepare()
+    _fetch([tuning.setup for tuning in planned.tunings], console)
+    with _stoppable(), progress.display(console) as display:
+        complete = tune.execute(planned, display)
     if not complete:
         raise typer.Exit(1)
 
@@ -156,15 +241,44 @@ def run_list(
 
 @app.command("data")
 def run_data() -> None:
-    """Fetch MNIST into the cache, verify it, and say where it is.
+    """Fetch MNIST and Fashion-MNIST into the cache, verify them, and say where they are.
 
     The cache is $MTLBENCH_DATA, by default `mtlbench` in the user's cache folder.
     """
     from mtlbench import data
 
     console = _console()
-    where = data.fetch(lambda text: console.print(text, highlight=False))
-    console.print(f"MNIST is verified in {where}", highlight=False, soft_wrap=True)
+    for dataset in (data.MNIST, data.FASHION_MNIST):
+        where = data.fetch(dataset, lambda text: console.print(text, highlight=False))
+        console.print(f"{dataset.title} is verified in {where}", highlight=False, soft_wrap=True)
+
+
+def _fetch(setups: Sequence[Setup], console: Console) -> None:
+    """Have the data of these setups in the cache."""
+    from mtlbench import data
+
+    for dataset in {setup.dataset.title: setup.dataset for setup in setups if setup.dataset}.values():
+        data.fetch(dataset, lambda text: console.print(text, highlight=False))
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Within this, Ctrl-C ends the program with a line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _complain("stopped; what is finished is kept, and the same command goes on from there")
+        raise typer.Exit(130) from None
+
+
+def _words(texts: list[str] | None) -> list[str]:
+    return [word for text in texts or [] for word in text.replace(",", " ").split()]
+
+
+def _strategies(texts: list[str] | None) -> list[str]:
+    from mtlbench.labels import split_specs
+
+    return split_specs(texts or [])
 
 
 def _console() -> Console:
@@ -218,8 +332,8 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise UserError(f"--seeds takes at most {MOST_SEEDS} seeds, not {text}")
     if "," not in text and len(values) == 1:
         values = list(range(values[0]))
-    if not values or min(values) < 0 or max(values) >= 2**63:
-        raise UserError(f"--seeds takes at least one seed, each >= 0, not {text!r}")
+    if not values or min(values) < 0 or max(values) >= FIRST_TUNING_SEED:
+        raise UserError(f"--seeds takes at least one seed, each >= 0 and < 2^62 (the others tune), not {text!r}")
     repeated = sorted({seed for seed in values if values.count(seed) > 1})
     if repeated:
         raise UserError(f"--seeds names {', '.join(map(str, repeated))} more than once")

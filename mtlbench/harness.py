@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mtlbench.errors import UserError
 from mtlbench.records import Evaluation, Matrix, Result, Trajectory
-from mtlbench.setups import Setup
 from mtlbench.strategy import Strategy
+from mtlbench.tasks import Setup
 from mtlbench.trainer import Trainer
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -64,9 +64,45 @@ def train(
     watched: int,
     report: Callable[[Progress], None],
 ) -> Result:
-    """Train a strategy on a setup for all seeds at once.
+    """Train a strategy on a setup for all seeds at once, as `fit`, and read the test split once, after that."""
+    fitted = fit(
+        setup,
+        build,
+        seeds=seeds,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        device=device,
+        watched=watched,
+        report=report,
+    )
+    test = _evaluation(*fitted.trainer.evaluate(setup.test()))
+    return Result(test, fitted.validation, fitted.trajectory, fitted.training_seconds)
 
-    The validation split is read after each epoch; the test split once, after the last.
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained stack that has not seen the test split, and what was recorded on the way."""
+
+    trainer: Trainer
+    validation: list[Evaluation]
+    trajectory: Trajectory
+    training_seconds: float
+
+
+def fit(
+    setup: Setup,
+    build: Callable[[tuple[int, int]], Strategy],
+    *,
+    seeds: Sequence[int],
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    device: str,
+    watched: int,
+    report: Callable[[Progress], None],
+) -> Fitted:
+    """Train a strategy on a setup for all seeds at once; the validation split is read after each epoch.
 
     Args:
         setup: what to train on.
@@ -107,8 +143,7 @@ def train(
             begin, end = (trainer.steps_per_epoch * p // points for p in (part, part + 1))
             stretches.append(_stretch({name: t[begin:end] for name, t in trainer.traces.items()}))
             ends.append(epoch + end / trainer.steps_per_epoch)
-    test = _evaluation(*trainer.evaluate(setup.test()))
-    return Result(test, validation, _trajectory(ends, stretches), seconds)
+    return Fitted(trainer, validation, _trajectory(ends, stretches), seconds)
 
 
 def _evaluation(losses: Tensor, scores: Tensor) -> Evaluation:

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from mtlbench import cost, harness, setups
+from mtlbench import cost, harness, sealed, setups
 from mtlbench.harness import Progress
-from mtlbench.records import REFERENCE, Result, Settings, Spec
+from mtlbench.records import REFERENCE, Result, Settings, Spec, Trial
 from mtlbench.registry import Registry
 from mtlbench.strategy import Strategy
+from mtlbench.tasks import Setup, Split
 from mtlbench.trainer import Trainer
 
+R = TypeVar("R")
 THREADS = 1
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
@@ -57,11 +60,23 @@ class Timing:
 def train(job: RunJob, report: Callable[[Progress], None]) -> Result:
     """Carry out a run."""
     prepare()
-    registry = Registry.load(job.plugins)
-    setup = setups.find(job.settings.setup)
-    return harness.train(
+    return _run(harness.train, setups.find(job.settings.setup), job, report)
+
+
+def try_out(job: RunJob, report: Callable[[Progress], None]) -> Trial:
+    """Carry out a trial of tuning, in a process from which the test set cannot be read."""
+    sealed.seal_test_set()
+    prepare()
+    fitted = _run(harness.fit, sealed.without_test_split(setups.find(job.settings.setup)), job, report)
+    return Trial(
+        hyper=job.spec.hyper, lr=job.settings.lr, validation=fitted.validation[-1], seconds=fitted.training_seconds
+    )
+
+
+def _run(how: Callable[..., R], setup: Setup, job: RunJob, report: Callable[[Progress], None]) -> R:
+    return how(
         setup,
-        partial(registry.build, job.spec),
+        partial(Registry.load(job.plugins).build, job.spec),
         seeds=job.settings.seeds,
         epochs=job.settings.epochs,
         batch_size=job.settings.batch_size,
@@ -97,7 +112,7 @@ def measure(job: CostJob, report: Callable[[str], None]) -> list[Timing]:
 
 def _trainer(
     settings: Settings,
-    samples: setups.Split,
+    samples: Split,
     replicas: int,
     device: torch.device,
     build: Callable[[tuple[int, int]], Strategy],

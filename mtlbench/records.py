@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT = 1
+FORMAT = 2
 REFERENCE = "fixed"  # the strategy that every other is compared with; equal weights
+
+Role = Literal["strategy", "tuned", "front", "single"]
+SINGLE, TUNED, FRONT = "single", "tuned", "front"
+"""Prefixes of a label: a task trained alone; a strategy with its tuned settings; fixed weights of a main-task share."""
 
 Matrix = list[list[float]]
 
@@ -54,37 +59,60 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
+def role_of(label: str) -> Role:
+    """What a run is for, by its label."""
+    prefix = label.partition(":")[0]
+    return prefix if prefix in (SINGLE, TUNED, FRONT) else "strategy"
+
+
+def reference_of(label: str) -> str:
+    """The label that a run is compared with: a tuned strategy with tuned fixed weights, others with equal ones."""
+    return f"{TUNED}:{REFERENCE}" if role_of(label) == TUNED and label != f"{TUNED}:{REFERENCE}" else REFERENCE
+
+
 class Spec(Record):
     """A strategy with its hyper-parameters: `label` is the canonical way to write it, defaults left out.
 
-    `only` names the one task that is trained, for the baselines `single:TASK`.
+    `only` names the one task that is trained, for the baselines `single:TASK`; `lr` is the network's learning rate
+    where it is not the bench's, for `tuned:NAME`.
     """
 
     label: str
     name: str
     hyper: dict[str, object]
     only: str | None = None
+    lr: float | None = None
 
 
-class Settings(Record):
-    """The conditions that all runs of a bench share."""
+class Conditions(Record):
+    """What all runs of a bench share; `lr` is that of runs which are not tuned."""
 
-    setup: str
     seeds: tuple[int, ...]
     epochs: int
     batch_size: int
     lr: float
     device: str
 
-    def differences(self, other: Settings) -> list[str]:
+    def differences(self, other: Conditions) -> list[str]:
         """A phrase for each condition in which `other` differs."""
-        pairs = ((name, getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in Conditions.model_fields)
         return [f"{name} {_short(mine)}, not {_short(theirs)}" for name, mine, theirs in pairs if mine != theirs]
+
+
+class Settings(Conditions):
+    """The conditions of one run."""
+
+    setup: str
 
 
 def is_share(metric: str) -> bool:
     """Whether a score lies between 0 and 1 and is shown in per cent."""
     return metric in {"accuracy", "error"}
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of a score is better."""
+    return metric == "accuracy"
 
 
 def score_text(score: float, metric: str) -> str:
@@ -104,6 +132,11 @@ class TaskInfo(Record):
         return is_share(self.metric)
 
     @property
+    def higher_is_better(self) -> bool:
+        """The direction of the score."""
+        return higher_is_better(self.metric)
+
+    @property
     def column(self) -> str:
         """The score's name in `summary.csv`."""
         return f"{self.name}_{self.metric.replace(' ', '_')}"
@@ -112,7 +145,7 @@ class TaskInfo(Record):
 class RunRecord(Record):
     """One run: what was asked, the strategy's own file, and the result or the error."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     key: str
     spec: Spec
     settings: Settings
@@ -138,8 +171,50 @@ class RunRecord(Record):
         return "test " + ", ".join(f"{task.name} {score_text(mean, task.metric)}" for task, mean in means)
 
 
+class Trial(Record):
+    """One trial of tuning: the settings tried, and losses and scores of the validation split, `[K][T]` each."""
+
+    hyper: dict[str, object]
+    lr: float
+    validation: Evaluation | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class TuningRecord(Record):
+    """The trials of one strategy on one setup; `settings` are theirs, with seeds that no bench uses.
+
+    `key` stands for all that decides the trials; there are `budget` of them once tuning is complete.
+    """
+
+    format: Literal[2] = FORMAT
+    key: str
+    spec: Spec
+    settings: Settings
+    tasks: list[TaskInfo]
+    budget: int
+    trials: list[Trial]
+
+    @property
+    def chosen(self) -> Trial | None:
+        """The trial with the best mean validation score of the main task, ties by its loss.
+
+        None as long as trials are missing, or if one failed: a strategy gets its whole budget or none.
+        """
+        if len(self.trials) < self.budget or any(trial.error for trial in self.trials):
+            return None
+        return max(self.trials, key=self._merit)
+
+    def _merit(self, trial: Trial) -> tuple[float, float]:
+        assert trial.validation is not None
+        scores, losses = ([row[0] for row in rows] for rows in (trial.validation.scores, trial.validation.losses))
+        sign = 1 if self.tasks[0].higher_is_better else -1
+        score, loss = sign * sum(scores) / len(scores), -sum(losses) / len(losses)
+        return (score, loss) if math.isfinite(score) and math.isfinite(loss) else (-math.inf, -math.inf)
+
+
 class Cost(Record):
-    """Speed of one run's training step, a value per interleaved round.
+    """Speed of one strategy's training step on the bench's main setup, a value per interleaved round.
 
     `ratios` are step times relative to fixed weights in the same round; `peak_memory` is in bytes, on cuda.
     """
@@ -155,7 +230,7 @@ class Cost(Record):
 class CostRecord(Record):
     """All speeds measured for a bench, each alone on the machine."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     threads: int
     costs: list[Cost]
 
@@ -172,27 +247,30 @@ class Environment(Record):
 
 
 class BenchRecord(Record):
-    """What was asked under a bench's name. `strategies` grows when more are asked for later."""
+    """What was asked under a bench's name, and how.
 
-    format: Literal[1] = FORMAT
+    `runs` has the labels of each setup's runs, the setup that was asked for first being the main one; it grows, and
+    `commands` with it, when more is asked for later.
+    """
+
+    format: Literal[2] = FORMAT
     name: str
-    command: str
+    commands: list[str]
     created: str
-    settings: Settings
-    strategies: list[str]
+    conditions: Conditions
+    runs: dict[str, list[str]]
     environment: Environment
 
+    @property
+    def main_setup(self) -> str:
+        """The setup that was asked for first."""
+        return next(iter(self.runs))
 
-def run_key(spec: Spec, settings: Settings, digest: str) -> str:
-    """Identity of a run: its configuration and the content of its strategy's file, as a SHA-256."""
-    asked = {
-        "name": spec.name,
-        "hyper": spec.hyper,
-        "only": spec.only,
-        "settings": settings.model_dump(),
-        "source": digest,
-    }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+def key_of(**parts: object) -> str:
+    """Identity of a computation, as a SHA-256 of everything that decides it: records and plain values."""
+    plain = {name: part.model_dump() if isinstance(part, BaseModel) else part for name, part in parts.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _short(value: object) -> str:

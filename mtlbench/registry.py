@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import math
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,12 @@ from types import ModuleType
 from mtlbench import strategy as contract
 from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typed, written
-from mtlbench.records import REFERENCE, Spec
-from mtlbench.setups import Setup
+from mtlbench.records import FRONT, REFERENCE, SINGLE, TUNED, Spec
+from mtlbench.space import Space, declared
 from mtlbench.strategy import Heads, Strategy
+from mtlbench.tasks import Setup
 
 ENTRY_POINTS = "mtlbench.strategies"
-SINGLE = "single"
 TORCHJD = "torchjd"
 
 
@@ -104,7 +105,7 @@ class Registry:
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """Hyper-parameters of a strategy with types and defaults, read off its signature, and `heads`."""
         cls = self.get(name)
-        hints = typing.get_type_hints(cls.__init__)
+        hints = typing.get_type_hints(cls.__init__, include_extras=True)
         found = {
             key: parameter.replace(annotation=hints.get(key, _written_type(parameter)))
             for key, parameter in inspect.signature(cls).parameters.items()
@@ -113,10 +114,17 @@ class Registry:
         heads = inspect.Parameter("heads", inspect.Parameter.KEYWORD_ONLY, default=cls.heads, annotation=Heads)
         return {**found, "heads": heads}
 
+    def spaces(self, name: str) -> dict[str, Space]:
+        """What a strategy is tuned over: the hyper-parameters that declare a space; `heads` is not among them."""
+        parameters = self.parameters(name)
+        del parameters["heads"]
+        return declared(parameters)
+
     def parse(self, text: str, setup: Setup) -> Spec:
         """Read `name`, `name:value` or `name:hyper=value,...`; a bare value is the first hyper-parameter's.
 
-        Those of a method of TorchJD stand behind its name, `torchjd:NAME,hyper=value`.
+        Those of a method of TorchJD stand behind its name, `torchjd:NAME,hyper=value`. `single:TASK` is a task trained
+        alone, `front:SHARE` fixed weights that give the main task this share and the others equal ones.
 
         Raises:
             UserError: unknown name, hyper-parameter or task, or a value that cannot be read or is refused.
@@ -124,6 +132,10 @@ class Registry:
         name, _, arguments = text.partition(":")
         if name == SINGLE:
             return self._single(arguments, setup)
+        if name == FRONT:
+            return self._front(arguments, setup)
+        if name == TUNED:
+            raise UserError(f"{text}: tuned settings come from `mtlbench tune`; add them with --tuned")
         between = ":"
         if name == TORCHJD:
             method, _, arguments = arguments.partition(",")
@@ -171,6 +183,17 @@ class Registry:
             raise UserError(f"the setup {setup.name} has no task {task!r}; there is {choices}")
         weights = [float(name == task) for name in setup.task_names]
         return Spec(label=f"{SINGLE}:{task}", name=REFERENCE, hyper={"weights": weights}, only=task)
+
+    def _front(self, text: str, setup: Setup) -> Spec:
+        others = len(setup.tasks) - 1
+        try:
+            share = float(text)
+        except ValueError:
+            share = math.nan
+        if not (0 <= share <= 1 and others):
+            raise UserError(f"{FRONT}:SHARE takes the main task's share of the weights, 0 to 1, not {text!r}")
+        weights = [float(f"{(others + 1) * part:.6g}") for part in (share, *[(1 - share) / others] * others)]
+        return Spec(label=f"{FRONT}:{written(share)}", name=REFERENCE, hyper={"weights": weights})
 
 
 def torchjd_methods() -> Mapping[str, type[Strategy]]:

@@ -1,157 +1,167 @@
-"""What a strategy is tried on: tasks, data and the shape of the network, under a name."""
+"""The setups that come with mtlbench: MNIST, its stress variants, and Fashion-MNIST."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mtlbench import data
+from mtlbench.data import Dataset
 from mtlbench.errors import UserError
-
-
-@dataclass(frozen=True)
-class Task:
-    """One loss and one metric on its own output columns; all are means over the batch, one per replica.
-
-    `loss(outputs [K, B, columns], targets [K, B]) -> [K]`, `score` likewise; `metric` names the score
-    (`accuracy` or `error`, as a share; or `squared error`).
-    """
-
-    name: str
-    columns: int
-    metric: str
-    loss: Callable[[Tensor, Tensor], Tensor]
-    score: Callable[[Tensor, Tensor], Tensor]
-
-
-def classification(name: str, classes: int) -> Task:
-    """A task with integer targets in [0, classes): cross-entropy, scored by accuracy."""
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten().long(), reduction="none")
-        return each.view(targets.shape).mean(-1)
-
-    def score(outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.argmax(-1) == targets).to(outputs.dtype).mean(-1)
-
-    return Task(name, classes, "accuracy", loss, score)
-
-
-def binary(name: str) -> Task:
-    """A task with targets 0 or 1 and one logit: binary cross-entropy, scored by error."""
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        logits = outputs.squeeze(-1)
-        each = F.binary_cross_entropy_with_logits(logits, targets.to(outputs.dtype), reduction="none")
-        return each.mean(-1)
-
-    def score(outputs: Tensor, targets: Tensor) -> Tensor:
-        return ((outputs.squeeze(-1) > 0) != (targets > 0)).to(outputs.dtype).mean(-1)
-
-    return Task(name, 1, "error", loss, score)
-
-
-def regression(name: str) -> Task:
-    """A task with real targets and one output: mean squared error, both loss and score."""
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.squeeze(-1) - targets).square().mean(-1)
-
-    return Task(name, 1, "squared error", loss, loss)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Samples of one purpose: `inputs` `[N, F]`, uint8 or float, and `targets` `[N, T]`."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def to(self, device: torch.device | str) -> Split:
-        """The same samples on another device."""
-        return Split(self.inputs.to(device), self.targets.to(device))
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Tasks, network and data under one name; the first task is the main one.
-
-    `widths` are the features of the input and of each trunk layer. An input value v is seen by the network
-    as `v * scale + shift`, computed after the batch has been gathered. `samples()` gives the training and the
-    validation split, `test()` the test split; each is called at most once a run.
-    """
-
-    name: str
-    about: str
-    tasks: tuple[Task, ...]
-    widths: tuple[int, ...]
-    samples: Callable[[], tuple[Split, Split]]
-    test: Callable[[], Split]
-    training_size: int
-    scale: float = 1.0
-    shift: float = 0.0
-
-    @property
-    def task_names(self) -> list[str]:
-        """Names of the tasks, the main one first."""
-        return [task.name for task in self.tasks]
-
+from mtlbench.tasks import Setup, Split, binary, classification, scaled
 
 VALIDATION_SIZE = 5_000
-FEW_LABELS = 1_000
-MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, as a share of 255
+FEW_LABELS, FEW_LABELS_PASSES = 1_000, 20
+NOISE = 0.4
+TRAINING, VALIDATION, TEST = range(3)
+
+Relabel = Callable[[Tensor, int], Tensor]
+"""Targets `[N, T]` of labels `[N]`, for the split TRAINING, VALIDATION or TEST."""
+
+PROPERTIES = {
+    "above_five": (6, 7, 8, 9),
+    "odd": (1, 3, 5, 7, 9),
+    "prime": (2, 3, 5, 7),
+    "multiple_of_three": (0, 3, 6, 9),
+    "power_of_two": (1, 2, 4, 8),
+    "fibonacci": (0, 1, 2, 3, 5, 8),
+    "has_loop": (0, 6, 8, 9),
+}
+"""Binary questions on a digit, with the digits for which the answer is yes."""
+FOOTWEAR = (5, 7, 9)  # sandal, sneaker, ankle boot
 
 
-def _digit_targets(labels: Tensor) -> Tensor:
-    return torch.stack([labels, (labels > 5).long()], dim=-1)
+def _belongs(labels: Tensor, members: tuple[int, ...]) -> Tensor:
+    return torch.isin(labels, torch.tensor(members)).long()
 
 
-def _mnist_samples() -> tuple[Split, Split]:
-    mnist = data.load()
-    whole = Split(mnist.train_images, _digit_targets(mnist.train_labels))
-    cut = len(whole) - VALIDATION_SIZE
-    return Split(whole.inputs[:cut], whole.targets[:cut]), Split(whole.inputs[cut:], whole.targets[cut:])
+def _label_and(*members: tuple[int, ...]) -> Relabel:
+    return lambda labels, split: torch.stack([labels, *(_belongs(labels, each) for each in members)], dim=-1)
 
 
-def _few_labels_samples() -> tuple[Split, Split]:
-    training, validation = _mnist_samples()
-    return Split(training.inputs[:FEW_LABELS], training.targets[:FEW_LABELS]), validation
+_digit_and_above_five = _label_and(PROPERTIES["above_five"])
 
 
-def _mnist_test() -> Split:
-    mnist = data.load()
-    return Split(mnist.test_images, _digit_targets(mnist.test_labels))
+def _random(split: int, count: int, purpose: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng((purpose, split)).random(count))
 
+
+def _with_noise(labels: Tensor, split: int) -> Tensor:
+    targets = _digit_and_above_five(labels, split)
+    if split == TRAINING:
+        targets[:, 1] ^= (_random(split, len(labels), purpose=1) < NOISE).long()
+    return targets
+
+
+def _with_random_auxiliary(labels: Tensor, split: int) -> Tensor:
+    return torch.stack([labels, (_random(split, len(labels), purpose=2) < 0.5).long()], dim=-1)
+
+
+def _splits(dataset: Dataset, relabel: Relabel, size: int | None = None) -> Callable[[], tuple[Split, Split]]:
+    """The training split (its first `size` samples, if given) and the validation split, cut off its end."""
+
+    def samples() -> tuple[Split, Split]:
+        images, labels = data.training(dataset)
+        cut = len(labels) - VALIDATION_SIZE
+        kept = slice(cut if size is None else size)
+        held_out = slice(cut, None)
+        return (
+            Split(images[kept], relabel(labels[kept], TRAINING)),
+            Split(images[held_out], relabel(labels[held_out], VALIDATION)),
+        )
+
+    return samples
+
+
+def _test(dataset: Dataset, relabel: Relabel) -> Callable[[], Split]:
+    def samples() -> Split:
+        images, labels = data.test(dataset)
+        return Split(images, relabel(labels, TEST))
+
+    return samples
+
+
+def _variant(name: str, about: str, relabel: Relabel = _digit_and_above_five, **changes: object) -> Setup:
+    """MNIST with one thing changed."""
+    read = {"samples": _splits(data.MNIST, relabel), "test": _test(data.MNIST, relabel)}
+    return replace(MNIST, name=name, about=about, **(read | changes))
+
+
+MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's training pixels, as a share of 255
+FASHION_MEAN, FASHION_DEVIATION = 0.2860, 0.3530
+
+
+DIGIT, ABOVE_FIVE = classification("digit", 10), binary("above_five")
 
 MNIST = Setup(
     name="mnist",
     about="MNIST: which digit (10 classes, main), is it > 5 (binary, auxiliary); trunk 784-512-256, ReLU",
-    tasks=(classification("digit", 10), binary("above_five")),
+    tasks=(DIGIT, ABOVE_FIVE),
     widths=(784, 512, 256),
-    samples=_mnist_samples,
-    test=_mnist_test,
+    samples=_splits(data.MNIST, _digit_and_above_five),
+    test=_test(data.MNIST, _digit_and_above_five),
     training_size=55_000,
-    scale=1 / (255 * STD),
-    shift=-MEAN / STD,
+    dataset=data.MNIST,
+    scale=1 / (255 * DEVIATION),
+    shift=-MEAN / DEVIATION,
 )
 
-MNIST_FEW_LABELS = replace(
-    MNIST,
-    name="mnist-few-labels",
-    about=f"as mnist, with the first {FEW_LABELS:,} training images only",
-    samples=_few_labels_samples,
-    training_size=FEW_LABELS,
+STRESS = (
+    _variant(
+        "mnist-aux-x100",
+        "mnist with the auxiliary loss times 100: a strategy should not care for the unit of a loss",
+        tasks=(DIGIT, scaled(ABOVE_FIVE, 100)),
+    ),
+    _variant(
+        "mnist-aux-x0.01",
+        "mnist with the auxiliary loss times 0.01",
+        tasks=(DIGIT, scaled(ABOVE_FIVE, 0.01)),
+    ),
+    _variant(
+        "mnist-aux-noise",
+        f"mnist with {NOISE:.0%} of the auxiliary labels flipped in training, at random, the same for all seeds",
+        _with_noise,
+    ),
+    _variant(
+        "mnist-aux-random",
+        "mnist with random auxiliary labels everywhere: an unrelated task that cannot be learned",
+        _with_random_auxiliary,
+    ),
+    _variant(
+        "mnist-few-labels",
+        f"mnist with its first {FEW_LABELS:,} training images; an epoch is {FEW_LABELS_PASSES} passes over them",
+        samples=_splits(data.MNIST, _digit_and_above_five, FEW_LABELS),
+        training_size=FEW_LABELS,
+        passes=FEW_LABELS_PASSES,
+    ),
+    _variant("mnist-trunk-32", "mnist with a trunk 784-32: too little room for both tasks", widths=(784, 32)),
+    _variant(
+        "mnist-8-tasks",
+        "which digit (main), and seven binary questions on it: "
+        + "; ".join(f"{name} ({', '.join(map(str, members))})" for name, members in PROPERTIES.items()),
+        _label_and(*PROPERTIES.values()),
+        tasks=(DIGIT, *(binary(name) for name in PROPERTIES)),
+    ),
+    replace(
+        MNIST,
+        name="fashion-mnist",
+        about="Fashion-MNIST: which class (10, main), is it footwear (sandal, sneaker, ankle boot; auxiliary)",
+        tasks=(classification("class", 10), binary("footwear")),
+        samples=_splits(data.FASHION_MNIST, _label_and(FOOTWEAR)),
+        test=_test(data.FASHION_MNIST, _label_and(FOOTWEAR)),
+        dataset=data.FASHION_MNIST,
+        scale=1 / (255 * FASHION_DEVIATION),
+        shift=-FASHION_MEAN / FASHION_DEVIATION,
+    ),
 )
+"""Each isolates one thing that a weighting should cope with."""
 
-SETUPS = {setup.name: setup for setup in (MNIST, MNIST_FEW_LABELS)}
+SETUPS = {setup.name: setup for setup in (MNIST, *STRESS)}
 
 
 def find(name: str) -> Setup:

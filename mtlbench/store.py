@@ -12,13 +12,17 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mtlbench.errors import UserError
-from mtlbench.records import REFERENCE, BenchRecord, CostRecord, RunRecord
+from mtlbench.records import REFERENCE, BenchRecord, CostRecord, Role, RunRecord, TuningRecord, role_of
 
 R = TypeVar("R", bound=BaseModel)
+ROLES: list[Role] = ["strategy", "tuned", "front", "single"]
 
 
 class Store:
-    """`results/<bench>/`: `bench.json`, `runs/*.json`, `costs.json`, and what is derived from them."""
+    """`results/<bench>/`: `bench.json`, `runs/SETUP/*.json`, `tuning/SETUP/*.json`, `costs.json`, and what is derived.
+
+    Nothing else reads or writes there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,16 +46,26 @@ class Store:
         """What was asked under this name, if anything."""
         return _read(self.folder / "bench.json", BenchRecord, "delete the folder to start the bench anew")
 
-    def run(self, label: str) -> RunRecord | None:
-        """The stored run of a strategy, complete or failed."""
-        return _read(self._run_path(label), RunRecord, "delete it to have that run computed again")
+    def run(self, setup: str, label: str) -> RunRecord | None:
+        """The stored run of a strategy on a setup, complete or failed."""
+        return _read(self._path("runs", setup, label), RunRecord, "delete it to have that run computed again")
 
-    def runs(self) -> list[RunRecord]:
-        """The runs in the order of the table: fixed weights, the strategies as asked, each task alone."""
+    def runs(self, setup: str) -> list[RunRecord]:
+        """The runs of a setup in the order of tables: fixed weights, strategies, tuned ones, front, single tasks."""
         bench = self.bench()
-        found = [self.run(label) for label in (bench.strategies if bench else [])]
+        found = [self.run(setup, label) for label in (bench.runs.get(setup, []) if bench else [])]
         there = [run for run in found if run is not None]
-        return sorted(there, key=lambda run: (run.spec.label != REFERENCE, run.spec.only is not None))
+        return sorted(there, key=lambda run: (run.spec.label != REFERENCE, ROLES.index(role_of(run.spec.label))))
+
+    def tuning(self, setup: str, label: str) -> TuningRecord | None:
+        """The trials of a strategy on a setup."""
+        return _read(self._path("tuning", setup, label), TuningRecord, "delete it to have that strategy tuned again")
+
+    def tuned(self, setup: str) -> list[TuningRecord]:
+        """All that have been tuned on a setup, by label."""
+        files = sorted((self.folder / "tuning" / setup).glob("[!.]*.json"))
+        found = [_read(path, TuningRecord, "delete it to have that strategy tuned again") for path in files]
+        return sorted((record for record in found if record), key=lambda record: record.spec.label)
 
     def costs(self) -> CostRecord | None:
         """The stored speeds."""
@@ -63,8 +77,11 @@ class Store:
 
     def write_run(self, record: RunRecord) -> None:
         """Store a run that is complete or has failed."""
-        path = self._run_path(record.spec.label)
-        self.write(str(path.relative_to(self.folder)), record.model_dump_json())
+        self._write_at(self._path("runs", record.settings.setup, record.spec.label), record)
+
+    def write_tuning(self, record: TuningRecord) -> None:
+        """Store the trials of a strategy."""
+        self._write_at(self._path("tuning", record.settings.setup, record.spec.label), record)
 
     def write_costs(self, record: CostRecord) -> None:
         """Store measured speeds."""
@@ -87,11 +104,14 @@ class Store:
             raise
         return path
 
-    def _run_path(self, label: str) -> Path:
+    def _write_at(self, path: Path, record: BaseModel) -> None:
+        self.write(str(path.relative_to(self.folder)), record.model_dump_json())
+
+    def _path(self, kind: str, setup: str, label: str) -> Path:
         plain = re.sub(r"[^A-Za-z0-9.=-]+", "-", label).strip("-")
         if plain != label:
             plain = f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
-        return self.folder / "runs" / f"{plain}.json"
+        return self.folder / kind / setup / f"{plain}.json"
 
 
 def _read(path: Path, model: type[R], remedy: str) -> R | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Heads = Literal["weighted", "own"]
+RESERVED = ("single", "tuned", "front", "torchjd")
 
 
 class GradientSignals(Protocol):
@@ -189,6 +190,8 @@ def register(name: str) -> Callable[[S], S]:
     def add(cls: S) -> S:
         if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
             raise ValueError(f"a strategy's name is lower-case words joined by dashes, not {name!r}")
+        if name in RESERVED:
+            raise ValueError(f"a strategy cannot be called {name!r}: that stands before a colon for something else")
         if name in registered:
             raise ValueError(f"the name {name!r} is already taken by {source_file(registered[name])}")
         cls.name = name

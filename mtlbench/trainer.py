@@ -7,12 +7,13 @@ from itertools import count
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlbench.gradients import TaskGradients
 from mtlbench.network import Network
-from mtlbench.setups import Setup, Split
 from mtlbench.strategy import Step, Strategy, uniform
+from mtlbench.tasks import Setup, Split
 
 EVALUATION_CHUNK = 1_000
 GRAPH_WARM_UP = 3
@@ -34,7 +35,7 @@ class Trainer:
         build: makes the strategy for a shape (K, T).
         seeds: one replica each; a seed fixes initial weights, data order and the strategy's random numbers.
         samples: the training split.
-        batch_size: B; what is left over at the end of an epoch's order is not used in that epoch.
+        batch_size: B; what is left over at the end of a pass is not used in that pass.
         lr: Adam's learning rate, of the network and of a strategy's parameters if it does not set its own.
         device: where everything lies.
         dtype: of parameters, activations and the strategy.
@@ -69,7 +70,7 @@ class Trainer:
         self._sees_losses_after = self.strategy.overrides("after_update")
         self._optimizer = self._make_optimizer(lr)
         self._samples = samples.to(device)
-        self.steps_per_epoch = len(samples) // batch_size
+        self.steps_per_epoch = setup.passes * (len(samples) // batch_size)
         shape = (self.steps_per_epoch, len(seeds), batch_size)
         self._order = torch.zeros(shape, dtype=torch.int64, device=device)
         self._seed_tensor = torch.tensor(list(seeds), dtype=torch.int64, device=device)
@@ -81,11 +82,9 @@ class Trainer:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def start_epoch(self, epoch: int) -> None:
-        """Lay out the order of the epoch's samples, one permutation per seed."""
-        used = self.steps_per_epoch * self._batch
-        orders = [
-            np.random.default_rng((seed, 1 + epoch)).permutation(len(self._samples))[:used] for seed in self._seeds
-        ]
+        """Lay out the order of the epoch's samples, one permutation per seed and pass."""
+        used = self.steps_per_epoch // self._setup.passes * self._batch
+        orders = [_permutations(seed, epoch, len(self._samples), self._setup.passes)[:, :used] for seed in self._seeds]
         order = torch.from_numpy(np.stack(orders)).view(len(self._seeds), self.steps_per_epoch, self._batch)
         self._order.copy_(order.transpose(0, 1))
         self._position.zero_()
@@ -224,3 +223,9 @@ class Trainer:
         with torch.cuda.graph(graph):
             self._train_step()
         return graph
+
+
+def _permutations(seed: int, epoch: int, size: int, passes: int) -> NDArray[np.int64]:
+    """A seed's orders of an epoch, `[passes, size]`."""
+    generator = np.random.default_rng((seed, 1 + epoch))
+    return np.stack([generator.permutation(size) for _ in range(passes)])

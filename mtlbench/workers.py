@@ -7,7 +7,8 @@ import multiprocessing as mp
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from mtlbench.errors import in_one_line
 
 Argument = TypeVar("Argument")
+Job = TypeVar("Job")
 Message = TypeVar("Message")
 Value = TypeVar("Value")
 
@@ -84,6 +86,29 @@ class Workers:
             self._closed = True
             for process in self._alive:
                 process.kill()
+
+
+def side_by_side(
+    jobs: Sequence[Job],
+    at_once: int,
+    work: Callable[[Job], Value],
+    done: Callable[[Job, Future[Value]], None],
+    workers: Workers,
+) -> None:
+    """`work` on each job, in threads that wait for processes, some at once; `done` is called here as each ends.
+
+    If anything is raised here, Ctrl-C included, all processes are ended.
+    """
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        futures = {pool.submit(work, job): job for job in jobs}
+        for future in as_completed(futures):
+            done(futures[future], future)
+    except BaseException:
+        workers.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _serve(pipe: Connection, function: Callable[[Any, Callable[[Any], None]], object], argument: object) -> None:

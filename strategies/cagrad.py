@@ -1,10 +1,11 @@
 """Conflict-averse gradient descent."""
 
 import math
+from typing import Annotated
 
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import Step, Strategy, Uniform, register, require
 from mtlbench.solvers import conflict_averse_point, reciprocal
 
 
@@ -30,7 +31,7 @@ class CAGrad(Strategy):
 
     heads = "own"
 
-    def __init__(self, shape: tuple[int, int], *, c: float = 0.5) -> None:
+    def __init__(self, shape: tuple[int, int], *, c: Annotated[float, Uniform(0, 1)] = 0.5) -> None:
         super().__init__(shape)
         require(math.isfinite(c) and c >= 0, "c must be finite and >= 0", c)
         self.c = c

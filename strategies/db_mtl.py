@@ -1,11 +1,12 @@
 """Dual balancing."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import Step, Strategy, Uniform, register, require
 from mtlbench.solvers import gradient_norms, reciprocal
 
 SMALL = 1e-8
@@ -30,7 +31,13 @@ class DBMTL(Strategy):
         decay: s, by which it falls, finite and >= 0.
     """
 
-    def __init__(self, shape: tuple[int, int], *, beta: float = 0.9, decay: float = 0.5) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        beta: Annotated[float, Uniform(0, 0.99)] = 0.9,
+        decay: Annotated[float, Uniform(0, 1)] = 0.5,
+    ) -> None:
         super().__init__(shape)
         require(0 <= beta < 1, "beta must be >= 0 and < 1", beta)
         require(math.isfinite(decay) and decay >= 0, "decay must be finite and >= 0", decay)

@@ -1,11 +1,12 @@
 """Dynamic weight average."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 
 
 @register("dwa")
@@ -23,7 +24,7 @@ class DynamicWeightAverage(Strategy):
         tau: temperature, finite and > 0; large is equal weights.
     """
 
-    def __init__(self, shape: tuple[int, int], *, tau: float = 2.0) -> None:
+    def __init__(self, shape: tuple[int, int], *, tau: Annotated[float, LogUniform(0.5, 8)] = 2.0) -> None:
         super().__init__(shape)
         require(math.isfinite(tau) and tau > 0, "tau must be finite and > 0", tau)
         self.tau = tau

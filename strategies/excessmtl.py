@@ -1,11 +1,12 @@
 """Excess risks."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 
 SMALL = 1e-7
 
@@ -30,7 +31,7 @@ class ExcessMTL(Strategy):
         eta: step size of the weights, finite and > 0.
     """
 
-    def __init__(self, shape: tuple[int, int], *, eta: float = 0.01) -> None:
+    def __init__(self, shape: tuple[int, int], *, eta: Annotated[float, LogUniform(1e-3, 1)] = 0.01) -> None:
         super().__init__(shape)
         require(math.isfinite(eta) and eta > 0, "eta must be finite and > 0", eta)
         self.eta = eta

@@ -1,10 +1,11 @@
 """Fair resource allocation."""
 
 import math
+from typing import Annotated
 
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 from mtlbench.solvers import inverse_power_point
 
 
@@ -26,7 +27,7 @@ class FairGrad(Strategy):
         alpha: fairness, finite and > 0.
     """
 
-    def __init__(self, shape: tuple[int, int], *, alpha: float = 2.0) -> None:
+    def __init__(self, shape: tuple[int, int], *, alpha: Annotated[float, LogUniform(0.25, 8)] = 2.0) -> None:
         super().__init__(shape)
         require(math.isfinite(alpha) and alpha > 0, "alpha must be finite and > 0", alpha)
         self.alpha = alpha

@@ -1,11 +1,12 @@
 """Fast adaptive multitask optimization."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 
 BETAS = (0.9, 0.999)
 SMALL = 1e-8
@@ -30,7 +31,12 @@ class FAMO(Strategy):
     """
 
     def __init__(
-        self, shape: tuple[int, int], *, lr: float = 0.025, weight_decay: float = 1e-3, least: float = 0.0
+        self,
+        shape: tuple[int, int],
+        *,
+        lr: Annotated[float, LogUniform(2.5e-3, 0.25)] = 0.025,
+        weight_decay: Annotated[float, LogUniform(1e-4, 0.1)] = 1e-3,
+        least: float = 0.0,
     ) -> None:
         super().__init__(shape)
         require(math.isfinite(lr) and lr > 0, "lr must be finite and > 0", lr)

@@ -1,11 +1,12 @@
 """Fixed weights."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register
+from mtlbench import Step, Strategy, TaskWeights, register
 
 
 @register("fixed")
@@ -23,7 +24,9 @@ class Fixed(Strategy):
         weights: T finite numbers >= 0, not all zero; None is 1 for each task.
     """
 
-    def __init__(self, shape: tuple[int, int], *, weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, shape: tuple[int, int], *, weights: Annotated[Sequence[float] | None, TaskWeights()] = None
+    ) -> None:
         super().__init__(shape)
         tasks = shape[1]
         chosen = torch.ones(tasks) if weights is None else torch.tensor(weights, dtype=torch.float64)

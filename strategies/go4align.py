@@ -1,11 +1,12 @@
 """Group optimization for multi-task alignment."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import Integers, LogUniform, Step, Strategy, register, require
 
 
 @register("go4align")
@@ -30,7 +31,13 @@ class GO4Align(Strategy):
         beta: step size of the indicator, finite and >= 0.
     """
 
-    def __init__(self, shape: tuple[int, int], *, groups: int = 2, beta: float = 1e-4) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        groups: Annotated[int, Integers(1, 4)] = 2,
+        beta: Annotated[float, LogUniform(1e-5, 1)] = 1e-4,
+    ) -> None:
         super().__init__(shape)
         require(groups >= 1, "groups must be >= 1", groups)
         require(math.isfinite(beta) and beta >= 0, "beta must be finite and >= 0", beta)

@@ -1,9 +1,11 @@
 """Gradient sign dropout."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import Step, Strategy, Uniform, register, require
 from mtlbench.solvers import reciprocal
 
 
@@ -30,7 +32,7 @@ class GradDrop(Strategy):
         leak: >= 0 and <= 1; 1 is the plain sum.
     """
 
-    def __init__(self, shape: tuple[int, int], *, leak: float = 0.0) -> None:
+    def __init__(self, shape: tuple[int, int], *, leak: Annotated[float, Uniform(0, 1)] = 0.0) -> None:
         super().__init__(shape)
         require(0 <= leak <= 1, "leak must be >= 0 and <= 1", leak)
         self.leak = leak

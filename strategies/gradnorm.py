@@ -1,11 +1,12 @@
 """GradNorm."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Step, Strategy, register
+from mtlbench import LogUniform, Step, Strategy, Uniform, register
 
 
 @register("gradnorm")
@@ -32,7 +33,14 @@ class GradNorm(Strategy):
         floor: smallest weight before renormalisation, > 0 and < 1.
     """
 
-    def __init__(self, shape: tuple[int, int], *, alpha: float = 1.5, lr: float = 0.025, floor: float = 1e-3) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        alpha: Annotated[float, Uniform(0, 3)] = 1.5,
+        lr: Annotated[float, LogUniform(2.5e-3, 0.25)] = 0.025,
+        floor: float = 1e-3,
+    ) -> None:
         super().__init__(shape)
         if not (math.isfinite(alpha) and alpha >= 0):
             raise ValueError(f"alpha must be finite and >= 0, not {alpha}")

@@ -1,9 +1,11 @@
 """Gradient vaccine."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 from mtlbench.solvers import reciprocal
 
 
@@ -28,7 +30,7 @@ class GradVac(Strategy):
 
     heads = "own"
 
-    def __init__(self, shape: tuple[int, int], *, beta: float = 0.01) -> None:
+    def __init__(self, shape: tuple[int, int], *, beta: Annotated[float, LogUniform(1e-3, 1)] = 0.01) -> None:
         super().__init__(shape)
         require(0 <= beta <= 1, "beta must be >= 0 and <= 1", beta)
         self.beta = beta

@@ -1,11 +1,12 @@
 """Multi-objective gradient correction."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, Uniform, register, require
 from mtlbench.solvers import simplex_projection
 
 
@@ -35,9 +36,9 @@ class MoCo(Strategy):
         self,
         shape: tuple[int, int],
         *,
-        beta: float = 0.5,
-        gamma: float = 0.1,
-        decay: float = 0.5,
+        beta: Annotated[float, Uniform(0.1, 1)] = 0.5,
+        gamma: Annotated[float, LogUniform(0.01, 1)] = 0.1,
+        decay: Annotated[float, Uniform(0, 1)] = 0.5,
         rho: float = 0.0,
     ) -> None:
         super().__init__(shape)

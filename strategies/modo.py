@@ -1,11 +1,12 @@
 """Multi-objective gradient with double sampling."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 from mtlbench.solvers import simplex_projection
 
 
@@ -28,7 +29,13 @@ class MoDo(Strategy):
 
     heads = "own"
 
-    def __init__(self, shape: tuple[int, int], *, gamma: float = 1e-3, rho: float = 0.1) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        gamma: Annotated[float, LogUniform(1e-4, 0.1)] = 1e-3,
+        rho: Annotated[float, LogUniform(0.01, 1)] = 0.1,
+    ) -> None:
         super().__init__(shape)
         require(math.isfinite(gamma) and gamma > 0, "gamma must be finite and > 0", gamma)
         require(math.isfinite(rho) and rho >= 0, "rho must be finite and >= 0", rho)

@@ -1,11 +1,12 @@
 """Stochastic direction-oriented multi-objective gradient descent."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import Step, Strategy, Uniform, register, require
 from mtlbench.solvers import simplex_projection
 
 SMALL = 1e-8
@@ -38,7 +39,7 @@ class SDMGrad(Strategy):
         self,
         shape: tuple[int, int],
         *,
-        strength: float = 0.3,
+        strength: Annotated[float, Uniform(0, 10)] = 0.3,
         steps: int = 20,
         rate: float = 10.0,
         momentum: float = 0.5,

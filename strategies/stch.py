@@ -1,11 +1,12 @@
 """Smooth Tchebycheff scalarization."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 
 
 @register("stch")
@@ -27,7 +28,14 @@ class SmoothTchebycheff(Strategy):
         warm_up: epochs, >= 0; 0 is the definition.
     """
 
-    def __init__(self, shape: tuple[int, int], *, mu: float = 1.0, ideal: float = 0.0, warm_up: int = 0) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        mu: Annotated[float, LogUniform(0.1, 10)] = 1.0,
+        ideal: float = 0.0,
+        warm_up: int = 0,
+    ) -> None:
         super().__init__(shape)
         require(math.isfinite(mu) and mu > 0, "mu must be finite and > 0", mu)
         require(math.isfinite(ideal), "ideal must be finite", ideal)

@@ -1,11 +1,12 @@
 """Uncertainty weighting."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Step, Strategy, register
+from mtlbench import Step, Strategy, Uniform, register
 
 
 @register("uncertainty")
@@ -29,7 +30,7 @@ class Uncertainty(Strategy):
         s: start of the log-variances, finite.
     """
 
-    def __init__(self, shape: tuple[int, int], *, c: float = 1.0, s: float = 0.0) -> None:
+    def __init__(self, shape: tuple[int, int], *, c: float = 1.0, s: Annotated[float, Uniform(-2, 2)] = 0.0) -> None:
         super().__init__(shape)
         if not (math.isfinite(c) and c > 0):
             raise ValueError(f"c must be finite and > 0, not {c}")

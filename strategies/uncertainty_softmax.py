@@ -1,11 +1,12 @@
 """Soft optimal uncertainty weighting."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mtlbench import Step, Strategy, register, require
+from mtlbench import LogUniform, Step, Strategy, register, require
 
 
 @register("uncertainty-softmax")
@@ -26,7 +27,7 @@ class UncertaintySoftmax(Strategy):
         tau: temperature, finite and > 0; large is equal weights, small is the smallest loss alone.
     """
 
-    def __init__(self, shape: tuple[int, int], *, tau: float = 20.0) -> None:
+    def __init__(self, shape: tuple[int, int], *, tau: Annotated[float, LogUniform(1, 100)] = 20.0) -> None:
         super().__init__(shape)
         require(math.isfinite(tau) and tau > 0, "tau must be finite and > 0", tau)
         self.tau = tau

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlbench.setups import Setup, Split
+from mtlbench.tasks import Setup, Split
 from mtlbench.strategy import uniform
 from mtlbench.trainer import FURTHER_BATCHES
 

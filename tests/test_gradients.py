@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mtlbench.gradients import TaskGradients, explicit_jacobian, ghost_product, layer_gramian
 from mtlbench.network import Network
-from mtlbench.setups import binary, classification, regression
+from mtlbench.tasks import binary, classification, regression
 from tests.toy import given_step
 
 TOLERANCE = 1e-10

@@ -9,7 +9,7 @@ import torch
 
 from mtlbench.peers import methods
 from mtlbench.registry import Registry
-from mtlbench.setups import Setup, binary, classification
+from mtlbench.tasks import Setup, binary, classification
 from mtlbench.trainer import Trainer
 from tests.toy import toy_setup
 

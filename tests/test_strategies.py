@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from mtlbench.registry import Registry
-from mtlbench.setups import Setup, Split, regression
+from mtlbench.tasks import Setup, Split, regression
 from mtlbench.strategy import Step, Strategy
 from mtlbench.trainer import Trainer
 from tests.toy import GivenGradients, build, given_step, problem, weigh

@@ -16,7 +16,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from mtlbench.registry import Registry
-from mtlbench.setups import MNIST, Setup, Split
+from mtlbench.setups import MNIST
+from mtlbench.tasks import Setup, Split
 from mtlbench.strategy import Step, Strategy
 from mtlbench.trainer import ContractError, Trainer
 from tests.plain import PlainNetwork, train

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtlbench.records import Spec
 from mtlbench.registry import Registry
-from mtlbench.setups import Setup, Split, Task, binary, classification
+from mtlbench.tasks import Setup, Split, Task, binary, classification
 from mtlbench.strategy import Step, Strategy
 
 

@@ -1,0 +1,115 @@
+"""What a strategy is tried on: tasks, their data, and the network that learns them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtlbench.data import Dataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """One loss and one metric on its own output columns; all are means over the batch, one per replica.
+
+    `loss(outputs [K, B, columns], targets [K, B]) -> [K]`, `score` likewise; `metric` names the score
+    (`accuracy` or `error`, as a share; or `squared error`).
+    """
+
+    name: str
+    columns: int
+    metric: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    score: Callable[[Tensor, Tensor], Tensor]
+
+
+def classification(name: str, classes: int) -> Task:
+    """A task with integer targets in [0, classes): cross-entropy, scored by accuracy."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten().long(), reduction="none")
+        return each.view(targets.shape).mean(-1)
+
+    def score(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(-1) == targets).to(outputs.dtype).mean(-1)
+
+    return Task(name, classes, "accuracy", loss, score)
+
+
+def binary(name: str) -> Task:
+    """A task with targets 0 or 1 and one logit: binary cross-entropy, scored by error."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        logits = outputs.squeeze(-1)
+        each = F.binary_cross_entropy_with_logits(logits, targets.to(outputs.dtype), reduction="none")
+        return each.mean(-1)
+
+    def score(outputs: Tensor, targets: Tensor) -> Tensor:
+        return ((outputs.squeeze(-1) > 0) != (targets > 0)).to(outputs.dtype).mean(-1)
+
+    return Task(name, 1, "error", loss, score)
+
+
+def regression(name: str) -> Task:
+    """A task with real targets and one output: mean squared error, both loss and score."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.squeeze(-1) - targets).square().mean(-1)
+
+    return Task(name, 1, "squared error", loss, loss)
+
+
+def scaled(task: Task, factor: float) -> Task:
+    """The same task with its loss multiplied by a constant; the score stays."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return factor * task.loss(outputs, targets)
+
+    return replace(task, loss=loss)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples of one purpose: `inputs` `[N, F]`, uint8 or float, and `targets` `[N, T]`."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same samples on another device."""
+        return Split(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Tasks, network and data under one name; the first task is the main one.
+
+    `widths` are the features of the input and of each trunk layer. An input value v is seen by the network
+    as `v * scale + shift`, computed after the batch has been gathered. `samples()` gives the training and the
+    validation split, `test()` the test split; each is called at most once a run. An epoch is `passes` passes over
+    the training split of `training_size` samples. `dataset` is what must be in the cache before.
+    """
+
+    name: str
+    about: str
+    tasks: tuple[Task, ...]
+    widths: tuple[int, ...]
+    samples: Callable[[], tuple[Split, Split]]
+    test: Callable[[], Split]
+    training_size: int
+    scale: float = 1.0
+    shift: float = 0.0
+    passes: int = 1
+    dataset: Dataset | None = None
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks, the main one first."""
+        return [task.name for task in self.tasks]

@@ -1,0 +1,189 @@
+"""Tunes every strategy under one budget: the same number of trials, on the same seeds, scored on validation only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from scipy.stats import qmc
+
+from mtlbench import jobs
+from mtlbench.bench import PRELOAD, Display, at_once, task_infos
+from mtlbench.errors import UserError
+from mtlbench.planning import LR_FACTOR, Request, check, settings_on, tuning_key
+from mtlbench.records import REFERENCE, Conditions, Spec, Trial, TuningRecord, role_of, score_text
+from mtlbench.registry import Registry
+from mtlbench.seeds import FIRST_TUNING_SEED
+from mtlbench.space import LogUniform
+from mtlbench.store import Store
+from mtlbench.tasks import Setup
+from mtlbench.workers import WorkerError, Workers, side_by_side
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One strategy on one setup: its trials as planned, and the record that they are stored in."""
+
+    name: str
+    setup: Setup
+    record: TuningRecord
+    trials: list[tuple[dict[str, object], float]]
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """What to tune, and where the trials are kept."""
+
+    tunings: list[Tuning]
+    store: Store
+    request: Request
+
+
+def tuning_seeds(count: int) -> tuple[int, ...]:
+    """Seeds of trials, which a bench refuses."""
+    return tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + count))
+
+
+def plan_tuning(request: Request, budget: int) -> TuningPlan:
+    """Lay out the trials of each strategy on each setup; `request.seeds` are those of the trials.
+
+    Raises:
+        UserError: anything about it cannot be done; nothing has been written then.
+    """
+    if budget < 1:
+        raise UserError(f"--trials must be at least 1, not {budget}")
+    setups, conditions, registry = check(request)
+    names = list(request.strategies) or list(registry.strategies)
+    store = Store(request.out / request.name)
+    tunings = [
+        _plan_one(registry.parse(text, setup), setup, conditions, registry, store, budget, several=len(setups) > 1)
+        for setup in setups
+        for text in dict.fromkeys([REFERENCE, *names])
+    ]
+    return TuningPlan(tunings, store, request)
+
+
+def trials_of(
+    spec: Spec, registry: Registry, tasks: int, lr: float, budget: int
+) -> list[tuple[dict[str, object], float]]:
+    """Hyper-parameters and learning rate of each trial.
+
+    The first is the strategy as given at the bench's learning rate. The others are points of a scrambled Halton
+    sequence (the same for every strategy up to the number of dimensions), which covers the learning rate, within a
+    factor of 10 of the bench's, and the spaces declared for the hyper-parameters that were not given.
+    """
+    spaces = {name: space for name, space in registry.spaces(spec.name).items() if name not in spec.hyper}
+    rates = LogUniform(lr / LR_FACTOR, lr * LR_FACTOR)
+    sizes = [space.dimensions(tasks) for space in spaces.values()]
+    points = qmc.Halton(1 + sum(sizes), rng=0).random(budget - 1).tolist() if budget > 1 else []
+    trials: list[tuple[dict[str, object], float]] = [(spec.hyper, lr)]
+    for rate, *rest in points:
+        hyper = dict(spec.hyper)
+        coordinates = iter(rest)
+        for (name, space), size in zip(spaces.items(), sizes, strict=True):
+            hyper[name] = space.at(list(islice(coordinates, size)))
+        trials.append((hyper, rates.at([rate])))
+    return trials
+
+
+def execute(plan: TuningPlan, display: Display) -> bool:
+    """Carry out the trials that are missing; each is stored as it ends.
+
+    Returns:
+        Whether every strategy has its settings chosen.
+    """
+    plan.store.prepare()
+    records = {tuning.name: tuning.record for tuning in plan.tunings}
+    todo = [
+        (tuning, number) for tuning in plan.tunings for number in range(len(tuning.record.trials), len(tuning.trials))
+    ]
+    kept = sum(len(tuning.record.trials) for tuning in plan.tunings)
+    if kept:
+        display.note(f"{kept} trials are already there")
+    if todo:
+        _try_all(plan, todo, records, display)
+    for name, record in records.items():
+        display.note(f"{name}: {_outcome(record)}")
+    return all(record.chosen for record in records.values())
+
+
+def _try_all(
+    plan: TuningPlan, todo: Sequence[tuple[Tuning, int]], records: dict[str, TuningRecord], display: Display
+) -> None:
+    settings = todo[0][0].record.settings
+    workers = Workers(PRELOAD)
+    side = at_once(plan.request, settings.device, len(todo))
+    display.note(
+        f"trying {len(todo)} settings with {len(settings.seeds)} seeds and {settings.epochs} epochs each, "
+        f"{side} at a time; only validation is looked at"
+    )
+    ended: dict[str, dict[int, Trial]] = {}
+
+    def title(job: tuple[Tuning, int]) -> str:
+        return f"{job[0].name}, trial {job[1] + 1} of {len(job[0].trials)}"
+
+    def work(job: tuple[Tuning, int]) -> Trial:
+        (tuning, number), record = job, job[0].record
+        hyper, lr = tuning.trials[number]
+        display.run_started(title(job), record.settings.epochs)
+        run = jobs.RunJob(
+            record.spec.model_copy(update={"hyper": hyper}),
+            record.settings.model_copy(update={"lr": lr}),
+            plan.request.plugins,
+        )
+        return workers.call(jobs.try_out, run, partial(display.run_moved, title(job)))
+
+    def done(job: tuple[Tuning, int], future: Future[Trial]) -> None:
+        tuning, number = job
+        hyper, lr = tuning.trials[number]
+        try:
+            trial = future.result()
+        except WorkerError as error:
+            trial = Trial(hyper=hyper, lr=lr, error=str(error))
+        there = ended.setdefault(tuning.name, {})
+        there[number] = trial
+        record, trials = records[tuning.name], list(records[tuning.name].trials)
+        while len(trials) in there:  # stored in their order, so that what is missing is what comes after
+            trials.append(there[len(trials)])
+        records[tuning.name] = record.model_copy(update={"trials": trials})
+        plan.store.write_tuning(records[tuning.name])
+        display.run_ended(title(job), f"failed: {trial.error}" if trial.error else _score(record, trial))
+
+    try:
+        side_by_side(todo, side, work, done, workers)
+    finally:
+        workers.stop()
+
+
+def _plan_one(
+    spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, store: Store, budget: int, *, several: bool
+) -> Tuning:
+    if role_of(spec.label) != "strategy":
+        raise UserError(f"{spec.label} is a baseline, and is not tuned")
+    settings = settings_on(setup, conditions)
+    key = tuning_key(spec, settings, budget, registry)
+    stored = store.tuning(setup.name, spec.label)
+    failed = stored is not None and any(trial.error for trial in stored.trials)
+    record = TuningRecord(key=key, spec=spec, settings=settings, tasks=task_infos(setup), budget=budget, trials=[])
+    if stored is not None and stored.key == key and not failed:
+        record = stored
+    name = f"{setup.name} {spec.label}" if several else spec.label
+    return Tuning(name, setup, record, trials_of(spec, registry, len(setup.tasks), conditions.lr, budget))
+
+
+def _score(record: TuningRecord, trial: Trial) -> str:
+    assert trial.validation is not None
+    scores = [row[0] for row in trial.validation.scores]
+    return f"validation {record.tasks[0].name} {score_text(sum(scores) / len(scores), record.tasks[0].metric)}"
+
+
+def _outcome(record: TuningRecord) -> str:
+    chosen = record.chosen
+    if chosen is None:
+        failed = next((trial.error for trial in record.trials if trial.error), "trials are missing")
+        return f"not tuned: {failed}"
+    settings = ", ".join([f"lr={chosen.lr:g}", *(f"{name}={value}" for name, value in chosen.hyper.items())])
+    return f"{settings}; {_score(record, chosen)}"
