@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 import pandas as pd
@@ -19,6 +19,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
+
+from mtlbench.ranks import Ranks
 
 WIDTH = 9.0  # inches
 FEW = 8  # strategies that can each have a line, a band and its seeds drawn
@@ -33,13 +35,36 @@ BASELINES = ["#8a8a8a", "#a8a8a8"]
 
 @dataclass(frozen=True)
 class Frames:
-    """Everything the plots draw: the frames of one bench, its tasks (the main one first), its conditions."""
+    """What the plots of one setup draw: its frames (see `tables`), its tasks (the main one first), its conditions."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     scores: pd.DataFrame
     costs: pd.DataFrame
     tasks: tuple[str, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean ranks of strategies (1 is best) in one score, with the Friedman test and the critical difference.
+
+    `blocks` says what was ranked within: `setups`, or `seeds` of one setup, which speak of seed noise only.
+    """
+
+    score: str
+    strategies: list[str]
+    ranks: Ranks
+    blocks: Literal["setups", "seeds"]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the plots across the setups of a bench draw: the scores of all of them, and the rankings."""
+
+    scores: pd.DataFrame
+    main_tasks: dict[str, str]
+    rankings: list[Ranking]
     caption: str
 
 
