@@ -59,6 +59,10 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
+ALL_TASKS, DELTA_M = "all tasks", "delta-m"
+"""Task and metric of Delta-m where it stands among the scores of tasks."""
+
+
 def role_of(label: str) -> Role:
     """What a run is for, by its label."""
     prefix = label.partition(":")[0]
@@ -106,18 +110,25 @@ class Settings(Conditions):
 
 
 def is_share(metric: str) -> bool:
-    """Whether a score lies between 0 and 1 and is shown in per cent."""
-    return metric in {"accuracy", "error"}
+    """Whether a score is shown in per cent, and a difference in points of them."""
+    return metric in {"accuracy", "error", DELTA_M}
 
 
 def higher_is_better(metric: str) -> bool:
     """Whether more of a score is better."""
-    return metric == "accuracy"
+    return metric in {"accuracy", DELTA_M}
 
 
 def score_text(score: float, metric: str) -> str:
     """A score with what it counts, as it is shown while a bench goes on."""
     return f"{metric} {score:.2%}" if is_share(metric) else f"{metric} {score:.4g}"
+
+
+def difference_text(difference: float, metric: str, *, unit: bool = True) -> str:
+    """A difference of scores with its sign; of shares in percentage points."""
+    if not is_share(metric):
+        return f"{difference:+.4g}"
+    return f"{100 * difference:+z.2f}" + (" points" if unit else "")
 
 
 class TaskInfo(Record):

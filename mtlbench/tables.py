@@ -7,11 +7,12 @@ from itertools import combinations
 
 import pandas as pd
 
-from mtlbench.records import REFERENCE, CostRecord, Result, RunRecord
-from mtlbench.stats import mean_over_seeds, median_over_rounds, paired_difference
+from mtlbench.records import ALL_TASKS, DELTA_M, CostRecord, Result, RunRecord
+from mtlbench.stats import median_over_rounds
 
-RUN_COLUMNS = ["strategy", "seed", "task", "metric", "score", "loss"]
+RUN_COLUMNS = ["setup", "strategy", "seed", "task", "metric", "score", "loss"]
 CURVE_COLUMNS = [
+    "setup",
     "strategy",
     "seed",
     "split",
@@ -22,18 +23,6 @@ CURVE_COLUMNS = [
     "weight",
     "gradient_norm",
     "cosine",
-]
-SCORE_COLUMNS = [
-    "strategy",
-    "task",
-    "metric",
-    "seeds",
-    "mean",
-    "low",
-    "high",
-    "difference",
-    "difference_low",
-    "difference_high",
 ]
 COST_COLUMNS = [
     "strategy",
@@ -57,7 +46,8 @@ def runs_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
                 test = run.result.test
-                rows.append((run.spec.label, seed, task.name, task.metric, test.scores[k][t], test.losses[k][t]))
+                scored = test.scores[k][t], test.losses[k][t]
+                rows.append((run.settings.setup, run.spec.label, seed, task.name, task.metric, *scored))
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
@@ -75,27 +65,13 @@ def curves_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
 
     A seed whose value is missing is left out of the three.
     """
-    keys = ["strategy", "split", "epoch", "task"]
-    groups = curves.astype(dict.fromkeys(CURVE_COLUMNS[5:], float)).groupby(keys, sort=False)
+    keys = ["setup", "strategy", "split", "epoch", "task"]
+    groups = curves.astype(dict.fromkeys(CURVE_COLUMNS[6:], float)).groupby(keys, sort=False)
     columns: dict[str, pd.Series[float]] = {}
     for name in ("loss", "score", "weight"):
         columns |= {name: groups[name].mean(), f"{name}_low": groups[name].min(), f"{name}_high": groups[name].max()}
     columns |= {name: groups[name].mean() for name in ("gradient_norm", "cosine")}
     return pd.DataFrame(columns).reset_index()
-
-
-def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
-    """Per strategy and task the mean test score over seeds and its paired difference to fixed weights."""
-    rows: list[tuple[object, ...]] = []
-    for (strategy, task, metric), group in runs.groupby(["strategy", "task", "metric"], sort=False):
-        scores = group.set_index("seed")["score"]
-        mean = mean_over_seeds(scores.tolist())
-        reference = runs[(runs["strategy"] == REFERENCE) & (runs["task"] == task)].set_index("seed")["score"]
-        pairs = scores.to_frame("mine").join(reference.rename("theirs"), how="inner")
-        gain = paired_difference(pairs["mine"].tolist(), pairs["theirs"].tolist())
-        estimates = (mean.value, mean.low, mean.high, gain.value, gain.low, gain.high)
-        rows.append((strategy, task, metric, len(scores), *estimates))
-    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
 def costs_frame(costs: CostRecord | None, strategies: Sequence[str]) -> pd.DataFrame:
@@ -113,8 +89,24 @@ def costs_frame(costs: CostRecord | None, strategies: Sequence[str]) -> pd.DataF
     return pd.DataFrame(rows, columns=COST_COLUMNS)
 
 
+SUMMARY_OF_SCORE = {
+    "": "mean",
+    "_low": "low",
+    "_high": "high",
+    "_difference": "difference",
+    "_difference_low": "difference_low",
+    "_difference_high": "difference_high",
+    "_p": "p",
+    "_p_holm": "p_holm",
+    "_gained": "gained",
+    "_detectable": "detectable",
+    "_verdict": "verdict",
+}
+"""Columns of `summary.csv` behind the name of a score, and where they come from."""
+
+
 def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """One row per strategy: scores with intervals, differences to fixed weights, speed; failed ones with their error.
+    """One row per run of one setup: scores, comparisons with the reference, speed; failed ones with their error.
 
     Scores and differences are shares; `samples_per_second` and `cost_ratio` are of the whole stack, those with
     `_one_replica` of a single replica.
@@ -122,20 +114,12 @@ def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.Dat
     rows: list[dict[str, object]] = []
     for run in runs:
         label = run.spec.label
-        row: dict[str, object] = {"strategy": label, "error": run.error or ""}
-        columns = {task.name: task.column for task in run.tasks}
+        row: dict[str, object] = {"setup": run.settings.setup, "strategy": label, "error": run.error or ""}
+        columns = {task.name: task.column for task in run.tasks} | {ALL_TASKS: DELTA_M.replace("-", "_")}
         for score in scores[scores["strategy"] == label].to_dict("records"):
             name = columns[str(score["task"])]
-            for suffix, column in (
-                ("", "mean"),
-                ("_low", "low"),
-                ("_high", "high"),
-                ("_difference", "difference"),
-                ("_difference_low", "difference_low"),
-                ("_difference_high", "difference_high"),
-            ):
-                row[name + suffix] = score[column]
-            row["seeds"] = score["seeds"]
+            row |= {name + suffix: score[column] for suffix, column in SUMMARY_OF_SCORE.items()}
+            row |= {"seeds": score["seeds"], "reference": score["reference"]}
         mine = costs[costs["strategy"] == label]
         for position, cost in enumerate(mine.sort_values("replicas", ascending=False).to_dict("records")):
             which = "" if position == 0 else "_one_replica"
@@ -176,7 +160,8 @@ def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
                     mine = [path.cosines[p][k][i] for i, pair in enumerate(pairs) if t in pair]
                     cosine = sum(mine) / len(mine)
                 loss, weight = path.losses[p][k][t], path.weights[p][k][t]
-                yield run.spec.label, seed, "training", epoch, task.name, loss, None, weight, norm, cosine
+                which = run.settings.setup, run.spec.label, seed, "training", epoch, task.name
+                yield *which, loss, None, weight, norm, cosine
 
 
 def _validation_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
@@ -186,4 +171,5 @@ def _validation_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
                 loss, score = evaluation.losses[k][t], evaluation.scores[k][t]
-                yield run.spec.label, seed, "validation", float(epoch), task.name, loss, score, None, None, None
+                which = run.settings.setup, run.spec.label, seed, "validation", float(epoch), task.name
+                yield *which, loss, score, None, None, None

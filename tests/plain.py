@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlbench.tasks import Setup, Split
 from mtlbench.strategy import uniform
+from mtlbench.tasks import Setup, Split
 from mtlbench.trainer import FURTHER_BATCHES
 
 

@@ -10,6 +10,8 @@ import pytest
 from mtlbench import bench, data, report, tables
 from mtlbench.errors import UserError
 from mtlbench.harness import Progress
+from mtlbench.planning import Plan, Request
+from mtlbench.planning import plan as lay_out
 from mtlbench.records import RunRecord
 
 GOOD = """
@@ -21,6 +23,7 @@ class Mine(Strategy):
         {body}
 """
 SUM = "return step.losses.sum(-1)"
+SETUP = "mnist-few-labels"
 FAULTS = {
     "raises": "raise RuntimeError('not today')",
     "misshapen": "return step.losses.sum()",
@@ -52,7 +55,7 @@ class Silent:
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    data.fetch(print)
+    data.fetch(data.MNIST, print)
     monkeypatch.setattr(bench, "ROUNDS", 6)
     monkeypatch.setattr(bench, "TURN_SECONDS", 0.01)
 
@@ -63,12 +66,12 @@ def write(folder: Path, name: str, body: str = SUM) -> Path:
     return path
 
 
-def plan(out: Path, strategies: Sequence[str], plugins: Sequence[Path] = (), jobs: int = 2, **asked: int) -> bench.Plan:
-    return bench.plan(
-        bench.Request(
+def plan(out: Path, strategies: Sequence[str], plugins: Sequence[Path] = (), jobs: int = 2, **asked: int) -> Plan:
+    return lay_out(
+        Request(
             name="tiny",
             out=out,
-            setup="mnist-few-labels",
+            setups=[SETUP],
             strategies=strategies,
             seeds=(0, 1),
             epochs=asked.get("epochs", 1),
@@ -82,13 +85,13 @@ def plan(out: Path, strategies: Sequence[str], plugins: Sequence[Path] = (), job
     )
 
 
-def execute(asked: bench.Plan) -> tuple[bool, Silent]:
+def execute(asked: Plan) -> tuple[bool, Silent]:
     display = Silent()
     return bench.execute(asked, display), display
 
 
-def stored(asked: bench.Plan, label: str) -> RunRecord:
-    run = asked.store.run(label)
+def stored(asked: Plan, label: str) -> RunRecord:
+    run = asked.store.run(SETUP, label)
     assert run is not None
     return run
 
@@ -100,7 +103,7 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
     assert complete
     assert sorted(display.started) == ["fixed", "mine", "single:above_five", "single:digit"]
     assert any("fixed and mine gave identical numbers" in note for note in display.notes)
-    files = {path: path.read_bytes() for path in [*(tmp_path / "out/tiny/runs").iterdir()]}
+    files = {path: path.read_bytes() for path in [*(tmp_path / "out/tiny/runs" / SETUP).iterdir()]}
     costs = (tmp_path / "out/tiny/costs.json").read_bytes()
 
     complete, display = execute(plan(tmp_path / "out", ["mine"], [mine, other]))
@@ -113,7 +116,7 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
     write(tmp_path, "mine", "return step.losses.mean(-1)")
     edited = plan(tmp_path / "out", ["mine", "other"], [mine, other])
     assert execute(edited)[1].started == ["mine"]
-    assert [run.spec.label for run in edited.store.runs()] == [
+    assert [run.spec.label for run in edited.store.runs(SETUP)] == [
         "fixed", "mine", "other", "single:digit", "single:above_five",
     ]  # fmt: skip
 
@@ -163,7 +166,7 @@ def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
     for jobs in (1, 2):
         asked = plan(tmp_path / str(jobs), ["gradnorm", "uncertainty"], jobs=jobs)
         assert execute(asked)[0]
-        found.append(asked.store.runs())
+        found.append(asked.store.runs(SETUP))
     for one, other in zip(*found, strict=True):
         assert one.key == other.key
         assert one.result is not None
@@ -186,12 +189,12 @@ def test_a_bench_that_is_stopped_keeps_finished_runs_and_goes_on_from_there(tmp_
     asked = plan(tmp_path / "out", ["uncertainty"], jobs=1)
     with pytest.raises(KeyboardInterrupt):
         bench.execute(asked, Impatient())
-    assert [run.spec.label for run in asked.store.runs() if run.result] == ["fixed"]
-    before = (tmp_path / "out/tiny/runs/fixed.json").read_bytes()
+    assert [run.spec.label for run in asked.store.runs(SETUP) if run.result] == ["fixed"]
+    before = (tmp_path / "out/tiny/runs" / SETUP / "fixed.json").read_bytes()
     complete, display = execute(plan(tmp_path / "out", ["uncertainty"]))
     assert complete
     assert "fixed" not in display.started
-    assert (tmp_path / "out/tiny/runs/fixed.json").read_bytes() == before
+    assert (tmp_path / "out/tiny/runs" / SETUP / "fixed.json").read_bytes() == before
 
 
 def test_a_run_whose_file_is_edited_meanwhile_is_not_taken_for_either_version(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from scipy import stats
 from torch import Tensor
 
 from mtlbench.registry import Registry
-from mtlbench.tasks import Setup, Split, regression
 from mtlbench.strategy import Step, Strategy
+from mtlbench.tasks import Setup, Split, regression
 from mtlbench.trainer import Trainer
 from tests.toy import GivenGradients, build, given_step, problem, weigh
 

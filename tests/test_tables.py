@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtlbench import tables
+from mtlbench import comparisons, tables
 from mtlbench.records import Cost, CostRecord, Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory
 from mtlbench.report import lay_out
 
@@ -46,7 +46,7 @@ def test_runs_have_a_row_for_each_trained_task_and_seed() -> None:
 
 
 def test_differences_are_paired_by_seed() -> None:
-    scores = tables.scores_frame(tables.runs_frame(RUNS)).set_index(["strategy", "task"])
+    scores = comparisons.scores_frame(tables.runs_frame(RUNS)).set_index(["strategy", "task"])
     assert scores.loc[("other", "digit"), "mean"] == pytest.approx(0.935)
     assert scores.loc[("other", "digit"), "difference"] == pytest.approx(0.025)
     assert scores.loc[("other", "above_five"), "difference"] == pytest.approx(-0.005)
@@ -82,7 +82,7 @@ def test_costs_are_medians_over_rounds() -> None:
 
 
 def test_a_failed_run_keeps_its_row() -> None:
-    scores = tables.scores_frame(tables.runs_frame(RUNS))
+    scores = comparisons.scores_frame(tables.runs_frame(RUNS))
     summary = tables.summary_frame(RUNS, scores, tables.costs_frame(None, []))
     assert summary["strategy"].tolist() == ["fixed", "other", "bad", "single:digit"]
     assert summary.set_index("strategy").loc["bad", "error"] == "ValueError: a | b"

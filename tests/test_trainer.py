@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
-from mtlbench.tasks import Setup, Split
 from mtlbench.strategy import Step, Strategy
+from mtlbench.tasks import Setup, Split
 from mtlbench.trainer import ContractError, Trainer
 from tests.plain import PlainNetwork, train
 from tests.plain_methods import PLAIN

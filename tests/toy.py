@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mtlbench.records import Spec
 from mtlbench.registry import Registry
-from mtlbench.tasks import Setup, Split, Task, binary, classification
 from mtlbench.strategy import Step, Strategy
+from mtlbench.tasks import Setup, Split, Task, binary, classification
 
 
 def toy_setup(
