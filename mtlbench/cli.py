@@ -215,6 +215,42 @@ def run_report(
     report.show(report.make(Store(out / name)), _console())
 
 
+@app.command("compare")
+def run_compare(
+    before: Annotated[str, typer.Argument(help="Name of the earlier bench.")],
+    after: Annotated[str, typer.Argument(help="Name of the later bench.")],
+    out: OutOption = Path("results"),
+) -> None:
+    """Say what changed between two benches: conditions that differ, and every common run, paired by seed.
+
+    Example: `mtlbench compare reference mine`
+    """
+    _check_name(before)
+    _check_name(after)
+    from mtlbench import versus
+    from mtlbench.store import Store
+
+    versus.show(versus.versus(Store(out / before), Store(out / after)), _console())
+
+
+@app.command("selftest-stats")
+def run_selftest(
+    name: Annotated[str, typer.Argument(help="A bench of at least 12 seeds.")] = "reference",
+    resamplings: Annotated[int, typer.Option(help="Comparisons of each kind per run and task.", min=1)] = 200,
+    out: OutOption = Path("results"),
+) -> None:
+    """Test the tests on stored runs: halves of the same seeds against each other, and with a planted difference.
+
+    Exit code 1: differences are declared where there are none, or planted ones are missed.
+    """
+    _check_name(name)
+    from mtlbench import selftest
+    from mtlbench.store import Store
+
+    if not selftest.show(*selftest.run(Store(out / name), resamplings), _console()):
+        raise typer.Exit(1)
+
+
 @app.command("list")
 def run_list(
     name: Annotated[str | None, typer.Argument(help="A strategy, to read what it computes.")] = None,

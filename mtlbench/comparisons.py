@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -51,20 +51,20 @@ SCORE_COLUMNS = [
 
 
 @dataclass(frozen=True)
-class _Group:
-    """One score of one strategy on one setup, and of its reference on the same seeds."""
+class Group:
+    """One score of one strategy on one setup over seeds, and what it is compared with.
+
+    `differences` to the reference are of the seeds that both have; `tested` says whether a comparison is made of them.
+    """
 
     setup: str
     strategy: str
     task: str
     metric: str
+    reference: str
     values: Floats
     differences: Floats
-
-    @property
-    def tested(self) -> bool:
-        """Whether a comparison is made of it; baselines and the front are shown, not compared."""
-        return role_of(self.strategy) in ("strategy", "tuned") and self.strategy != REFERENCE
+    tested: bool
 
 
 def with_delta_m(runs: pd.DataFrame) -> pd.DataFrame:
@@ -105,14 +105,55 @@ def with_delta_m(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean score and paired comparison with the reference of every strategy, setup and task.
+    """`compare` of every strategy, setup and task with fixed weights, of a tuned strategy with tuned fixed weights.
+
+    Baselines and the front are shown with their difference, and not tested.
+    """
+    by_key = samples_of(runs)
+
+    def group(setup: str, strategy: str, task: str, metric: str) -> Group:
+        mine, reference = by_key[setup, strategy, task, metric], reference_of(strategy)
+        theirs = by_key.get((setup, reference, task, metric), mine.iloc[:0])
+        tested = role_of(strategy) in ("strategy", "tuned") and strategy != REFERENCE
+        return paired(setup, strategy, task, metric, reference, mine, theirs, tested=tested)
+
+    return compare([group(*key) for key in by_key])
+
+
+def samples_of(runs: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series[float]]:
+    """The scores by seed of each setup, strategy, task and metric."""
+    keys = ["setup", "strategy", "task", "metric"]
+    return {
+        cast("tuple[str, str, str, str]", key): rows.set_index("seed")["score"]
+        for key, rows in runs.groupby(keys, sort=False)
+    }
+
+
+def paired(
+    setup: str,
+    strategy: str,
+    task: str,
+    metric: str,
+    reference: str,
+    mine: pd.Series[float],
+    theirs: pd.Series[float],
+    *,
+    tested: bool,
+) -> Group:
+    """A group from scores by seed."""
+    pairs = np.asarray(pd.concat([mine, theirs], axis=1, join="inner"), dtype=np.float64)
+    values = np.asarray(mine, dtype=np.float64)
+    return Group(setup, strategy, task, metric, reference, values, pairs[:, 0] - pairs[:, 1], tested)
+
+
+def compare(groups: Sequence[Group]) -> pd.DataFrame:
+    """Mean score of each group, and its paired comparison with the reference.
 
     Holm's correction goes over all comparisons of one metric, those of other setups and tasks and of tuned settings
     among them. `comparisons` is their number, `detectable` the smallest difference that would have been shown at 80%
     power, `gained` the share of seeds with a better score; all three, p and the verdict are empty where nothing is
     compared. A verdict is `better` or `worse`, whatever the metric's direction.
     """
-    groups = list(_groups(runs))
     means, gains = _estimates([group.values for group in groups]), _estimates([group.differences for group in groups])
     rows = [_row(*one) for one in zip(groups, means, gains, strict=True)]
     for metric in dict.fromkeys(group.metric for group in groups):
@@ -161,19 +202,7 @@ def rankings(runs: pd.DataFrame, main_tasks: dict[str, str]) -> list[Ranking]:
     return found
 
 
-def _groups(runs: pd.DataFrame) -> Iterable[_Group]:
-    keys = ["setup", "strategy", "task", "metric"]
-    by_key: dict[tuple[str, ...], pd.Series[float]] = {
-        tuple(map(str, cast("tuple[object, ...]", key))): rows.set_index("seed")["score"]
-        for key, rows in runs.groupby(keys, sort=False)
-    }
-    for (setup, strategy, task, metric), mine in by_key.items():
-        theirs = by_key.get((setup, reference_of(strategy), task, metric), mine.iloc[:0])
-        pairs = np.asarray(pd.concat([mine, theirs], axis=1, join="inner"), dtype=np.float64)
-        yield _Group(setup, strategy, task, metric, np.asarray(mine, dtype=np.float64), pairs[:, 0] - pairs[:, 1])
-
-
-def _row(group: _Group, mean: Estimate, gain: Estimate) -> dict[str, object]:
+def _row(group: Group, mean: Estimate, gain: Estimate) -> dict[str, object]:
     return {
         "setup": group.setup,
         "strategy": group.strategy,
@@ -183,7 +212,7 @@ def _row(group: _Group, mean: Estimate, gain: Estimate) -> dict[str, object]:
         "mean": mean.value,
         "low": mean.low,
         "high": mean.high,
-        "reference": reference_of(group.strategy),
+        "reference": group.reference,
         "difference": gain.value,
         "difference_low": gain.low,
         "difference_high": gain.high,
