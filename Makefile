@@ -3,14 +3,16 @@ PYTHON ?= python3
 NAME ?=
 BIN := .venv/bin
 BENCH = $(BIN)/mtlbench bench
+SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random mnist-few-labels mnist-trunk-32 \
+	mnist-8-tasks fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full test lint perf toy clean
+.PHONY: help bench quick full tune stress test lint perf toy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-bench: .venv/run.stamp ## install, fetch MNIST, compare all strategies (10 seeds, 2 epochs)
+bench: .venv/run.stamp ## install, fetch MNIST, compare all strategies (12 seeds, 2 epochs)
 	$(BENCH) --name $(or $(NAME),default)
 
 quick: .venv/run.stamp ## a bench of about one minute (three strategies, 3 seeds, 1 epoch)
@@ -18,6 +20,13 @@ quick: .venv/run.stamp ## a bench of about one minute (three strategies, 3 seeds
 
 full: .venv/run.stamp ## the tutorial's protocol (16 seeds, 10 epochs)
 	$(BENCH) --name $(or $(NAME),full) --seeds 16 --epochs 10
+
+tune: .venv/run.stamp ## tune every strategy under one budget, then compare tuned with untuned and with the front
+	$(BIN)/mtlbench tune --name $(or $(NAME),tuned)
+	$(BENCH) --name $(or $(NAME),tuned) --tuned --front
+
+stress: .venv/run.stamp ## compare all strategies on MNIST and on the eight stress setups (some hours)
+	$(BENCH) --name $(or $(NAME),stress) --setup "$(SETUPS)"
 
 test: lint ## lint, then run all tests
 	$(BIN)/python -m pytest
@@ -36,7 +45,7 @@ toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy int
 clean: ## remove the environment, caches and all benches but those kept in git
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	find results -mindepth 1 -maxdepth 1 ! -name reference ! -name catalogue -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 .venv/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

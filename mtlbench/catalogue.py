@@ -39,7 +39,7 @@ class Entry:
 def entries(registry: Registry) -> list[Entry]:
     """Every strategy of the registry, those that need least first."""
     found = [
-        Entry(name, cited(cls), needs_of(cls), cls.heads, hyper_of(registry, name))
+        Entry(name, cited(inspect.getdoc(cls) or ""), needs_of(cls), cls.heads, hyper_of(registry, name))
         for name, cls in registry.strategies.items()
     ]
     return sorted(found, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
@@ -51,12 +51,12 @@ def hyper_of(registry: Registry, name: str) -> list[str]:
     return [f"{key}={written(parameter.default)}" for key, parameter in found if key != "heads"]
 
 
-def cited(cls: type[Strategy]) -> str:
-    """The first paper that the description names behind `Source:`, as first author and year; empty without one.
+def cited(description: str) -> str:
+    """The first paper that a strategy's description names behind `Source:`, as first author and year; empty without one.
 
     It is written as authors, "title", venue year; anything else is taken as it stands, up to the first year.
     """
-    found = re.search(r"^Source:\s*(.*?\b(?:19|20)\d\d)\b", inspect.getdoc(cls) or "", re.DOTALL | re.MULTILINE)
+    found = re.search(r"^Source:\s*(.*?\b(?:19|20)\d\d)\b", description, re.DOTALL | re.MULTILINE)
     text = " ".join(found[1].split()) if found else ""
     paper = re.fullmatch(r'(?P<authors>[^"]+), "[^"]+", (?P<venue>[^"]+)', text)
     if paper is None:

@@ -100,7 +100,7 @@ NameOption = Annotated[str, typer.Option(help="Name of the bench, its folder und
 @app.command("bench", help=BENCH_HELP)
 def run_bench(
     strategies: StrategiesOption = None,
-    seeds: Annotated[str, typer.Option(help="How many (10), or which (0,3,7; one seed as 3,).")] = "10",
+    seeds: Annotated[str, typer.Option(help="How many (12), or which (0,3,7; one seed as 3,).")] = "12",
     epochs: EpochsOption = 2,
     batch_size: BatchOption = 64,
     lr: LrOption = 1e-3,
@@ -118,7 +118,7 @@ def run_bench(
     _check_name(name)
     console = _console()
     console.print("starting: loading torch and the strategies", highlight=False)
-    from mtlbench import bench, progress, report
+    from mtlbench import bench, progress, report, terminal
     from mtlbench.planning import Request, plan
 
     planned = plan(
@@ -145,7 +145,7 @@ def run_bench(
     with _stoppable(), progress.display(console) as display:
         complete = bench.execute(planned, display)
     console.print("making tables and plots", highlight=False)
-    report.show(report.make(planned.store), console)
+    terminal.show(report.make(planned.store), console)
     if not complete:
         raise typer.Exit(1)
 
@@ -209,10 +209,10 @@ def run_report(
     Example: `mtlbench report reference`
     """
     _check_name(name)
-    from mtlbench import report
+    from mtlbench import report, terminal
     from mtlbench.store import Store
 
-    report.show(report.make(Store(out / name)), _console())
+    terminal.show(report.make(Store(out / name)), _console())
 
 
 @app.command("compare")

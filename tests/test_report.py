@@ -4,90 +4,19 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from rich.console import Console
 
-from mtlbench import report
+from mtlbench import layout, report, terminal
 from mtlbench.errors import UserError
-from mtlbench.records import (
-    BenchRecord,
-    Cost,
-    CostRecord,
-    Environment,
-    Evaluation,
-    Result,
-    RunRecord,
-    Settings,
-    Spec,
-    TaskInfo,
-    Trajectory,
-)
+from mtlbench.records import RunRecord
 from mtlbench.store import Store
+from tests.made import cost, make_store, stored
 
-SEEDS = tuple(range(10))
-SETTINGS = Settings(setup="mnist", seeds=SEEDS, epochs=2, batch_size=64, lr=1e-3, device="cpu")
-TASKS = [TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")]
-DERIVED = ("README.md", "runs.csv", "curves.csv", "summary.csv")
-
-
-def stored(label: str, accuracy: float | None, only: str | None = None, error: str | None = None) -> RunRecord:
-    """A run whose seed k scores `accuracy + k / 1000` on the main task; without an accuracy, a failed one."""
-    result = None
-    if accuracy is not None:
-        scores = [[accuracy + k / 1000, 0.05 - k / 1000] for k in SEEDS]
-        losses = [[1 - accuracy + k / 100, 0.2] for k in SEEDS]
-        evaluation = Evaluation(losses, scores)
-        path = Trajectory([1.0, 2.0], [losses, losses], [losses, losses], None, None)
-        result = Result(evaluation, [evaluation, evaluation], path, 1.0)
-    return RunRecord(
-        key=label,
-        spec=Spec(label=label, name="fixed", hyper={}, only=only),
-        settings=SETTINGS,
-        tasks=TASKS,
-        source_file="fixed.py",
-        source="",
-        result=result,
-        error=error,
-    )
-
-
-def cost(label: str, replicas: int, ratio: float) -> Cost:
-    ratios = [ratio - 0.01, ratio - 0.02, ratio, ratio, ratio + 0.02, ratio + 0.01]
-    return Cost(
-        key=label,
-        label=label,
-        replicas=replicas,
-        samples_per_second=[10_000 / value for value in ratios],
-        ratios=ratios,
-        peak_memory=None,
-    )
-
-
-def make_store(folder: Path, runs: Sequence[RunRecord], costs: Sequence[Cost] = ()) -> Store:
-    store = Store(folder / "made")
-    store.write_bench(
-        BenchRecord(
-            name="made",
-            command="mtlbench bench --name made",
-            created="2026-01-01T00:00:00+00:00",
-            settings=SETTINGS,
-            strategies=[run.spec.label for run in runs],
-            environment=Environment(
-                machine="a machine", cores=2, memory_gib=4, system="Linux", versions={"torch": "2"}, commit=None
-            ),
-        )
-    )
-    for run in runs:
-        store.write_run(run)
-    if costs:
-        store.write_costs(CostRecord(threads=1, costs=list(costs)))
-    return store
-
-
+DERIVED = ("README.md", "report.html", "runs.csv", "curves.csv", "summary.csv")
 RUNS = [
     stored("fixed", 0.9),
     stored("other", 0.92),
@@ -100,7 +29,7 @@ COSTS = [cost("fixed", 10, 1.0), cost("other", 10, 1.25), cost("fixed", 1, 1.0),
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    def save_none(*_: object) -> list[Path]:
+    def save_none(*_: object) -> list[object]:
         return []
 
     monkeypatch.setattr("mtlbench.plots.save_all", save_none)
@@ -118,7 +47,7 @@ def test_the_summary_holds_scores_differences_and_cost(tmp_path: Path) -> None:
     rows = summary_of(store)
     assert list(rows) == [run.spec.label for run in RUNS]
     other = {name: float(value) for name, value in rows["other"].items() if value and name != "strategy"}
-    assert other["digit_accuracy"] == pytest.approx(0.9245)
+    assert other["digit_accuracy"] == pytest.approx(0.9255)
     assert other["digit_accuracy_difference"] == pytest.approx(0.02)
     assert other["above_five_error_difference"] == pytest.approx(0)
     assert (other["replicas"], other["cost_ratio"]) == (10, 1.25)
@@ -170,10 +99,10 @@ def test_the_readme_shows_every_plot_and_the_conditions(tmp_path: Path) -> None:
     for path in made.plots:
         assert path.is_file()
         assert path.with_suffix(".svg").is_file()
-        assert f"](plots/{path.name})" in text
-    assert "Setup mnist, 10 seeds, 2 epochs, batch 64, Adam with learning rate 0.001, cpu." in text
+        assert f"](plots/{path.relative_to(store.folder / 'plots')})" in text
+    assert "12 seeds, 2 epochs, batch 64, Adam with learning rate 0.001, cpu." in text
     assert "6 interleaved rounds" in text
-    assert "Failed: bad" in (store.folder / "plots" / "accuracy.svg").read_text()
+    assert "Failed: bad" in (store.folder / "plots" / "mnist" / "accuracy.svg").read_text()
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -191,24 +120,24 @@ def test_a_bench_in_which_all_failed_has_a_report_without_plots(tmp_path: Path) 
     runs = [stored(label, None, error="RuntimeError: no") for label in ("fixed", "other")]
     made = report.make(make_store(tmp_path, runs))
     assert made.plots == []
-    assert [row[1].value for row in made.table.rows] == ["failed: RuntimeError: no"] * 2
+    assert [row.error for row in made.table.rows] == ["RuntimeError: no"] * 2
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_bench_without_fixed_weights_has_no_differences(tmp_path: Path) -> None:
     runs = [stored("fixed", None, error="RuntimeError: no"), stored("other", 0.92)]
     made = report.make(make_store(tmp_path, runs))
-    assert [cell.value for cell in made.table.rows[1]][1:3] == ["92.45", report.NOTHING]
+    assert [cell.value for cell in made.table.rows[1].cells][:2] == ["92.55", layout.NOTHING]
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_the_terminal_shows_text_from_plugins_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [*RUNS, stored("worse", None, error="ValueError: [red]x[/red] [/]")]
     made = report.make(make_store(tmp_path, runs, COSTS))
-    report.show(made, Console(width=160))
+    terminal.show(made, Console(width=160))
     out = capsys.readouterr().out
     assert "[red]x[/red] [/]" in out
-    assert "92.45" in out
+    assert "92.55" in out
     assert str(made.readme) in out
 
 
@@ -246,16 +175,16 @@ def test_a_long_table_has_a_line_a_strategy_and_the_intervals_there_is_room_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int, shown: str
 ) -> None:
     made = long_report(tmp_path)
-    report.show(made, Console(width=width))
+    terminal.show(made, Console(width=width))
     lines = capsys.readouterr().out.splitlines()
     start = next(i for i, line in enumerate(lines) if "───" in line) + 1
     rows = [line.split() for line in lines[start : start + len(made.table.rows)]]
-    assert [row[0] for row in rows] == [row[0].value for row in made.table.rows]
+    assert [row[0] for row in rows] == [row.label for row in made.table.rows]
     assert all(len(line) <= width for line in lines[: start + len(rows)])
-    cells = dict(zip(("scores", "differences", "cost"), (made.table.rows[2][i] for i in (1, 2, -1)), strict=True))
+    cells = dict(zip(("scores", "differences", "cost"), (made.table.rows[2].cells[i] for i in (0, 1, -1)), strict=True))
     assert rows[2][0] == "method-1"
     assert {cell.value for cell in cells.values()} <= set(rows[2])
     text = " ".join(rows[2])
     assert {name for name, cell in cells.items() if f"{cell.value} {cell.interval}" in text} == set(shown.split())
-    assert rows[-2] == ["bad", "failed", *[report.NOTHING] * 5]
+    assert rows[-2] == ["bad", "failed"]
     assert "bad failed: ValueError: [b]much to say[/b]" in lines

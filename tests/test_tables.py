@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mtlbench import comparisons, tables
+from mtlbench.layout import lay_out
 from mtlbench.records import Cost, CostRecord, Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory
-from mtlbench.report import lay_out
 
 SEEDS = (4, 7)
 TASKS = [TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")]
@@ -86,11 +86,12 @@ def test_a_failed_run_keeps_its_row() -> None:
     summary = tables.summary_frame(RUNS, scores, tables.costs_frame(None, []))
     assert summary["strategy"].tolist() == ["fixed", "other", "bad", "single:digit"]
     assert summary.set_index("strategy").loc["bad", "error"] == "ValueError: a | b"
-    table = lay_out(summary, RUNS)
-    assert [len(row) for row in table.rows] == [len(table.headers)] * 4
-    assert table.rows[2][1].value == "failed: ValueError: a | b"
-    assert [cell.value for cell in table.rows[1]][:5] == ["other", "93.50", "+2.50", "3.50", "-0.50"]
-    assert table.rows[3][3].value == "–"
+    table = lay_out(summary, TASKS)
+    assert [row.label for row in table.rows] == ["fixed", "other", "bad", "single:digit"]
+    assert [len(row.cells) for row in table.rows] == [len(table.columns), len(table.columns), 0, len(table.columns)]
+    assert table.rows[2].error == "ValueError: a | b"
+    assert [cell.value for cell in table.rows[1].cells][:4] == ["93.50", "+2.50", "3.50", "-0.50"]
+    assert table.rows[3].cells[2].value == "–"
     assert summary["digit_accuracy_low"].isna().all()
 
 

@@ -1,0 +1,206 @@
+"""The tables of a report as they are shown: every number as text, with its interval and what its comparison shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mtlbench.records import (
+    ALL_TASKS,
+    DELTA_M,
+    REFERENCE,
+    TUNED,
+    TaskInfo,
+    difference_text,
+    role_of,
+)
+
+NOTHING = "–"
+MINUS = f"minus {REFERENCE}"
+AGAINST = f"to {REFERENCE} equal weights, of a tuned strategy to tuned {REFERENCE} weights"
+MOST_TASKS = 3
+"""With more, a table shows the main task and Delta-m; the others are in `summary.csv`."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table behind that of the labels.
+
+    `about` explains it; `page_only` columns are shown where there is room for them, in the page. Of a column that knows
+    `higher_is_better` the best stand first when it is sorted.
+    """
+
+    name: str
+    about: str = ""
+    higher_is_better: bool | None = None
+    page_only: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as shown, the interval beside it, what it is sorted by, and the verdict on a difference.
+
+    A cell without a key stands last, however the table is sorted. `about` is added to what the verdict says.
+    """
+
+    value: str
+    interval: str = ""
+    key: float | None = None
+    verdict: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The row of a label: a cell per column, or the error that it failed with."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows, in the order in which they stand before anything is sorted."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def brief(self) -> Table:
+        """What the terminal and the README show: no front, and no column for the page only."""
+        kept = [i for i, column in enumerate(self.columns) if not column.page_only]
+        rows = [
+            Row(row.label, tuple(row.cells[i] for i in kept if row.cells), row.error)
+            for row in self.rows
+            if role_of(row.label) != "front"
+        ]
+        return Table(tuple(self.columns[i] for i in kept), tuple(rows))
+
+
+def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
+    """The runs of one setup: scores in per cent, differences in points, speeds; tuned strategies below their own.
+
+    Args:
+        summary: `tables.summary_frame` of the setup.
+        tasks: the setup's, the main one first.
+    """
+    shown = list(tasks) if len(tasks) <= MOST_TASKS else list(tasks[:1])
+    main, all_tasks = tasks[0], TaskInfo(name=ALL_TASKS, metric=DELTA_M)
+    columns: list[Column] = []
+    for task in shown:
+        unit, points = ("%", "points") if task.is_share else ("", "")
+        about = f"test {task.metric} of {task.name}: mean over seeds with its 95% interval"
+        columns += [
+            Column(f"{task.name} {task.metric} {unit}".strip(), about, task.higher_is_better),
+            Column(f"{MINUS} {points}".strip(), f"paired difference in {task.name}, {AGAINST}", task.higher_is_better),
+        ]
+    columns += [
+        Column("p, Holm", f"sign-flip test of the difference in {main.name}, corrected", False),
+        Column("seeds gained", f"share of the seeds on which {main.name} got better", True, page_only=True),
+        Column("detectable", f"smallest difference in {main.name} that would have been found at 80%", page_only=True),
+        Column("Delta-m %", "mean relative change over tasks against each task trained alone", True),
+        Column("samples/s", "of training steps, the whole stack, one thread", True),
+        Column("cost x fixed", "time of a training step relative to fixed weights", False),
+    ]
+    rows: list[Row] = []
+    for row in _tuned_below_their_own(summary).to_dict("records"):
+        cells: list[Cell] = []
+        for task in () if row["error"] else shown:
+            cells += [_score(row, task), _difference(row, task)]
+        if not row["error"]:
+            cells += [_p(row, main), _gained(row, main), _detectable(row, main), _score(row, all_tasks)]
+            cells += [_plain(row, "samples_per_second", ",.0f"), _plain(row, "cost_ratio", ".2f")]
+        rows.append(Row(str(row["strategy"]), tuple(cells), str(row["error"])))
+    return Table(tuple(columns), tuple(rows))
+
+
+def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
+    """Differences to fixed weights in the main task's score, strategies by setups."""
+    main = scores[scores["task"] == scores["setup"].map(main_tasks)]
+    names = [str(name) for name in dict.fromkeys(main["strategy"]) if role_of(str(name)) == "strategy"]
+    found = {(row["strategy"], row["setup"]): row for row in main.to_dict("records")}
+    return Table(
+        tuple(Column(setup) for setup in main_tasks),
+        tuple(
+            Row(name, tuple(_of_setup(found.get((name, setup))) for setup in main_tasks))
+            for name in names
+            if name != REFERENCE
+        ),
+    )
+
+
+def _tuned_below_their_own(summary: pd.DataFrame) -> pd.DataFrame:
+    order = [str(name) for name in summary["strategy"]]
+    place = {name: position for position, name in enumerate(order)}
+
+    def rank(name: str) -> tuple[float, int]:
+        own = name.removeprefix(f"{TUNED}:")
+        return (place.get(own, place[name]), int(own != name))
+
+    return summary.set_index("strategy", drop=False).loc[sorted(order, key=rank)]
+
+
+def _column(task: TaskInfo) -> str:
+    return DELTA_M.replace("-", "_") if task.name == ALL_TASKS else task.column
+
+
+def _score(row: dict[Any, Any], task: TaskInfo) -> Cell:
+    return _plain(row, _column(task), "z.2f" if task.is_share else ".4g", factor=100 if task.is_share else 1)
+
+
+def _difference(row: dict[Any, Any], task: TaskInfo) -> Cell:
+    name = _column(task)
+    if row["strategy"] == REFERENCE or missing(row.get(f"{name}_difference")):
+        return Cell(NOTHING)
+    value, low, high = (float(row[f"{name}_difference{suffix}"]) for suffix in ("", "_low", "_high"))
+    interval = "" if missing(low) else " ".join(difference_text(x, task.metric, unit=False) for x in (low, high))
+    return Cell(difference_text(value, task.metric, unit=False), interval, str(row[f"{name}_verdict"]), value)
+
+
+def _p(row: dict[Any, Any], task: TaskInfo) -> Cell:
+    p = row.get(f"{task.column}_p_holm")
+    if missing(p):
+        return Cell(NOTHING)
+    if row[f"{task.column}_verdict"] == "too few seeds":
+        return Cell("too few seeds", verdict="too few seeds")
+    return Cell("< 0.001" if float(p) < 0.001 else f"{float(p):.3f}", key=float(p))
+
+
+def _gained(row: dict[Any, Any], task: TaskInfo) -> Cell:
+    share = row.get(f"{task.column}_gained")
+    return Cell(NOTHING) if missing(share) else Cell(f"{float(share):.0%}", key=float(share))
+
+
+def _detectable(row: dict[Any, Any], task: TaskInfo) -> Cell:
+    size = row.get(f"{task.column}_detectable")
+    if missing(size):
+        return Cell(NOTHING)
+    if math.isinf(size):
+        return Cell("none")
+    return Cell(difference_text(float(size), task.metric, unit=False).lstrip("+"), key=float(size))
+
+
+def _plain(row: dict[Any, Any], name: str, pattern: str, factor: float = 1) -> Cell:
+    value, low, high = (row.get(name + suffix) for suffix in ("", "_low", "_high"))
+    if missing(value):
+        return Cell(NOTHING)
+    shown = format(value * factor, pattern)
+    if missing(low) or missing(high):
+        return Cell(shown, key=float(value))
+    return Cell(shown, f"{format(low * factor, pattern)} {format(high * factor, pattern)}", key=float(value))
+
+
+def _of_setup(row: dict[Any, Any] | None) -> Cell:
+    if row is None or missing(row["difference"]):
+        return Cell(NOTHING)
+    value = float(row["difference"])
+    return Cell(difference_text(value, str(row["metric"]), unit=False), verdict=str(row["verdict"]), key=value)
+
+
+def missing(value: Any) -> bool:
+    """Whether a frame has no number there."""
+    return value is None or bool(pd.isna(value))

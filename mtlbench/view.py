@@ -1,0 +1,224 @@
+"""What the page of a bench shows, put together from its findings; and the pictures that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import pandas as pd
+
+from mtlbench import plots
+from mtlbench.catalogue import cited
+from mtlbench.comparisons import rankings
+from mtlbench.explain import explain
+from mtlbench.findings import Findings
+from mtlbench.labels import written
+from mtlbench.layout import lay_out
+from mtlbench.page import ROLES, Figure, Label, Page, Setup, Strategy, Tuning, render
+from mtlbench.plots import Frames, Overview, Saved
+from mtlbench.records import RunRecord, TuningRecord, role_of
+from mtlbench.setups import SETUPS
+from mtlbench.tables import curves_over_seeds
+
+ROOM = 3_300_000
+"""Bytes of figures in a page; what finds no room lies beside it, in `plots/`."""
+VERDICTS = (
+    "Everything is paired by seed: the same initial weights and the same order of the data. A score is the mean over "
+    "seeds with its 95% bootstrap interval (BCa, expanded for few seeds). A difference is to fixed equal weights, of a "
+    "tuned strategy to tuned fixed weights; it counts as shown if a two-sided sign-flip test over seeds, exact up to 16 "
+    "of them, stays below 5% after Holm's correction over all comparisons made of that metric, in all setups together. "
+    "Beside it stands the smallest difference that would have been found with a probability of 80%. That nothing is "
+    "shown does not show equality. Speed is the median over interleaved rounds, measured alone on the machine."
+)
+
+
+DATA_OF = {
+    "accuracy": "runs.csv",
+    "auxiliary": "runs.csv",
+    "curves": "curves.csv",
+    "weights": "curves.csv",
+    "cost": "speeds.csv",
+}
+"""The file of the page that a figure was drawn from; `scores.csv` for the others."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The saved plots of each setup, and those across setups."""
+
+    of_setups: dict[str, list[Saved]]
+    across: list[Saved]
+
+
+def draw(found: Findings, folder: Path) -> Pictures:
+    """Draw and save all plots of a bench: `folder/SETUP/*`, and across setups `folder/*`."""
+    of_setups: dict[str, list[Saved]] = {}
+    for setup in found.runs:
+        wanted = {name: plot for name, plot in plots.PLOTS.items() if name != "cost" or setup == found.bench.main_setup}
+        of_setups[setup] = plots.save_all(wanted, frames_of(found, setup), folder / setup)
+    overview = Overview(
+        scores=found.scores,
+        main_tasks=found.main_tasks,
+        rankings=rankings(found.per_seed, found.main_tasks),
+        caption=f"{found.conditions}.",
+    )
+    several = {name: plot for name, plot in plots.OVERVIEW_PLOTS.items() if name != "heat-map" or len(found.runs) > 1}
+    return Pictures(of_setups, plots.save_all(several, overview, folder))
+
+
+def frames_of(found: Findings, setup: str) -> Frames:
+    """The frames of one setup."""
+    failed = [run.spec.label for run in found.runs[setup] if run.error]
+
+    def of_setup(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["setup"] == setup]
+
+    return Frames(
+        runs=of_setup(found.per_seed),
+        curves=of_setup(found.curves),
+        scores=of_setup(found.scores),
+        costs=found.speeds if setup == found.bench.main_setup else found.speeds.iloc[:0],
+        tasks=tuple(task.name for task in found.tasks[setup]),
+        caption=f"Setup {setup}, {found.conditions}." + (f" Failed: {', '.join(failed)}." if failed else ""),
+    )
+
+
+def page(
+    found: Findings, sentences: Sequence[str], notes: Sequence[str], pictures: Pictures, summary: pd.DataFrame
+) -> str:
+    """The page of a bench, as HTML."""
+    bench, environment = found.bench, found.bench.environment
+    inlined = _inlined(pictures, bench.main_setup)
+    return render(
+        Page(
+            bench=bench.name,
+            answer=tuple(sentences),
+            conditions=_asked(found),
+            notes=tuple(notes),
+            labels=tuple(_labels(found)),
+            setups=tuple(_setup(found, setup, inlined.of_setups[setup]) for setup in found.runs),
+            figures=tuple(_figure(saved) for saved in inlined.across),
+            strategies=tuple(_strategies(found)),
+            verdicts=VERDICTS,
+            environment=(
+                ("machine", f"{environment.machine}, {environment.cores} cores, {environment.memory_gib} GiB"),
+                ("system", environment.system),
+                ("versions", ", ".join(f"{name} {version}" for name, version in environment.versions.items())),
+                ("commit", environment.commit or "unknown"),
+                ("begun", bench.created),
+            ),
+            commands=tuple(bench.commands),
+            files={
+                "summary.csv": summary.to_csv(index=False, float_format="%.6g"),
+                "scores.csv": found.scores.to_csv(index=False, float_format="%.6g"),
+                "runs.csv": found.per_seed.to_csv(index=False, float_format="%.6g"),
+                "curves.csv": _curves_in_short(found),
+                "speeds.csv": found.speeds.to_csv(index=False, float_format="%.6g"),
+            },
+        )
+    )
+
+
+def _inlined(pictures: Pictures, main: str) -> Pictures:
+    """The figures that fit into the page: those of the main setup and across setups, then the others in turn."""
+    room, kept = ROOM, set[int]()
+    others = [own for setup, own in pictures.of_setups.items() if setup != main]
+    in_turn = [saved for place in zip_longest(*others) for saved in place if saved is not None]
+    for saved in [*pictures.of_setups.get(main, []), *pictures.across, *in_turn]:
+        if len(saved.svg) <= room:
+            room -= len(saved.svg)
+            kept.add(id(saved))
+    return Pictures(
+        {setup: [saved for saved in own if id(saved) in kept] for setup, own in pictures.of_setups.items()},
+        [saved for saved in pictures.across if id(saved) in kept],
+    )
+
+
+def _figure(saved: Saved) -> Figure:
+    plot = saved.plot
+    return Figure(
+        saved.name,
+        plot.title,
+        plot.how_to_read,
+        plot.alt,
+        saved.svg,
+        saved.marks,
+        DATA_OF.get(saved.name, "scores.csv"),
+    )
+
+
+def _setup(found: Findings, name: str, saved: Sequence[Saved]) -> Setup:
+    known = SETUPS.get(name)
+    table = lay_out(found.summaries[name], found.tasks[name])
+    return Setup(name, known.about if known else "", table, tuple(_figure(picture) for picture in saved))
+
+
+def _asked(found: Findings) -> tuple[tuple[str, str], ...]:
+    asked = found.bench.conditions
+    compared = found.scores[found.scores["verdict"] != ""]
+    trials = sum(len(record.trials) for own in found.tuned.values() for record in own)
+    return (
+        ("setups", ", ".join(found.runs)),
+        ("seeds", f"{len(asked.seeds)}, paired"),
+        ("epochs", str(asked.epochs)),
+        (
+            "training",
+            f"batch {asked.batch_size}, Adam, learning rate {asked.lr:g}" + (" where not tuned" if trials else ""),
+        ),
+        ("device", asked.device),
+        (
+            "comparisons",
+            ", ".join(f"{count} of {metric}" for metric, count in compared["metric"].value_counts().items()),
+        ),
+        ("tuning", f"{trials} trials, validation only, on seeds of their own" if trials else "none"),
+    )
+
+
+def _labels(found: Findings) -> Iterator[Label]:
+    """Every label that has a run anywhere, once, with the look that it has in the plots of the main setup."""
+    runs = {run.spec.label: run for setup in reversed(found.runs) for run in found.runs[setup]}
+    looks = plots.styles(frames_of(found, found.bench.main_setup))
+    order = {run.spec.label: None for own in found.runs.values() for run in own}
+    for label in sorted(order, key=lambda label: list(ROLES).index(role_of(label))):
+        look = looks.get(label, plots.Style("#767676"))
+        yield Label(label, role_of(label), runs[label].spec.name, look.colour, look.marker, look.dashes)
+
+
+def _strategies(found: Findings) -> Iterator[Strategy]:
+    """Each strategy once, explained by the source that was stored with its run."""
+    first: dict[str, RunRecord] = {}
+    for own in found.runs.values():
+        for run in own:
+            first.setdefault(run.spec.name, run)
+    for name, run in first.items():
+        about = explain(run.source, name)
+        yield Strategy(
+            name,
+            about.about,
+            about.description,
+            cited(about.description),
+            about.heads,
+            about.hyper,
+            tuple(_tuning(record) for own in found.tuned.values() for record in own if record.spec.name == name),
+            run.source_file,
+            run.source,
+        )
+
+
+def _tuning(record: TuningRecord) -> Tuning:
+    chosen, label = record.chosen, record.spec.label
+    settings = "nothing was chosen: a trial failed or is missing"
+    if chosen is not None:
+        hyper = [f"{name}={written(value)}" for name, value in chosen.hyper.items()]
+        settings = ", ".join([f"learning rate {chosen.lr:g}", *hyper])
+    seconds = sum(trial.seconds for trial in record.trials)
+    about = "" if label == record.spec.name else f"as {label}"
+    return Tuning(record.settings.setup, settings, len(record.trials), seconds, about)
+
+
+def _curves_in_short(found: Findings) -> str:
+    """The curves over seeds of the main setup; those of all setups are in `curves.csv` beside the page."""
+    main = found.curves[found.curves["setup"] == found.bench.main_setup]
+    return curves_over_seeds(main).to_csv(index=False, float_format="%.4g")
