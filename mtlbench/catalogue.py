@@ -52,7 +52,7 @@ def hyper_of(registry: Registry, name: str) -> list[str]:
 
 
 def cited(description: str) -> str:
-    """The first paper that a strategy's description names behind `Source:`, as first author and year; empty without one.
+    """The first paper that a strategy's description names behind `Source:`, as first author and year; else empty.
 
     It is written as authors, "title", venue year; anything else is taken as it stands, up to the first year.
     """

@@ -154,53 +154,56 @@ def _score(row: dict[Any, Any], task: TaskInfo) -> Cell:
 
 def _difference(row: dict[Any, Any], task: TaskInfo) -> Cell:
     name = _column(task)
-    if row["strategy"] == REFERENCE or missing(row.get(f"{name}_difference")):
+    value, low, high = (number(row, f"{name}_difference{suffix}") for suffix in ("", "_low", "_high"))
+    if row["strategy"] == REFERENCE or math.isnan(value):
         return Cell(NOTHING)
-    value, low, high = (float(row[f"{name}_difference{suffix}"]) for suffix in ("", "_low", "_high"))
-    interval = "" if missing(low) else " ".join(difference_text(x, task.metric, unit=False) for x in (low, high))
-    return Cell(difference_text(value, task.metric, unit=False), interval, str(row[f"{name}_verdict"]), value)
+    interval = "" if math.isnan(low) else " ".join(difference_text(x, task.metric, unit=False) for x in (low, high))
+    shown = difference_text(value, task.metric, unit=False)
+    return Cell(shown, interval, key=value, verdict=str(row[f"{name}_verdict"]))
 
 
 def _p(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    p = row.get(f"{task.column}_p_holm")
-    if missing(p):
+    p = number(row, f"{task.column}_p_holm")
+    if math.isnan(p):
         return Cell(NOTHING)
     if row[f"{task.column}_verdict"] == "too few seeds":
-        return Cell("too few seeds", verdict="too few seeds")
-    return Cell("< 0.001" if float(p) < 0.001 else f"{float(p):.3f}", key=float(p))
+        return Cell("too few seeds")
+    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", key=p)
 
 
 def _gained(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    share = row.get(f"{task.column}_gained")
-    return Cell(NOTHING) if missing(share) else Cell(f"{float(share):.0%}", key=float(share))
+    share = number(row, f"{task.column}_gained")
+    return Cell(NOTHING) if math.isnan(share) else Cell(f"{share:.0%}", key=share)
 
 
 def _detectable(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    size = row.get(f"{task.column}_detectable")
-    if missing(size):
+    size = number(row, f"{task.column}_detectable")
+    if math.isnan(size):
         return Cell(NOTHING)
     if math.isinf(size):
         return Cell("none")
-    return Cell(difference_text(float(size), task.metric, unit=False).lstrip("+"), key=float(size))
+    return Cell(difference_text(size, task.metric, unit=False).lstrip("+"), key=size)
 
 
 def _plain(row: dict[Any, Any], name: str, pattern: str, factor: float = 1) -> Cell:
-    value, low, high = (row.get(name + suffix) for suffix in ("", "_low", "_high"))
-    if missing(value):
+    value, low, high = (number(row, name + suffix) for suffix in ("", "_low", "_high"))
+    if math.isnan(value):
         return Cell(NOTHING)
     shown = format(value * factor, pattern)
-    if missing(low) or missing(high):
-        return Cell(shown, key=float(value))
-    return Cell(shown, f"{format(low * factor, pattern)} {format(high * factor, pattern)}", key=float(value))
+    if math.isnan(low) or math.isnan(high):
+        return Cell(shown, key=value)
+    return Cell(shown, f"{format(low * factor, pattern)} {format(high * factor, pattern)}", key=value)
 
 
 def _of_setup(row: dict[Any, Any] | None) -> Cell:
-    if row is None or missing(row["difference"]):
+    value = math.nan if row is None else number(row, "difference")
+    if row is None or math.isnan(value):
         return Cell(NOTHING)
-    value = float(row["difference"])
-    return Cell(difference_text(value, str(row["metric"]), unit=False), verdict=str(row["verdict"]), key=value)
+    shown = difference_text(value, str(row["metric"]), unit=False)
+    return Cell(shown, key=value, verdict=str(row["verdict"]))
 
 
-def missing(value: Any) -> bool:
-    """Whether a frame has no number there."""
-    return value is None or bool(pd.isna(value))
+def number(row: dict[Any, Any], name: str) -> float:
+    """A number of a frame's row, NaN where it has none."""
+    value = row.get(name)
+    return math.nan if value is None or pd.isna(value) else float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,6 +15,9 @@ from mtlbench.answer import answer
 from mtlbench.findings import Findings, read
 from mtlbench.layout import Table, lay_out, over_setups
 from mtlbench.store import Store
+
+if TYPE_CHECKING:
+    from mtlbench.view import Pictures
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def make(store: Store) -> Report:
     """
     found = read(store)
     store.prepare()
-    from mtlbench import plots, view
+    from mtlbench import view
 
     store.write("runs.csv", found.per_seed.to_csv(index=False, float_format="%.7g"))
     store.write("curves.csv", tables.curves_over_seeds(found.curves).to_csv(index=False, float_format="%.4g"))

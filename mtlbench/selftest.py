@@ -1,4 +1,4 @@
-"""The comparison put to the test on stored runs: what it declares where there is nothing to find, and where there is."""
+"""The comparison put to the test on stored runs: what it declares where there is nothing, and where there is."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ ROOM = 3_300_000
 """Bytes of figures in a page; what finds no room lies beside it, in `plots/`."""
 VERDICTS = (
     "Everything is paired by seed: the same initial weights and the same order of the data. A score is the mean over "
-    "seeds with its 95% bootstrap interval (BCa, expanded for few seeds). A difference is to fixed equal weights, of a "
-    "tuned strategy to tuned fixed weights; it counts as shown if a two-sided sign-flip test over seeds, exact up to 16 "
-    "of them, stays below 5% after Holm's correction over all comparisons made of that metric, in all setups together. "
+    "seeds with its 95% bootstrap interval (BCa, expanded for few seeds). A difference is to fixed equal weights, of "
+    "a tuned strategy to tuned fixed weights; it counts as shown if a two-sided sign-flip test over seeds (exact up "
+    "to 16) stays below 5% after Holm's correction over all comparisons made of that metric, in all setups together. "
     "Beside it stands the smallest difference that would have been found with a probability of 80%. That nothing is "
     "shown does not show equality. Speed is the median over interleaved rounds, measured alone on the machine."
 )

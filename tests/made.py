@@ -43,7 +43,7 @@ class Made(Strategy):
 
 
 def settings(setup: str = "mnist") -> Settings:
-    return Settings(**vars(CONDITIONS), setup=setup)
+    return Settings.model_validate(CONDITIONS.model_dump() | {"setup": setup})
 
 
 def stored(

@@ -252,6 +252,7 @@ def test_what_is_read_is_the_published_data_set(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("setup", [setups.find("mnist"), setups.find("fashion-mnist")], ids=lambda setup: setup.name)
 def test_setups_see_pixels_of_mean_zero_and_deviation_one(setup: Setup) -> None:
+    assert setup.dataset is not None
     data.fetch(setup.dataset, print)
     counts = data.training(setup.dataset).images.flatten().bincount(minlength=256).double()
     seen = torch.arange(256, dtype=torch.float64) * setup.scale + setup.shift

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -80,7 +82,7 @@ def test_the_scale_setups_multiply_the_auxiliary_loss_alone(name: str, factor: f
 
 
 def test_the_questions_on_a_digit_have_the_right_answers() -> None:
-    facts = {
+    facts: dict[str, Callable[[int], bool]] = {
         "above_five": lambda d: d > 5,
         "odd": lambda d: d % 2 == 1,
         "prime": lambda d: d > 1 and all(d % k for k in range(2, d)),

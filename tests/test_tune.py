@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -147,7 +148,7 @@ def test_what_is_chosen_is_trained_in_the_bench(tmp_path: Path) -> None:
     display = Silent()
     assert tune.execute(tune.plan_tuning(asked, 3), display)
     assert display.started == []
-    bench = plan(Request(**(vars(asked) | {"seeds": (0, 1), "tuned": True})))
+    bench = plan(replace(asked, seeds=(0, 1), tuned=True))
     tuned = next(run for run in bench.runs if run.spec.label == "tuned:uncertainty")
     record = bench.store.tuning("mnist-few-labels", "uncertainty")
     assert record is not None
@@ -163,7 +164,7 @@ def test_a_tuning_that_is_stopped_goes_on_from_its_last_trial(tmp_path: Path) ->
             if len(self.notes) > 3:
                 raise KeyboardInterrupt
 
-    asked = Request(**(vars(request(tmp_path, ["fixed"])) | {"jobs": 1}))
+    asked = replace(request(tmp_path, ["fixed"]), jobs=1)
     with pytest.raises(KeyboardInterrupt):
         tune.execute(tune.plan_tuning(asked, 4), Impatient())
     kept = tune.plan_tuning(asked, 4).tunings[0].record.trials

@@ -60,7 +60,7 @@ def ratios(request: pytest.FixtureRequest) -> Ratios:
 
 @pytest.fixture(scope="session", autouse=True)
 def as_in_a_worker() -> None:
-    data.fetch(print)
+    data.fetch(data.MNIST, print)
     jobs.prepare()
 
 

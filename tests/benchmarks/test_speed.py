@@ -63,8 +63,8 @@ def tutorial_loop(root: Path) -> Callable[[], None]:
     """One step a call of the loop everybody writes: DataLoader, torchvision transforms, one model, Adam."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for name in data.CHECKSUMS:
-        (raw / name).symlink_to(data.folder() / name)
+    for name in data.MNIST.checksums:
+        (raw / name).symlink_to(data.MNIST.folder / name)
     normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     loader = DataLoader(datasets.MNIST(str(root), transform=normalise), batch_size=BATCH, shuffle=True)
     model = TutorialNetwork()
