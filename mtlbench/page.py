@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -218,10 +219,11 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pictures = {
-        id(figure): inline(figure.svg, f"f{number}-", figure.alt, figure.marks)
-        for number, figure in enumerate(_figures(page), 1)
-    }
+    count = itertools.count(1)
+    pictures = [
+        [inline(figure.svg, f"f{next(count)}-", figure.alt, figure.marks) for figure in figures]
+        for figures in (*(setup.figures for setup in page.setups), page.figures)
+    ]
     script, style = (_part(environment, f"report.{kind}") for kind in ("js", "css"))
     return environment.get_template("report.html.j2").render(
         page=page,
@@ -232,8 +234,7 @@ def render(page: Page) -> str:
         file_numbers={name: number for number, name in enumerate(page.files, 1)},
         summary=SUMMARY,
         pictures=pictures,
-        key_of=id,
-        greys=dark_greys([*pictures.values(), *(label.swatch for label in page.labels)]),
+        greys=dark_greys([*itertools.chain(*pictures), *(label.swatch for label in page.labels)]),
         said=said,
         style=Markup(style),  # these two are files of this package
         script=Markup(script),
@@ -257,12 +258,6 @@ def said(cell: Cell, column: Column) -> Said | None:
     else:
         kind, words, sign, title = "open", "too few seeds", "?", "too few seeds to show any difference"
     return Said(words, sign, kind, f"{title}. {cell.about}".strip() if cell.about else title)
-
-
-def _figures(page: Page) -> Iterator[Figure]:
-    for setup in page.setups:
-        yield from setup.figures
-    yield from page.figures
 
 
 def _part(environment: Environment, name: str) -> str:
