@@ -238,7 +238,10 @@ def test_a_row_leads_to_what_explains_its_strategy(page: Opened) -> None:
 
 
 def test_a_mark_tells_what_it_is(page: Opened) -> None:
-    page.run("document.querySelector('.picture').scrollIntoView({block: 'center'})")
+    # Scrolling hides what is told, a frame after it was asked for.
+    page.driver.execute_async_script("""const done = arguments[0];
+        document.querySelector('.picture').scrollIntoView({block: 'center'});
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))""")
     x, y = page.run("""const mark = document.querySelector('.picture [data-strategy="famo"]:has(use)');
         const box = mark.querySelector('use').getBoundingClientRect();
         return [box.x + box.width / 2, box.y + box.height / 2]""")
