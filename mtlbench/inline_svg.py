@@ -1,0 +1,145 @@
+"""Makes an SVG of matplotlib fit to stand inside a page: harmless, small, with the page's theme and marks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+
+LIGHT_INK, PAPER = 0xE6, 0x1C
+"""What black and white become in the dark theme, as levels of grey; the greys between follow in a line."""
+XLINK = "{http://www.w3.org/1999/xlink}href"
+# fmt: off
+DRAWN = frozenset({
+    "svg", "g", "defs", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan", "use",
+    "clipPath", "image", "linearGradient", "radialGradient", "stop", "pattern", "marker", "mask",
+})
+"""Elements that are kept. Scripts, links, foreign objects, metadata and styles (which would be the whole page's) go."""
+_GEOMETRY = frozenset({
+    "d", "points", "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx", "ry", "width", "height", "transform",
+})
+# fmt: on
+
+_GREY = re.compile(r"#([0-9a-f]{2})\1\1(?![0-9a-f])", re.IGNORECASE)
+_LONG = re.compile(r"(-?\d+\.\d\d)\d+")
+_URL = re.compile(r"url\(\s*(['\"]?)(.*?)\1\s*\)")
+_FONT = re.compile(r"font-family: 'DejaVu Sans'[^;]*;?\s*")
+FONT = "'DejaVu Sans', Verdana, Arial, sans-serif"
+
+
+class Mark(Protocol):
+    """What a group of a figure stands for."""
+
+    @property
+    def strategy(self) -> str:
+        """The label of the strategy that it belongs to."""
+        ...
+
+    @property
+    def tooltip(self) -> str:
+        """What to say about it."""
+        ...
+
+
+def inline(svg: str, prefix: str, alt: str, marks: Mapping[str, Mark]) -> Markup:
+    """The figure as an element of an HTML page.
+
+    Only what is drawn is kept. Ids that something refers to get the prefix, all others go. Greys become variables of
+    the page, `var(--grey-33, #333333)`, so that a dark theme can turn them; a mark's group gets `data-strategy` and a
+    `<title>`. Ids of marks that are not in the figure (an empty line is not drawn) are passed over.
+
+    Args:
+        svg: The whole SVG file.
+        prefix: Of the figure, different for each one of a page.
+        alt: What the figure shows, for who cannot see it.
+        marks: By the id of the group.
+
+    Raises:
+        xml.etree.ElementTree.ParseError: the text is not XML.
+    """
+    root = ElementTree.fromstring(svg)
+    _keep_drawn(root)
+    size = root.get("viewBox", "0 0 648 360").split()
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        if element.tag == "g" and (mark := marks.get(element.get("id", ""))) is not None:
+            title = ElementTree.Element("title")
+            title.text = mark.tooltip
+            element.insert(0, title)
+            element.set("data-strategy", mark.strategy)
+    used = {target for element in root.iter() for target in _targets(element)}
+    for element in root.iter():
+        element.attrib = {name: value for key in element.attrib for name, value in _attribute(element, key, prefix)}
+        if (own := element.get("id")) is not None:
+            if own in used:
+                element.set("id", prefix + own)
+            else:
+                del element.attrib["id"]
+        element.tail = None  # indentation
+        if element.tag not in ("text", "tspan", "title"):
+            element.text = None
+    root.attrib = {
+        "viewBox": " ".join(size),
+        "role": "img",
+        "aria-label": alt,
+        "font-family": FONT,
+        "stroke-linejoin": "round",  # what matplotlib's own style sheet says
+        "style": f"fill: var(--grey-00, #000000); max-width: {float(size[2]) * 4 / 3:.0f}px",
+    }
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def dark_greys(pictures: Iterable[str]) -> dict[str, str]:
+    """The dark theme's value of each grey that the inlined figures use, by its two hexadecimal digits."""
+    found = {level for picture in pictures for level in re.findall(r"var\(--grey-([0-9a-f]{2}),", picture)}
+    turned = {level: round(LIGHT_INK + (PAPER - LIGHT_INK) * int(level, 16) / 255) for level in sorted(found)}
+    return {level: f"#{grey:02x}{grey:02x}{min(255, grey + 3):02x}" for level, grey in turned.items()}
+
+
+def themed(text: str) -> str:
+    """Greys as variables of the page, with themselves as what holds outside of it."""
+    return _GREY.sub(lambda grey: f"var(--grey-{grey[1].lower()}, {grey[0].lower()})", text)
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _keep_drawn(element: ElementTree.Element) -> None:
+    for child in list(element):
+        if _local(child.tag) in DRAWN:
+            _keep_drawn(child)
+        else:
+            element.remove(child)
+
+
+def _targets(element: ElementTree.Element) -> list[str]:
+    values = [element.get(key, "") for key in (XLINK, "href")]
+    found = [value[1:] for value in values if value.startswith("#")]
+    for value in element.attrib.values():
+        if "url(" in value:
+            found += [match[2].removeprefix("#") for match in _URL.finditer(value)]
+    return found
+
+
+def _attribute(element: ElementTree.Element, key: str, prefix: str) -> list[tuple[str, str]]:
+    """The attribute as it stands in the page; none if it could do something or would only take space."""
+    value = element.attrib[key]
+    if key in (XLINK, "href"):
+        if value.startswith("#"):
+            return [("href", f"#{prefix}{value[1:]}")]
+        picture = element.tag == "image" and value.startswith("data:image/png;base64,")
+        return [("href", value)] if picture else []
+    elsewhere = any(not match[2].startswith("#") for match in _URL.finditer(value))
+    if "}" in key or key.startswith("on") or key == "class" or (elsewhere and key != "data-strategy"):
+        return []
+    if key in _GEOMETRY:
+        value = _LONG.sub(r"\1", " ".join(value.split()))
+    elif key == "style":
+        value = themed(_FONT.sub("", value)).replace(": ", ":").replace("; ", ";")
+    if key not in ("id", "data-strategy"):
+        value = _URL.sub(lambda match: f"url(#{prefix}{match[2][1:]})", value)
+    return [(key, value)]
