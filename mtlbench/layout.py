@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -30,14 +31,20 @@ MOST_TASKS = 3
 class Column:
     """A column of a table behind that of the labels.
 
-    `about` explains it; `page_only` columns are shown where there is room for them, in the page. Of a column that knows
-    `higher_is_better` the best stand first when it is sorted.
+    `group` stands above columns that belong together; `about` explains the column; `page_only` columns are shown where
+    there is room for them, in the page. Of a column that knows `higher_is_better`, sorting puts the best first.
     """
 
     name: str
+    group: str = ""
     about: str = ""
     higher_is_better: bool | None = None
     page_only: bool = False
+
+    @property
+    def title(self) -> str:
+        """The heading where there is one line for it."""
+        return f"{self.group} {self.name}".strip()
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,18 @@ class Table:
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    note: str = ""
+
+    @property
+    def verdicts(self) -> bool:
+        """Whether a cell has a verdict, whose signs then have to be explained."""
+        return any(cell.verdict for row in self.rows for cell in row.cells)
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Each group with the number of columns next to each other that it spans; empty if no column has one."""
+        spans = [(group, len(list(columns))) for group, columns in groupby(self.columns, lambda column: column.group)]
+        return spans if any(name for name, _ in spans) else []
 
     def brief(self) -> Table:
         """What the terminal and the README show: no front, and no column for the page only."""
@@ -93,26 +112,33 @@ def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
     columns: list[Column] = []
     for task in shown:
         unit, points = ("%", "points") if task.is_share else ("", "")
-        about = f"test {task.metric} of {task.name}: mean over seeds with its 95% interval"
+        better, about = task.higher_is_better, f"test {task.metric}: mean over seeds with its 95% interval"
         columns += [
-            Column(f"{task.name} {task.metric} {unit}".strip(), about, task.higher_is_better),
-            Column(f"{MINUS} {points}".strip(), f"paired difference in {task.name}, {AGAINST}", task.higher_is_better),
+            Column(f"{task.metric} {unit}".strip(), task.name, about, better),
+            Column(f"{MINUS} {points}".strip(), task.name, f"paired by seed, {AGAINST}", better),
         ]
+        if task == main:
+            columns += [
+                Column(
+                    "p, Holm", task.name, "of a sign-flip test of the difference, corrected", higher_is_better=False
+                ),
+                Column("gained", task.name, "share of the seeds with a better score", True, page_only=True),
+                Column("detectable", task.name, "smallest difference found with probability 80%", page_only=True),
+            ]
     columns += [
-        Column("p, Holm", f"sign-flip test of the difference in {main.name}, corrected", False),
-        Column("seeds gained", f"share of the seeds on which {main.name} got better", True, page_only=True),
-        Column("detectable", f"smallest difference in {main.name} that would have been found at 80%", page_only=True),
-        Column("Delta-m %", "mean relative change over tasks against each task trained alone", True),
-        Column("samples/s", "of training steps, the whole stack, one thread", True),
-        Column("cost x fixed", "time of a training step relative to fixed weights", False),
+        Column("Delta-m %", ALL_TASKS, "mean relative change against each task trained alone", True),
+        Column("samples/s", "speed", "of training steps, the whole stack, one thread", True),
+        Column("cost x fixed", "speed", "time of a training step relative to fixed weights", False),
     ]
     rows: list[Row] = []
     for row in _tuned_below_their_own(summary).to_dict("records"):
         cells: list[Cell] = []
         for task in () if row["error"] else shown:
             cells += [_score(row, task), _difference(row, task)]
+            if task == main:
+                cells += [_p(row, task), _gained(row, task), _detectable(row, task)]
         if not row["error"]:
-            cells += [_p(row, main), _gained(row, main), _detectable(row, main), _score(row, all_tasks)]
+            cells += [_score(row, all_tasks)]
             cells += [_plain(row, "samples_per_second", ",.0f"), _plain(row, "cost_ratio", ".2f")]
         rows.append(Row(str(row["strategy"]), tuple(cells), str(row["error"])))
     return Table(tuple(columns), tuple(rows))

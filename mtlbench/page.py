@@ -8,15 +8,13 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mtlbench.inline_svg import Mark, dark_greys, inline, themed
+from mtlbench.layout import Cell, Table
 from mtlbench.records import Role
-
-Verdict = Literal["", "more", "less", "none shown", "too few seeds"]
 
 QUESTION = (
     "Which weighting of the losses of a multi-task network should I use, what does it buy me, and what does it cost?"
@@ -28,6 +26,13 @@ ROLES: dict[Role, str] = {
     "single": "single-task baselines",
 }
 SUMMARY = "summary.csv"
+SIGNS: dict[str, tuple[str, str]] = {
+    "better": ("▲", "better than what it is compared with: the difference is shown"),
+    "worse": ("▼", "worse than what it is compared with: the difference is shown"),
+    "none shown": ("○", "no difference is shown, which does not show equality"),
+    "too few seeds": ("?", "too few seeds to show any difference"),
+}
+"""A sign for each verdict, which does not need colour, and what it means."""
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _MARKERS = {
     "o": "M5 8a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
@@ -63,68 +68,6 @@ class Label:
             '<path d="M-4 8H20" stroke="currentColor" stroke-width="2" fill="none"{}/>'
             '<path d="{}" fill="currentColor"/></svg>'
         ).format(colour, dashes, _MARKERS.get(self.marker, _MARKERS["o"]))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table behind that of the labels.
-
-    `group` stands above columns that belong together; `about` explains the column. Of a column that knows
-    `higher_is_better` the best stand first when it is sorted, and a verdict says "better" or "worse".
-    """
-
-    name: str
-    group: str = ""
-    about: str = ""
-    higher_is_better: bool | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number as shown, the interval beside it, what it is sorted by, and the verdict on a difference.
-
-    A cell without a key stands last, however the table is sorted. `about` is added to what the verdict says.
-    """
-
-    value: str
-    interval: str = ""
-    key: float | None = None
-    verdict: Verdict = ""
-    about: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """The row of a label: a cell per column, or the error that it failed with."""
-
-    label: str
-    cells: tuple[Cell, ...]
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns and rows, in the order in which they stand before anything is sorted."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    note: str = ""
-
-    @property
-    def verdicts(self) -> bool:
-        """Whether a cell has a verdict, whose signs then have to be explained."""
-        return any(cell.verdict for row in self.rows for cell in row.cells)
-
-    @property
-    def groups(self) -> list[tuple[str, int]]:
-        """Each group with the number of columns next to each other that it spans; empty if no column has one."""
-        spans: list[tuple[str, int]] = []
-        for column in self.columns:
-            if spans and spans[-1][0] == column.group:
-                spans[-1] = (column.group, spans[-1][1] + 1)
-            else:
-                spans.append((column.group, 1))
-        return spans if any(name for name, _ in spans) else []
 
 
 @dataclass(frozen=True)
@@ -242,22 +185,13 @@ def render(page: Page) -> str:
     )
 
 
-def said(cell: Cell, column: Column) -> Said | None:
+def said(cell: Cell) -> Said | None:
     """How the verdict of a cell is shown; None without one."""
     if not cell.verdict:
         return None
-    more = cell.verdict == "more"
-    if cell.verdict in ("more", "less"):
-        if column.higher_is_better is None:
-            kind, words = "other", cell.verdict
-        else:
-            kind = words = "better" if more == column.higher_is_better else "worse"
-        title, sign = f"{cell.verdict} than what it is compared with: a difference is shown", "▲" if more else "▼"
-    elif cell.verdict == "none shown":
-        kind, words, sign, title = "open", "none shown", "○", "no difference is shown, which does not show equality"
-    else:
-        kind, words, sign, title = "open", "too few seeds", "?", "too few seeds to show any difference"
-    return Said(words, sign, kind, f"{title}. {cell.about}".strip() if cell.about else title)
+    kind = cell.verdict if cell.verdict in ("better", "worse") else "open"
+    sign, title = SIGNS[cell.verdict]
+    return Said(cell.verdict, sign, kind, f"{title}. {cell.about}".strip() if cell.about else title)
 
 
 def _part(environment: Environment, name: str) -> str:

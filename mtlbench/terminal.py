@@ -93,5 +93,5 @@ def _empty(table: Table) -> RichTable:
     shown = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
     shown.add_column("strategy", overflow="fold")
     for column in table.columns:
-        shown.add_column(column.name.replace(" ", "\n").replace("-", "-\n", 1), justify="right", overflow="fold")
+        shown.add_column(column.title.replace(" ", "\n"), justify="right", overflow="fold")
     return shown

@@ -13,6 +13,7 @@ from mtlbench import plots
 from mtlbench.catalogue import cited
 from mtlbench.comparisons import rankings
 from mtlbench.explain import explain
+from mtlbench.figures.style import FAINT, Style
 from mtlbench.findings import Findings
 from mtlbench.labels import written
 from mtlbench.layout import lay_out
@@ -182,7 +183,7 @@ def _labels(found: Findings) -> Iterator[Label]:
     looks = plots.styles(frames_of(found, found.bench.main_setup))
     order = {run.spec.label: None for own in found.runs.values() for run in own}
     for label in sorted(order, key=lambda label: list(ROLES).index(role_of(label))):
-        look = looks.get(label, plots.Style("#767676"))
+        look = looks.get(label, Style(FAINT))
         yield Label(label, role_of(label), runs[label].spec.name, look.colour, look.marker, look.dashes)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 
-from mtlbench.page import Cell, Column, Figure, Label, Page, Row, Setup, Strategy, Table, Tuning, Verdict, render
+from mtlbench.layout import Cell, Column, Row, Table
+from mtlbench.page import Figure, Label, Page, Setup, Strategy, Tuning, render
 from mtlbench.plots import COLOURS, DASHES, FAINT, INK, MARKERS, theme
 
 FRONT = ("front:0.1", "front:0.25", "front:0.75", "front:0.9")
@@ -158,8 +159,8 @@ def table_of(labels: Sequence[Label], seed: int) -> Table:
                 continue
             if "difference" in column.name:
                 value = rng.normal(0, 0.12)
-                size: Verdict = "more" if value > 0 else "less"
-                verdict: Verdict = size if abs(value) > 0.14 else "none shown"
+                better = "better" if (value > 0) == column.higher_is_better else "worse"
+                verdict = better if abs(value) > 0.14 else "none shown"
                 if label.role == "front":
                     verdict = "too few seeds"
                 interval = f"{value - 0.13:+.2f} {value + 0.13:+.2f}"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mtlbench.inline_svg import DRAWN, dark_greys, inline
-from mtlbench.page import Cell, Column, Label, Table, render, said
+from mtlbench.layout import Cell, Column, Table
+from mtlbench.page import Label, render, said
 from tests.pages import Mark, curves, make_page
 
 HOSTILE = "</pre><script>alert('x')</script>\"><img src=x onerror=alert(1)>'&</style>{{ 7 * 7 }}"
@@ -145,26 +146,20 @@ def test_greys_turn_and_colours_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "higher_is_better", "sign", "kind"),
+    ("verdict", "sign", "kind"),
     [
-        ("more", True, "▲", "better"),
-        ("more", False, "▲", "worse"),
-        ("less", True, "▼", "worse"),
-        ("less", False, "▼", "better"),
-        ("less", None, "▼", "other"),
-        ("none shown", True, "○", "open"),
-        ("too few seeds", True, "?", "open"),
+        ("better", "▲", "better"),
+        ("worse", "▼", "worse"),
+        ("none shown", "○", "open"),
+        ("too few seeds", "?", "open"),
     ],
 )
-def test_a_verdict_has_a_sign_words_and_an_explanation(
-    verdict: Any, higher_is_better: bool | None, sign: str, kind: str
-) -> None:
-    found = said(Cell("1", verdict=verdict, about="p = 0.02"), Column("x", higher_is_better=higher_is_better))
+def test_a_verdict_has_a_sign_words_and_an_explanation(verdict: str, sign: str, kind: str) -> None:
+    found = said(Cell("1", verdict=verdict, about="p = 0.02"))
     assert found is not None
-    assert (found.sign, found.kind) == (sign, kind)
-    assert found.words in ("better", "worse", "less", verdict)
+    assert (found.words, found.sign, found.kind) == (verdict, sign, kind)
     assert found.title.endswith(". p = 0.02")
-    assert said(Cell("1"), Column("x")) is None
+    assert said(Cell("1")) is None
 
 
 def test_columns_that_belong_together_stand_under_one_name() -> None:
