@@ -62,7 +62,8 @@ PLOTS: dict[str, Plot[Frames]] = {
     "accuracy": Plot(
         "Main task",
         "Each faint dot is one seed, the large marker their mean (a triangle at the edge: off the scale) and the "
-        "thick line its 95% interval; on the right stands the paired difference to fixed weights with its interval.",
+        "thick line its 95% interval; on the right stands the paired difference to fixed weights with its interval, "
+        "bold where it is significant after Holm's correction. Hollow markers are strategies with tuned settings.",
         "Test score of the main task for every strategy: one dot per seed, mean and 95% interval.",
         accuracy,
     ),
@@ -76,7 +77,9 @@ PLOTS: dict[str, Plot[Frames]] = {
     "trade-off": Plot(
         "Trade-off between the tasks",
         "Each cross of lines is a strategy's mean with the 95% interval of both scores, faint dots (up to eight "
-        "strategies) are seeds, and dashed lines are each task trained alone.",
+        "strategies) are seeds, and dashed lines are each task trained alone. The grey line is what fixed weights "
+        "reach as the main task's share goes from 0 to 1: a strategy pays off where it lies on the better side of it. "
+        "Hollow markers are tuned settings.",
         "Main test score against the first auxiliary test score: mean and 95% intervals of every strategy.",
         trade_off,
     ),
