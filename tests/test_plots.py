@@ -5,132 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
-from numpy.typing import NDArray
 
-from mtlbench import tables
 from mtlbench.figures.ranked import apart
-from mtlbench.plots import PLOTS, Frames, save_all, styles
-
-Points = NDArray[np.float64]
-
-MAIN, AUXILIARY = "digit", "above_five"
-FIVE = ("fixed", "uncertainty", "gradnorm", "dwa", "fixed:weights=[1,0.1]")
-THIRTY = ("fixed", *(f"method_{i}:temperature={i / 10},weights=[1,0.1]" for i in range(29)))
-
-
-MANY = (
-    "fixed", "aligned-mtl", "cagrad", "config", "db-mtl", "dualproj", "dwa", "excessmtl", "fairgrad", "famo",
-    "geometric", "go4align", "graddrop", "gradnorm", "gradvac", "imtl", "imtl-g", "imtl-l", "mgda", "moco", "modo",
-    "nashmtl", "pcgrad", "rlw", "sdmgrad", "stch", "uncertainty", "uncertainty-softmax",
-)  # fmt: skip
-
-
-def make_frames(
-    strategies: tuple[str, ...] = FIVE,
-    seeds: int = 10,
-    epochs: int = 3,
-    points: int = 60,
-    more_tasks: tuple[str, ...] = (),
-) -> Frames:
-    """Frames as a bench on MNIST would give them: accuracies near 98%, 0.1% apart from seed to seed."""
-    rng = np.random.default_rng(0)
-    tasks = (MAIN, AUXILIARY, *more_tasks)
-    names = [*strategies, *(f"single:{task}" for task in tasks[:2])]
-    effects = {name: rng.normal(0, 0.0012) * (name != "fixed") for name in names}
-    luck = rng.normal(0, 0.0005, (len(tasks), seeds))
-    runs, curves, scores, costs = [], [], [], []
-    for name in names:
-        own = [t for t in tasks if not name.startswith("single:") or name == f"single:{t}"]
-        for task in own:
-            t, metric = tasks.index(task), "accuracy" if task == MAIN else "error"
-            drawn = (
-                0.018 + 0.004 * (t > 0) - effects[name] * (1 - 1.6 * (t > 0)) + luck[t] + rng.normal(0, 0.0008, seeds)
-            )
-            values = 1 - drawn if task == MAIN else drawn
-            for seed, value in enumerate(values):
-                runs.append((name, seed, task, metric, value, 0.06 + 5 * rng.normal(0, 0.001)))
-                steps = np.arange(1, points + 1) * epochs / points
-                drift = 0.25 * (hash_of(name) - 0.5) * np.log1p(3 * steps) * (1 if task == MAIN else -1)
-                for step, move in zip(steps, drift, strict=True):
-                    loss = (0.05 + 0.5 / (1 + 6 * step)) * np.exp(rng.normal(0, 0.05)) * (1 + 40 * effects[name])
-                    weight = (0.1 if "0.1]" in name and task == AUXILIARY else 1) + (move + rng.normal(0, 0.03)) * (
-                        not name.startswith(("fixed", "single:"))
-                    )
-                    curves.append((name, seed, "training", step, task, loss, np.nan, weight, np.nan, np.nan))
-                for epoch in range(1, epochs + 1):
-                    error = drawn[seed] + 0.016 * np.exp(-1.2 * (epoch - 1)) + rng.normal(0, 0.0005)
-                    score = 1 - error if task == MAIN else error
-                    curves.append((name, seed, "validation", float(epoch), task, 0.07, score, *[np.nan] * 3))
-            half = 2.26 * values.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
-            mean = values.mean()
-            change = np.nan if name == "fixed" else mean - scores[t][4]
-            interval = (change - half, change + half)
-            scores.append((name, task, metric, seeds, mean, mean - half, mean + half, change, *interval))
-        if not name.startswith("single:"):
-            for replicas in sorted({1, seeds}):
-                ratio = 1 + (name != "fixed") * (0.05 + 0.8 * hash_of(name)) / replicas**0.3
-                speed = 9000 * replicas**0.6 / ratio
-                costs.append(
-                    (name, replicas, speed, 0.97 * speed, 1.03 * speed, ratio, ratio - 0.03, ratio + 0.04, None)
-                )
-    return Frames(
-        runs=pd.DataFrame(runs, columns=tables.RUN_COLUMNS),
-        curves=pd.DataFrame(curves, columns=tables.CURVE_COLUMNS),
-        scores=pd.DataFrame(scores, columns=tables.SCORE_COLUMNS),
-        costs=pd.DataFrame(costs, columns=tables.COST_COLUMNS),
-        tasks=tasks,
-        caption=f"mnist, {seeds} seeds, {epochs} epochs, batch 64, Adam lr 0.001, cpu. Failed: nash_mtl (singular).",
-    )
-
-
-def hash_of(name: str) -> float:
-    """A number in 0..1 that is the same in every process."""
-    return sum(i * ord(c) for i, c in enumerate(name, 1)) % 97 / 97
-
-
-def texts_of(figure: Figure) -> list[Text]:
-    """Every text that is drawn, the legends' included."""
-    shown = {id(t): t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()}
-    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-            if not (tick.get_visible() and low <= tick.get_loc() <= high):
-                for label in (tick.label1, tick.label2):
-                    shown.pop(id(label), None)
-    return list(shown.values())
-
-
-def boxes_of(figure: Figure) -> list[tuple[str, Bbox]]:
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in texts_of(figure)]
-
-
-def assert_readable(figure: Figure) -> None:
-    """Every text lies inside the figure, and no two texts overlap."""
-    boxes = boxes_of(figure)
-    page = figure.bbox.padded(0.5)
-    for text, box in boxes:
-        assert page.contains(box.x0, box.y0), f"{text!r} leaves the figure"
-        assert page.contains(box.x1, box.y1), f"{text!r} leaves the figure"
-    for (one, a), (other, b) in combinations(boxes, 2):
-        # Half a pixel is rounding.
-        assert not a.padded(-0.5).overlaps(b.padded(-0.5)), f"{one!r} and {other!r} overlap"
+from mtlbench.plots import PLOTS, save_all, styles
+from tests.frames import AUXILIARY, FIVE, FRONT, MAIN, MANY, THIRTY, Points, failing, make_frames, with_outlier
+from tests.readable import assert_readable, boxes_of
 
 
 def points_of(ax: Axes) -> Points:
@@ -155,39 +44,15 @@ def colours_of(plot: str, figure: Figure) -> dict[str, str]:
     return {labels[round(float(np.ravel(m.get_ydata())[0]))]: to_hex(str(m.get_color())) for m in markers}
 
 
-def failing(frames: Frames) -> Frames:
-    """The same with a strategy that collapsed in every seed, one that did in one, and one without a number."""
-    runs, scores, curves = frames.runs.copy(), frames.scores.copy(), frames.curves.copy()
-    for frame in (runs, scores, curves):
-        values = [c for c in ("score", "loss", "mean", "low", "high", "weight") if c in frame]
-        frame.loc[frame["strategy"] == "gradnorm", values] = np.nan
-        collapsed = (frame["strategy"] == "uncertainty") & (frame["task"] == MAIN)
-        for column in {"score", "mean", "low", "high"} & set(frame):
-            frame.loc[collapsed, column] = frame.loc[collapsed, column] - 0.87
-    runs.loc[(runs["strategy"] == "dwa") & (runs["seed"] == 3), ["score", "loss"]] = (0.11, np.inf)
-    return replace(frames, runs=runs, scores=scores, curves=curves, costs=frames.costs.iloc[:0])
-
-
-def with_outlier(frames: Frames, name: str) -> Frames:
-    """The same with one strategy whose main task is far from all others, in every number."""
-    far = {"score": -0.2, "mean": -0.2, "low": -0.25, "high": -0.15, "loss": 2.0, "weight": 30.0, "ratio": 9.0}
-    parts = {part: getattr(frames, part).copy() for part in ("runs", "scores", "curves", "costs")}
-    for frame in parts.values():
-        there = (frame["strategy"] == name) & (frame["task"] == MAIN if "task" in frame else True)
-        for column, change in far.items():
-            if column in frame:
-                frame.loc[there, column] += change
-    return replace(frames, **parts)
-
-
 CASES = {
     "typical": make_frames(),
+    "tuned and a front": make_frames(MANY[:10], tuned=MANY[:3], front=FRONT),
     "one seed": make_frames(FIVE[:3], seeds=1),
     "eight labels": make_frames((*FIVE, "pcgrad", "nash_mtl", "random"), seeds=16),
     "two strategies, many tasks": make_frames(FIVE[:2], epochs=1, points=1, more_tasks=("parity", "prime", "round")),
     "failing": failing(make_frames()),
     "a whole bench": with_outlier(make_frames(MANY, points=20), "mgda"),
-    "thirty strategies": make_frames(THIRTY, points=20),
+    "thirty strategies": make_frames(THIRTY, points=20, tuned=THIRTY[:3], front=FRONT),
 }
 
 
@@ -231,7 +96,7 @@ def test_a_collapsed_strategy_does_not_hide_the_others() -> None:
     np.testing.assert_allclose(np.asarray(off.get_xydata()), [[low, FIVE.index("uncertainty")]])
     assert any(text.startswith("11.") for text, _ in boxes_of(drawn("failing", "accuracy")))
     captions = " ".join(text for text, _ in boxes_of(drawn("failing", "trade-off"))).split()
-    assert "Off the scale: uncertainty (11.25%, 2.25%); 1 more seed." in " ".join(captions)
+    assert "Off the scale: uncertainty (11.43%, 2.35%); 1 more seed." in " ".join(captions)
 
 
 def test_one_colour_per_strategy() -> None:
@@ -245,7 +110,7 @@ def test_one_colour_per_strategy() -> None:
 
 def test_thirty_strategies_stay_distinct() -> None:
     look = styles(CASES["thirty strategies"])
-    assert len({(s.colour, s.marker, s.dashes) for s in look.values()}) == len(look) == 32
+    assert len({(s.colour, s.marker, s.dashes, s.hollow) for s in look.values()}) == len(look) == 35
 
 
 def test_styles_do_not_depend_on_what_failed() -> None:
@@ -274,15 +139,16 @@ def test_squared_error_is_not_a_share() -> None:
 
 def test_saved_files(tmp_path: Path) -> None:
     frames = make_frames(seeds=16)
-    saved = save_all(frames, tmp_path / "new" / "plots")
+    saved = save_all(PLOTS, frames, tmp_path / "new" / "plots")
     with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": None, "font.size": 20, "axes.grid": True}):
-        again = save_all(frames, tmp_path / "again")
-    assert [path.stem for path in saved] == list(PLOTS)
+        again = save_all(PLOTS, frames, tmp_path / "again")
+    assert [one.name for one in saved] == list(PLOTS)
     assert len(list((tmp_path / "new" / "plots").iterdir())) == 2 * len(PLOTS)
-    for path, other in zip(saved, again, strict=True):
-        svg = path.with_suffix(".svg").read_text()
-        assert svg == other.with_suffix(".svg").read_text()
-        assert path.read_bytes() == other.read_bytes()
+    for one, other in zip(saved, again, strict=True):
+        path, svg = one.png, one.png.with_suffix(".svg").read_text()
+        assert svg == one.svg == other.svg
+        assert path.read_bytes() == other.png.read_bytes()
+        assert one.marks == other.marks
         assert re.search(r"<text[^>]*>uncertainty</text>", svg)
         assert path.stat().st_size < 150_000
         assert len(svg) < 200_000
@@ -291,13 +157,14 @@ def test_saved_files(tmp_path: Path) -> None:
 
 
 def test_a_failed_save_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_canvas: FigureCanvasSVG, file: Path, **_: object) -> None:
-        file.write_text("<svg")
+    def fail(file: Path, content: bytes) -> None:
+        with file.open("wb") as opened:
+            opened.write(content[:10])
         raise OSError("disk full")
 
-    monkeypatch.setattr(FigureCanvasSVG, "print_svg", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
-        save_all(CASES["typical"], tmp_path)
+        save_all(PLOTS, CASES["typical"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

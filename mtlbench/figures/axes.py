@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from mtlbench.plots import Frames, is_baseline
-from mtlbench.records import is_share
+from mtlbench.figures.frames import Frames
+from mtlbench.figures.style import in_rows, is_baseline
+from mtlbench.records import higher_is_better, is_share, role_of
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +58,7 @@ def metric_of(frames: Frames, task: str) -> str:
 
 def better(metric: str) -> str:
     """The direction to look for."""
-    return "higher is better" if metric == "accuracy" else "lower is better"
+    return "higher is better" if higher_is_better(metric) else "lower is better"
 
 
 def number(value: float, metric: str, *, signed: bool = False) -> str:
@@ -67,6 +68,15 @@ def number(value: float, metric: str, *, signed: bool = False) -> str:
     scaled, unit = (100 * value, "%") if is_share(metric) else (value, "")
     digits = ".2f" if is_share(metric) else ".4g"
     return (f"{scaled:+{digits}}" if signed else f"{scaled:{digits}}{unit}").replace("-", "−")
+
+
+def estimate(values: Floats, metric: str) -> str:
+    """Mean and interval, `[3]`, as text."""
+    mean, low, high = values
+    if not math.isfinite(low + high):
+        return number(mean, metric)
+    ends = (number(end, metric).removesuffix("%") for end in (low, high))
+    return f"{number(mean, metric)} [{', '.join(ends)}]"
 
 
 def limits(values: Floats, reach: float = 12.0) -> tuple[float, float]:
@@ -102,8 +112,9 @@ def log_axis(ax: Axes, which: str) -> None:
 
 
 def names_of(frame: pd.DataFrame, *, baselines: bool = True) -> list[str]:
-    """The frame's strategies, in its order."""
-    return [str(n) for n in frame["strategy"].unique() if baselines or not is_baseline(str(n))]
+    """The frame's strategies but the front of fixed weights, in its order, a tuned one right after its own."""
+    names = map(str, frame["strategy"].unique())
+    return in_rows([n for n in names if role_of(n) != "front" and (baselines or not is_baseline(n))])
 
 
 def not_drawn(tasks: Sequence[str]) -> str:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from scipy.optimize import isotonic_regression
 
 from mtlbench.figures.axes import Floats, limits, number, wrapped
-from mtlbench.plots import FAINT, Style, is_baseline
+from mtlbench.figures.marks import mark, mark_all
+from mtlbench.figures.style import FAINT, Style, is_baseline, shown
+from mtlbench.records import REFERENCE
 
 LINE = 9.0  # points from one name to the next
 GAP = 20.0  # points between the axes and the names
@@ -33,7 +34,7 @@ class Ends:
 def extremes(data: pd.DataFrame, column: str, *, higher_is_better: bool) -> list[str]:
     """Fixed weights, baselines, and the strategies that ended best and worst: the lines to be in colour."""
     last = _means(data, column).iloc[-1].sort_values(ascending=not higher_is_better)
-    ranked = [str(name) for name in last.index if name != "fixed" and not is_baseline(str(name))]
+    ranked = [str(name) for name in last.index if name != REFERENCE and not is_baseline(str(name))]
     others = [str(name) for name in last.index if str(name) not in ranked]
     return [*others, *ranked[:BEST], *ranked[BEST:][-WORST:]]
 
@@ -48,8 +49,8 @@ def many_lines(
     means = _means(data, column)
     ends = {name: float(means[name].dropna().iloc[-1]) for name in look if name in means}
     scale = np.log10 if log else np.asarray
-    shown = limits(np.asarray(scale(list(ends.values())), dtype=float))
-    near = [name for name, end in ends.items() if shown[0] <= float(scale(end)) <= shown[1]]
+    span = limits(np.asarray(scale(list(ends.values())), dtype=float))
+    near = [name for name, end in ends.items() if span[0] <= float(scale(end)) <= span[1]]
     low, high = limits(np.asarray(scale(means[near].to_numpy(dtype=np.float64)), dtype=float).ravel())
     if log:
         ax.set_yscale("log")
@@ -64,15 +65,17 @@ def many_lines(
             marker=style.marker if few_points else "", markersize=6 if clear else 2.5, markeredgewidth=0.6,
             markeredgecolor="white" if clear else "#c9c9c9",
         )  # fmt: skip
+        mark_all(drawn, name, f"{shown(name)}: {number(end, '' if log else metric)} at the end")
         if clear and style.dashes:
             drawn[0].set_dashes(style.dashes)
         if clear or not log:
             away = "" if name in near else f" {'↓' if scale(end) < low else '↑'} {number(end, '' if log else metric)}"
             texts[name] = ax.annotate(
-                wrapped(name, 30, 1) + away, (1, 0.5), (GAP, 0), xycoords="axes fraction", textcoords="offset points",
-                size=7, va="center_baseline", color=sns.set_hls_values(style.colour, l=0.32) if clear else FAINT,
+                wrapped(shown(name), 30, 1) + away, (1, 0.5), (GAP, 0), xycoords="axes fraction",
+                textcoords="offset points", size=7, va="center_baseline", color=style.ink if clear else FAINT,
                 weight="bold" if clear else "normal",
             )  # fmt: skip
+            mark(texts[name], name)
     return Ends(ax, ends, texts)
 
 
@@ -90,8 +93,9 @@ def name_ends(ends: Ends) -> None:
     for name, want, got in zip(order, wanted, apart(wanted, LINE / height), strict=True):
         ends.texts[name].xy = (1, got)
         x = float(places[name][0])
-        ax.plot([x, 1, 1 + 0.85 * GAP / width], [want, want, got], color="#d9d9d9", linewidth=0.6, zorder=1,
-                transform=ax.transAxes, clip_on=False, in_layout=False)  # fmt: skip
+        leader = ax.plot([x, 1, 1 + 0.85 * GAP / width], [want, want, got], color="#d9d9d9", linewidth=0.6, zorder=1,
+                         transform=ax.transAxes, clip_on=False, in_layout=False)  # fmt: skip
+        mark_all(leader, name)
 
 
 def apart(wanted: Floats, gap: float) -> Floats:

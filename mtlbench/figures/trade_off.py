@@ -1,19 +1,21 @@
-"""The main score against an auxiliary score, with the names beside the points."""
+"""The main score against an auxiliary score, with what fixed weights reach behind it, and names beside the points."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
-import seaborn as sns
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
 
 from mtlbench.figures.axes import (
     Floats,
     better,
+    estimate,
     floats,
     intervals_of,
     limits,
@@ -23,138 +25,215 @@ from mtlbench.figures.axes import (
     number_axis,
     wrapped,
 )
-from mtlbench.plots import FAINT, FEW, Frames, Style, nothing, page, styles
+from mtlbench.figures.frames import Frames
+from mtlbench.figures.labels import Label, Place, label_points
+from mtlbench.figures.marks import mark, mark_all
+from mtlbench.figures.page import mark_legend, nothing, page, settle
+from mtlbench.figures.style import FAINT, FEW, INK, Style, base_of, shown, styles
+from mtlbench.records import FRONT, REFERENCE, higher_is_better, role_of
 
-CLASH = 100_000
-"""More than any number of points that a name can cover."""
+ARROWS = 12  # strategies up to which arrows lead to their tuned settings
+LEAST = 3  # points that make a front
+FRONT_GREY = "#8f8f8f"
+
+Spans = tuple[tuple[float, float], tuple[float, float]]
+
+
+@dataclass
+class _Data:
+    """What is drawn: tasks as (x, y), intervals by label in each, seeds, and the labels with both means."""
+
+    tasks: tuple[str, str]
+    metrics: tuple[str, str]
+    x: dict[str, Floats]
+    y: dict[str, Floats]
+    seeds: pd.DataFrame
+    names: list[str]
+    front: dict[float, str] = field(default_factory=dict[float, str])  # by the main task's share, in its order
+
+    def at(self, name: str) -> tuple[float, float]:
+        return float(self.x[name][0]), float(self.y[name][0])
+
+    def text(self, name: str, written: str) -> str:
+        """With the numbers, the main task's first."""
+        (x, y), (of_x, of_y) = self.at(name), self.metrics
+        return f"{written} ({number(y, of_y)}, {number(x, of_x)})"
+
+    def tooltip(self, name: str) -> str:
+        parts = zip(self.tasks, (self.x, self.y), self.metrics, strict=True)
+        texts = [f"{task} {estimate(found[name], metric)}" for task, found, metric in parts if name in found]
+        return f"{shown(name)}: {', '.join(reversed(texts))}"
 
 
 def trade_off(frames: Frames) -> Figure:
     """The main score against the first auxiliary score."""
     if len(frames.tasks) < 2:
         return nothing(frames, "Trade-off", "there is one task only")
-    tasks = (frames.tasks[1], frames.tasks[0])  # x, y
-    x, y = (intervals_of(frames, task) for task in tasks)
-    names = [n for n in names_of(frames.scores, baselines=False) if n in x and n in y]
-    means = {n: (float(x[n][0]), float(y[n][0])) for n in names if math.isfinite(x[n][0] + y[n][0])}
-    if not means:
-        return nothing(frames, _title(tasks), "no finished run with both tasks")
-    few = len(means) <= FEW
-    figure, fits = _draw(frames, tasks, (x, y), means, few=few, direct=True)
-    return figure if fits else _draw(frames, tasks, (x, y), means, few=few, direct=False)[0]
+    data = _data(frames)
+    if not data.names:
+        return nothing(frames, _title(data.tasks), "no finished run with both tasks")
+    figure, fits = _draw(frames, data, direct=True)
+    return figure if fits else _draw(frames, data, direct=False)[0]
 
 
 def _title(tasks: tuple[str, str]) -> str:
     return f"Trade-off between {tasks[1]} and {tasks[0]}"
 
 
-def _draw(
-    frames: Frames,
-    tasks: tuple[str, str],
-    found: tuple[dict[str, Floats], dict[str, Floats]],
-    means: dict[str, tuple[float, float]],
-    *,
-    few: bool,
-    direct: bool,
-) -> tuple[Figure, bool]:
-    """The figure, with names beside the points or in a legend; and whether each name found a place."""
-    look, metrics, (x, y) = styles(frames), [metric_of(frames, task) for task in tasks], found
+def _data(frames: Frames) -> _Data:
+    tasks = (frames.tasks[1], frames.tasks[0])
+    x, y = (intervals_of(frames, task) for task in tasks)
+    both = {name for name in x if name in y and math.isfinite(x[name][0] + y[name][0])}
     seeds = frames.runs.pivot_table(index=["strategy", "seed"], columns="task", values="score")
     seeds = seeds.reindex(columns=list(tasks)).replace([np.inf, -np.inf], np.nan).dropna()
+    names = [name for name in names_of(frames.scores, baselines=False) if name in both]
+    shares = {float(name.partition(":")[2]): name for name in both if role_of(name) == FRONT}
+    front: dict[float, str] = {}
+    if len(shares) >= LEAST:
+        if REFERENCE in both:
+            shares[0.5] = REFERENCE
+        front = dict(sorted(shares.items()))
+    metrics = (metric_of(frames, tasks[0]), metric_of(frames, tasks[1]))
+    return _Data(tasks, metrics, x, y, seeds, names, front)
+
+
+def _spans(data: _Data, *, few: bool) -> Spans:
+    """Limits for which the strategies decide; points of the front that lie near are taken in."""
     spans: list[tuple[float, float]] = []
-    for task, intervals in zip(tasks, found, strict=True):
-        drawn = [intervals[n] for n in (*means, f"single:{task}") if n in intervals]
-        values = np.concatenate([*drawn, floats(seeds, task).ravel() if few else np.empty(0)])
+    for task, found in zip(data.tasks, (data.x, data.y), strict=True):
+        drawn = [found[n] for n in (*data.names, f"single:{task}") if n in found]
+        values = np.concatenate([*drawn, floats(data.seeds.loc[_ours(data)], task).ravel() if few else np.empty(0)])
         spans.append(limits(values, 12 if few else 6))  # names need more room than points
     (left, right), (low, high) = spans
-    points = {n: at for n, at in means.items() if left <= at[0] <= right and low <= at[1] <= high}
-    away = [
-        f"{n} ({number(means[n][1], metrics[1])}, {number(means[n][0], metrics[0])})" for n in means if n not in points
-    ]
-    dots = {n: floats(seeds[seeds.index.get_level_values("strategy") == n], *tasks) for n in points if few}
-    missed = sum(not (left <= at[0] <= right and low <= at[1] <= high) for cloud in dots.values() for at in cloud)
-    away += [f"{missed} more seed{'s' * (missed > 1)}"] if missed else []
+    dx, dy = 0.3 * (right - left), 0.3 * (high - low)
+    near = np.array([
+        (x, y) for x, y in map(data.at, data.front.values())
+        if left - dx <= x <= right + dx and low - dy <= y <= high + dy
+    ]).reshape(-1, 2)  # fmt: skip
+    xs, ys = near.T
+    margin = 0.15
+    return (
+        (min(left, *xs - margin * dx, left), max(right, *xs + margin * dx, right)),
+        (min(low, *ys - margin * dy, low), max(high, *ys + margin * dy, high)),
+    )
 
-    legend = [] if direct else [look[n].point(wrapped(n, 44, 1)) for n in points]
-    note = f"Off the scale: {'; '.join(away)}." if away else ""
-    figure = page(frames, _title(tasks), 4.6 if few else 6.0, legend, note=note)
+
+def _ours(data: _Data) -> list[bool]:
+    return [str(name) in data.names for name in data.seeds.index.get_level_values("strategy")]
+
+
+def _draw(frames: Frames, data: _Data, *, direct: bool) -> tuple[Figure, bool]:
+    """The figure, with names beside the points or in a legend; and whether each name found a place."""
+    look, few = styles(frames), len(data.names) <= FEW
+    spans = _spans(data, few=few)
+    points = [name for name in data.names if _within(data.at(name), spans)]
+    dots = {
+        n: floats(data.seeds[data.seeds.index.get_level_values("strategy") == n], *data.tasks) for n in points if few
+    }
+    figure = page(frames, _title(data.tasks), 4.6 if few else 6.0, _legend(data, points, look, direct=direct),
+                  note=_note(data, points, spans, dots))  # fmt: skip
+    if not direct:
+        mark_legend(figure, points)
     ax = figure.subplots()
-    ax.set(xlim=(left, right), ylim=(low, high))
-    for which, task, metric in zip("xy", tasks, metrics, strict=True):
+    ax.set(xlim=spans[0], ylim=spans[1])
+    for which, task, metric in zip("xy", data.tasks, data.metrics, strict=True):
         number_axis(ax, which, metric, bins=7)
         ax.set(**{f"{which}label": f"test {metric} of {task} ({better(metric)})"})
-    _baselines(ax, tasks, found, look)
-    for name, at in points.items():
-        style, width = look[name], 1.8 if few else 0.8
-        if name in dots:
-            ax.scatter(*dots[name].T, s=13, color=style.colour, alpha=0.28, linewidths=0)
-        ax.plot(x[name][1:], [at[1]] * 2, color=style.colour, linewidth=width, alpha=1 if few else 0.6)
-        ax.plot([at[0]] * 2, y[name][1:], color=style.colour, linewidth=width, alpha=1 if few else 0.6)
-        ax.plot(*at, style.marker, color=style.colour, markersize=9 if few else 7, markeredgecolor="white", zorder=3)
-    if not direct:
-        return figure, True
-    figure.draw_without_rendering()
-    return figure, label_points(ax, points, look, 8.5 if few else 7.5)
+    _baselines(ax, data, look)
+    _front(ax, data)
+    arrows: list[tuple[Place, Place]] = []
+    few_enough = sum(role_of(name) == "strategy" for name in points) <= ARROWS
+    for name in points:
+        style, width, at, tooltip = look[name], 1.8 if few else 0.8, data.at(name), data.tooltip(name)
+        if name in dots and len(dots[name]):
+            cloud = ax.scatter(*dots[name].T, s=13, color=style.colour, alpha=0.28, linewidths=0)
+            mark(cloud, name, f"{shown(name)}, {len(dots[name])} seeds")
+        for ends in ((data.x[name][1:], [at[1]] * 2), ([at[0]] * 2, data.y[name][1:])):
+            mark_all(ax.plot(*ends, color=style.colour, linewidth=width, alpha=1 if few else 0.6), name, tooltip)
+        mark_all(ax.plot(*at, **style.marker_look(9 if few else 7), zorder=3), name, tooltip)
+        if few_enough and style.hollow and base_of(name) in points:
+            arrows.append((data.at(base_of(name)), at))
+            arrow = FancyArrowPatch(*arrows[-1], arrowstyle="->", mutation_scale=8, shrinkA=5, shrinkB=5,
+                                    color=style.colour, linewidth=0.9, zorder=2.6)  # fmt: skip
+            mark(ax.add_patch(arrow), name, tooltip)
+    settle(figure)
+    size = 8.5 if few else 7.5
+    named = [n for n in points if not look[n].hollow or base_of(n) not in points] if direct else []
+    labels = [Label(wrapped(shown(n)), data.at(n), look[n].ink, size, n) for n in named]
+    return figure, label_points(ax, labels + _share_labels(data, spans), arrows)
 
 
-def _baselines(
-    ax: Axes, tasks: tuple[str, str], found: tuple[dict[str, Floats], dict[str, Floats]], look: dict[str, Style]
-) -> None:
+def _within(at: tuple[float, float], spans: Spans) -> bool:
+    return all(low <= value <= high for value, (low, high) in zip(at, spans, strict=True))
+
+
+def _legend(data: _Data, points: list[str], look: dict[str, Style], *, direct: bool) -> list[Line2D]:
+    """The names that do not stand beside their points, what hollow markers are, and the front."""
+    legend = [] if direct else [look[name].point(wrapped(shown(name), 44, 1)) for name in points]
+    if direct and any(look[name].hollow for name in points):
+        legend.append(Style(INK, hollow=True).point("tuned settings, in the colour of the strategy"))
+    if data.front:
+        first, last = min(data.front), max(data.front)
+        legend.append(
+            Line2D([], [], color=FRONT_GREY, marker="o", markersize=3.5, linewidth=1.2,
+                   label=f"fixed weights, main-task share {first:g} to {last:g}")
+        )  # fmt: skip
+    return legend
+
+
+def _note(data: _Data, points: list[str], spans: Spans, dots: dict[str, Floats]) -> str:
+    """The corner to look for, and what the axes leave out."""
+    x, y = (higher_is_better(metric) for metric in data.metrics)
+    note = f"Best is the {'upper' if y else 'lower'} {'right' if x else 'left'} corner."
+    away = [data.text(name, shown(name)) for name in data.names if name not in points]
+    missed = sum(not _within((at[0], at[1]), spans) for cloud in dots.values() for at in cloud)
+    away += [f"{missed} more seed{'s' * (missed > 1)}"] if missed else []
+    note += f" Off the scale: {'; '.join(away)}." if away else ""
+    ends = [data.text(name, f"{share:g}") for share, name in data.front.items()
+            if name != REFERENCE and not _within(data.at(name), spans)]  # fmt: skip
+    return f"{note} Main-task shares off the scale: {'; '.join(ends)}." if ends else note
+
+
+def _front(ax: Axes, data: _Data) -> None:
+    """A line through the sweep of fixed weights, below everything; it leaves the axes towards what lies outside."""
+    if not data.front:
+        return
+    at = np.array([data.at(name) for name in data.front.values()])
+    mark_all(ax.plot(*at.T, color=FRONT_GREY, linewidth=1.2, zorder=1.2), FRONT, "fixed weights of other shares")
+    for share, name in data.front.items():
+        if name == REFERENCE:
+            continue
+        tooltip = f"fixed weights, main-task share {share:g}: {data.tooltip(name).partition(': ')[2]}"
+        x, y = data.at(name)
+        for ends in ((data.x[name][1:], [y, y]), ([x, x], data.y[name][1:])):
+            mark_all(ax.plot(*ends, color=FRONT_GREY, linewidth=0.6, alpha=0.7, zorder=1.2), FRONT, tooltip)
+        mark_all(ax.plot(x, y, "o", color=FRONT_GREY, markersize=3.5, zorder=1.3), FRONT, tooltip)
+
+
+def _share_labels(data: _Data, spans: Spans) -> list[Label]:
+    """Shares beside a few points of the front: its ends on the scale, and some between them."""
+    there = [share for share, name in data.front.items() if name != REFERENCE and _within(data.at(name), spans)]
+    chosen = sorted({round(i) for i in np.linspace(0, len(there) - 1, min(5, len(there)))})
+    # The ends first: they must not lose their places to those between.
+    chosen.sort(key=lambda i: i not in (0, len(there) - 1))
+    return [Label(f"{there[i]:g}", data.at(data.front[there[i]]), FAINT, 7, FRONT, needed=False) for i in chosen]
+
+
+def _baselines(ax: Axes, data: _Data, look: dict[str, Style]) -> None:
     """A dashed line for each task trained alone, where it lies on the scale."""
-    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    x, y = (rows.get(f"single:{task}", [math.nan])[0] for task, rows in zip(tasks, found, strict=True))
-    if left <= x <= right:
-        ax.axvline(x, color=look[f"single:{tasks[0]}"].colour, linewidth=1.2, dashes=(5, 3), zorder=1)
-        ax.annotate(f"single:{tasks[0]}", (x, 1), (0, 3), xycoords=("data", "axes fraction"),
-                    textcoords="offset points", size=7.5, color=FAINT, ha="center")  # fmt: skip
-    if low <= y <= high:
-        ax.axhline(y, color=look[f"single:{tasks[1]}"].colour, linewidth=1.2, dashes=(5, 3), zorder=1)
-        ax.annotate(f"single:{tasks[1]}", (1, y), (3, 0), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", size=7.5, color=FAINT, va="center")  # fmt: skip
-
-
-def label_points(ax: Axes, points: dict[str, tuple[float, float]], look: dict[str, Style], size: float) -> bool:
-    """Write each name near its point, where it covers the least; whether each found a place of its own."""
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    inner, pixels = ax.get_window_extent(renderer).padded(-4), figure.dpi / 72
-    obstacles: list[Floats] = [ax.transData.transform(list(points.values())).repeat(8, axis=0)]
-    obstacles += [ax.transData.transform(np.asarray(dots.get_offsets(), dtype=float)) for dots in ax.collections]
-    for line in ax.lines:
-        ends = line.get_transform().transform(np.asarray(line.get_xydata(), dtype=float))
-        obstacles.append(np.linspace(ends[0], ends[-1], 80))
-    covered = np.concatenate(obstacles)
-    taken: list[Bbox] = []
-    leader = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 5}
-    for name, point in points.items():
-        colour = sns.set_hls_values(look[name].colour, l=0.32)
-        text = ax.annotate(wrapped(name), point, (0, 0), textcoords="offset points", size=size, ha="center",
-                           va="center", color=colour, weight="bold", linespacing=1.0, in_layout=False)  # fmt: skip
-        box = text.get_window_extent(renderer)
-        x, y = ax.transData.transform(point)
-        best = (math.inf, 0.0, 0.0, box, covered[:0])
-        for radius in (8, 14, 22, 34, 48, 64, 84):
-            for angle in np.arange(16) * math.pi / 8:
-                dx = math.cos(angle) * (radius * pixels + box.width / 2)
-                dy = math.sin(angle) * (radius * pixels + box.height / 2)
-                there = box.translated(dx, dy)
-                edge = (min(max(x, there.x0), there.x1), min(max(y, there.y0 + 2), there.y1 - 2))
-                far = math.hypot(edge[0] - x, edge[1] - y) > 13 * pixels
-                link = np.linspace(edge, (x, y), 20 if far else 0)
-                hidden = int(there.padded(2).count_contains(covered))
-                hidden += sum(int(other.count_contains(link)) for other in taken)
-                clashes = sum(there.padded(5, 3).overlaps(other) for other in taken)
-                outside = not (inner.contains(there.x0, there.y0) and inner.contains(there.x1, there.y1))
-                badness = radius + 3 * hidden + CLASH * (clashes + outside)
-                best = min(best, (badness, dx, dy, there, link), key=lambda b: b[0])
-        badness, dx, dy, there, link = best
-        if badness >= CLASH:
-            return False
-        text.set_position((dx / pixels, dy / pixels))
-        if len(link):
-            ax.annotate("", point, tuple(link[0] / pixels), textcoords="figure points", in_layout=False,
-                        arrowprops=leader | {"color": colour})  # fmt: skip
-            covered = np.concatenate([covered, link])
-        taken.append(there)
-    return True
+    for task, found, (low, high), which in zip(
+        data.tasks, (data.x, data.y), (ax.get_xlim(), ax.get_ylim()), "xy", strict=True
+    ):
+        name = f"single:{task}"
+        value = float(found[name][0]) if name in found else math.nan
+        if not low <= value <= high:
+            continue
+        draw = ax.axvline if which == "x" else ax.axhline
+        mark(draw(value, color=look[name].colour, linewidth=1.2, dashes=(5, 3), zorder=1), name, data.tooltip(name))
+        at, coords = (
+            ((value, 1), ("data", "axes fraction")) if which == "x" else ((1, value), ("axes fraction", "data"))
+        )
+        text = ax.annotate(name, at, (0, 3) if which == "x" else (3, 0), xycoords=coords, textcoords="offset points",
+                           size=7.5, color=FAINT, ha="center" if which == "x" else "left",
+                           va="bottom" if which == "x" else "center")  # fmt: skip
+        mark(text, name)
