@@ -107,13 +107,14 @@ def with_delta_m(runs: pd.DataFrame) -> pd.DataFrame:
 def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """`compare` of every strategy, setup and task with fixed weights, of a tuned strategy with tuned fixed weights.
 
-    Baselines and the front are shown with their difference, and not tested.
+    Baselines and the front are shown with their difference, and not tested; fixed weights have none.
     """
     by_key = samples_of(runs)
 
     def group(setup: str, strategy: str, task: str, metric: str) -> Group:
         mine, reference = by_key[setup, strategy, task, metric], reference_of(strategy)
         theirs = by_key.get((setup, reference, task, metric), mine.iloc[:0])
+        theirs = theirs.iloc[:0] if strategy == reference else theirs  # it has no difference to itself
         tested = role_of(strategy) in ("strategy", "tuned") and strategy != REFERENCE
         return paired(setup, strategy, task, metric, reference, mine, theirs, tested=tested)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +14,7 @@ import pandas as pd
 from mtlbench import plots
 from mtlbench.catalogue import cited
 from mtlbench.comparisons import rankings
+from mtlbench.environment import cores
 from mtlbench.explain import explain
 from mtlbench.figures.style import FAINT, Style
 from mtlbench.findings import Findings
@@ -25,6 +28,7 @@ from mtlbench.tables import curves_over_seeds
 
 ROOM = 3_300_000
 """Bytes of figures in a page; what finds no room lies beside it, in `plots/`."""
+ENOUGH_FOR_PROCESSES = 4  # setups
 VERDICTS = (
     "Everything is paired by seed: the same initial weights and the same order of the data. A score is the mean over "
     "seeds with its 95% bootstrap interval (BCa, expanded for few seeds). A difference is to fixed equal weights, of "
@@ -55,10 +59,13 @@ class Pictures:
 
 def draw(found: Findings, folder: Path) -> Pictures:
     """Draw and save all plots of a bench: `folder/SETUP/*`, and across setups `folder/*`."""
-    of_setups: dict[str, list[Saved]] = {}
-    for setup in found.runs:
-        wanted = {name: plot for name, plot in plots.PLOTS.items() if name != "cost" or setup == found.bench.main_setup}
-        of_setups[setup] = plots.save_all(wanted, frames_of(found, setup), folder / setup)
+    every = dict(plots.PLOTS)
+    others = {name: plot for name, plot in every.items() if name != "cost"}  # measured on the main setup alone
+    jobs = [
+        (every if setup == found.bench.main_setup else others, frames_of(found, setup), folder / setup)
+        for setup in found.runs
+    ]
+    of_setups = dict(zip(found.runs, _side_by_side(jobs), strict=True))
     overview = Overview(
         scores=found.scores,
         main_tasks=found.main_tasks,
@@ -67,6 +74,15 @@ def draw(found: Findings, folder: Path) -> Pictures:
     )
     several = {name: plot for name, plot in plots.OVERVIEW_PLOTS.items() if name != "heat-map" or len(found.runs) > 1}
     return Pictures(of_setups, plots.save_all(several, overview, folder))
+
+
+def _side_by_side(jobs: Sequence[tuple[dict[str, plots.Plot[Frames]], Frames, Path]]) -> list[list[Saved]]:
+    """`plots.save_all` of each setup, in processes of their own where there are setups and cores enough."""
+    workers = min(len(jobs), cores())
+    if len(jobs) < ENOUGH_FOR_PROCESSES or workers < 2:
+        return [plots.save_all(*job) for job in jobs]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(plots.save_all, *zip(*jobs, strict=True)))
 
 
 def frames_of(found: Findings, setup: str) -> Frames:

@@ -110,11 +110,11 @@ def compared(name: str, values: Points, reference: Points | None) -> dict[str, o
     change = float((values - reference).mean())
     row |= {"difference": change, "difference_low": change - half, "difference_high": change + half}
     if role_of(name) in ("strategy", "tuned"):
-        told = "too few seeds" if seeds < 9 else "none shown" if abs(change) < 1.6 * half else "more"
+        told = "too few seeds" if seeds < 9 else "none shown" if abs(change) < 1.6 * half else "better"
         row |= {
             "p": 0.01, "p_holm": 0.04, "gained": 0.8, "detectable": 2 * half if seeds >= 9 else np.inf,
             "comparisons": 9, "reference": reference_of(name),
-            "verdict": "less" if told == "more" and change < 0 else told,
+            "verdict": "worse" if told == "better" and change < 0 else told,
         }  # fmt: skip
     return row
 

@@ -125,7 +125,7 @@ def test_tuned_strategies_stand_below_their_own_and_hollow() -> None:
 
 def test_what_is_significant_is_bold() -> None:
     scores = frames().scores
-    told = scores[(scores["task"] == MAIN) & scores["verdict"].isin(["more", "less"])]
+    told = scores[(scores["task"] == MAIN) & scores["verdict"].isin(["better", "worse"])]
     figure = PLOTS["accuracy"].draw(frames())
     bold = [text for text in figure.axes[0].texts if text.get_fontproperties().get_weight() == "bold"]
     assert len(bold) == len(told) > 0
@@ -137,7 +137,11 @@ def test_what_is_significant_is_bold() -> None:
 def test_cells_are_blue_where_better_and_grey_where_not_significant() -> None:
     scores = overview("few").scores.copy()
     of_main = (scores["task"] == MAIN) & (scores["setup"] == "mnist")
-    for strategy, change, verdict in (("dwa", 0.002, "more"), ("famo", -0.002, "less"), ("config", 0.5, "none shown")):
+    for strategy, change, verdict in (
+        ("dwa", 0.002, "better"),
+        ("famo", -0.002, "worse"),
+        ("config", 0.5, "none shown"),
+    ):
         there = of_main & (scores["strategy"] == strategy)
         scores.loc[there, ["difference", "verdict"]] = (change, verdict)
     scores = scores[~(of_main & (scores["strategy"] == "cagrad"))]
@@ -155,7 +159,7 @@ def test_errors_are_better_when_smaller() -> None:
     scores = overview("few").scores.copy()
     main = scores["task"] == MAIN
     scores.loc[main, "metric"] = "squared error"
-    scores.loc[main & (scores["strategy"] == "dwa"), ["difference", "verdict"]] = (-0.3, "less")
+    scores.loc[main & (scores["strategy"] == "dwa"), ["difference", "verdict"]] = (-0.3, "worse")
     figure = OVERVIEW_PLOTS["heat-map"].draw(replace(overview("few"), scores=scores))
     colour = colour_of(figure, "dwa on mnist: −0.3 ")
     assert int(colour[5:], 16) > int(colour[1:3], 16)

@@ -83,7 +83,7 @@ def _with_merit(table: pd.DataFrame) -> pd.DataFrame:
     """With `merit`, the difference so that more is better, and `told`, whether it is significant."""
     signs = [1 if metric == DELTA_M or higher_is_better(str(metric)) else -1 for metric in table["metric"]]
     merit = table["difference"].astype(float) * signs
-    return table.assign(merit=merit, told=table["verdict"].isin(["more", "less"]))
+    return table.assign(merit=merit, told=table["verdict"].isin(["better", "worse"]))
 
 
 def _by_rank(table: pd.DataFrame) -> list[str]:

@@ -37,7 +37,7 @@ from mtlbench.records import REFERENCE, TUNED, is_share, role_of
 
 LOG_COSTS = 5
 """From this cost on, a linear axis would press the usual ones, 1 to 2.5, together."""
-TOLD = ("more", "less")
+TOLD = ("better", "worse")
 """Verdicts that a difference is there."""
 
 
