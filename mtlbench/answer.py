@@ -66,10 +66,10 @@ def _over_setups(rows: pd.DataFrame) -> str:
     largest_first = better.sort_values("difference", key=lambda values: -values.abs())
     where = [f"{setup} ({_named(mine)})" for setup, mine in largest_first.groupby("setup", sort=False)]
     gains = f"strategies beat equal fixed weights on {', '.join(where)}" if where else "none beat equal fixed weights"
-    return (
-        f"On the other {rows['setup'].nunique()} setups, main task, defaults: {gains}; of {len(main)} comparisons "
-        f"{len(better)} show a gain, {len(worse)} a loss and {len(main) - len(better) - len(worse)} nothing."
-    )
+    others = rows["setup"].nunique()
+    counts = f"{len(better)} show a gain, {len(worse)} a loss and {len(main) - len(better) - len(worse)} nothing"
+    where_else = f"{others} setups" if others > 1 else "setup"
+    return f"On the other {where_else}, main task, defaults: {gains}; of {len(main)} comparisons {counts}."
 
 
 def _on_cost(costs: pd.DataFrame) -> str:

@@ -66,7 +66,7 @@ def _one_line_each(table: Table, width: int) -> tuple[RichTable, str]:
         shown = _beside(table, with_interval, gap)
         if Measurement.get(WIDE, WIDE.options, shown).maximum <= width:
             return shown, which
-    return _beside(table, set(), 1), "95% intervals are in the report"
+    return _beside(table, set(), 0), "95% intervals are in the report"
 
 
 def _beside(table: Table, with_interval: set[int], gap: int) -> RichTable:

@@ -115,7 +115,7 @@ def page(
             conditions=_asked(found),
             notes=tuple(notes),
             labels=tuple(_labels(found)),
-            setups=tuple(_setup(found, setup, inlined.of_setups[setup]) for setup in found.runs),
+            setups=tuple(_setup(found, setup, inlined.of_setups.get(setup, [])) for setup in found.runs),
             figures=tuple(_figure(saved) for saved in inlined.across),
             strategies=tuple(_strategies(found)),
             verdicts=VERDICTS,

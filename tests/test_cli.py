@@ -84,7 +84,7 @@ def test_an_output_folder_that_cannot_be_written_is_named(run: Run, tmp_path: Pa
 
 
 def test_a_stored_run_that_cannot_be_read_is_named(run: Run, tiny_bench: Path) -> None:
-    path = tiny_bench / "runs" / "fixed.json"
+    path = tiny_bench / "runs" / "mnist-few-labels" / "fixed.json"
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
     try:
@@ -113,13 +113,15 @@ def test_a_bench_leaves_its_files(tiny_bench: Path) -> None:
     names = {path.name for path in tiny_bench.iterdir()}
     assert names == {
         "bench.json", "costs.json", "runs", "runs.csv", "curves.csv", "summary.csv", "plots", "README.md",
+        "report.html",
     }  # fmt: skip
-    assert len(list((tiny_bench / "plots").glob("*.png"))) == 6
-    assert len(list((tiny_bench / "plots").glob("*.svg"))) == 6
+    for kind in ("png", "svg"):
+        assert len(list((tiny_bench / "plots" / "mnist-few-labels").glob(f"*.{kind}"))) == 6
+        assert [path.stem for path in (tiny_bench / "plots").glob(f"*.{kind}")] == ["ranks"]
 
 
 def test_report_makes_the_same_files_again(run: Run, tiny_bench: Path) -> None:
-    derived = ["README.md", "summary.csv", "runs.csv", "curves.csv", "plots/accuracy.svg"]
+    derived = ["README.md", "summary.csv", "runs.csv", "curves.csv", "report.html"]
     before = {name: (tiny_bench / name).read_bytes() for name in derived}
     code, out, _ = run("report", "tiny", "--out", str(tiny_bench.parent))
     assert code == 0

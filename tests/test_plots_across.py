@@ -137,11 +137,8 @@ def test_what_is_significant_is_bold() -> None:
 def test_cells_are_blue_where_better_and_grey_where_not_significant() -> None:
     scores = overview("few").scores.copy()
     of_main = (scores["task"] == MAIN) & (scores["setup"] == "mnist")
-    for strategy, change, verdict in (
-        ("dwa", 0.002, "better"),
-        ("famo", -0.002, "worse"),
-        ("config", 0.5, "none shown"),
-    ):
+    given = (("dwa", 0.002, "better"), ("famo", -0.002, "worse"), ("config", 0.5, "none shown"))
+    for strategy, change, verdict in given:
         there = of_main & (scores["strategy"] == strategy)
         scores.loc[there, ["difference", "verdict"]] = (change, verdict)
     scores = scores[~(of_main & (scores["strategy"] == "cagrad"))]
