@@ -50,6 +50,8 @@ def execute(plan: Plan, display: Display) -> bool:
     missing = [run for run in plan.runs if run.name not in complete]
     if complete:
         display.note(f"{len(complete)} of {len(plan.runs)} runs are already there")
+    for text in plan.notes:
+        display.note(text)
     _write_bench(plan)
     workers = Workers(PRELOAD)
     try:

@@ -138,6 +138,9 @@ def show_one(registry: Registry, name: str, console: Console) -> None:
     if (needs := needs_of(cls)) != UNKNOWN:
         console.print(f"\nNeeds: {needs}", highlight=False, markup=False)
     console.print(f"Hyper-parameters: {hyper}", highlight=False, markup=False)
+    if spaces := registry.spaces(name):
+        tuned = ", ".join(f"{key} in {space}" for key, space in spaces.items())
+        console.print(f"Tuned over: {tuned}", highlight=False, markup=False)
     console.print(f"File: {registry.source(name)}", highlight=False, markup=False, soft_wrap=True)
 
 

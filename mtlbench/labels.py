@@ -6,7 +6,7 @@ import ast
 import inspect
 import keyword
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -107,6 +107,11 @@ def written(value: object) -> str:
         plain = value.isidentifier() and value.isascii() and not keyword.iskeyword(value)
         return value if plain else repr(value)
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def settings_text(lr: float, hyper: Mapping[str, object]) -> str:
+    """What a trial of tuning tries: the network's learning rate, and hyper-parameters as on the command line."""
+    return ", ".join([f"learning rate {lr:g}", *(f"{key}={written(value)}" for key, value in hyper.items())])
 
 
 def listed(parameters: dict[str, inspect.Parameter]) -> str:

@@ -64,9 +64,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request that has been found sound: what to run, and where it is kept."""
+    """A request that has been found sound: what to run, what is worth saying of it, and where it is kept."""
 
     runs: list[Planned]
+    notes: list[str]
     conditions: Conditions
     registry: Registry
     store: Store
@@ -89,16 +90,22 @@ def plan(request: Request) -> Plan:
         )
     names = list(request.strategies) or list(registry.strategies)
     runs: list[Planned] = []
+    notes: list[str] = []
     for setup in chosen:
         specs = [registry.parse(text, setup) for text in (REFERENCE, *names)]
         if request.tuned:
-            specs += _tuned(specs, setup, conditions, registry, store)
+            tuned = _tuned(specs, setup, conditions, registry, store)
+            there = {spec.label for spec in tuned}
+            left = dict.fromkeys(spec.label for spec in specs if tuned_label(spec.label) not in there)
+            if left:
+                notes.append(f"not tuned on {setup.name}, and so at their defaults only: {', '.join(left)}")
+            specs += tuned
         if request.front:
             specs += [registry.parse(f"{FRONT}:{share}", setup) for share in FRONT_SHARES]
         specs += [registry.parse(f"{SINGLE}:{task}", setup) for task in setup.task_names]
         unique = {spec.label: spec for spec in specs}.values()
         runs += [planned(spec, setup, conditions, registry, several=len(chosen) > 1) for spec in unique]
-    return Plan(runs, conditions, registry, store, request)
+    return Plan(runs, notes, conditions, registry, store, request)
 
 
 def check(request: Request) -> tuple[list[Setup], Conditions, Registry]:

@@ -13,6 +13,7 @@ from scipy.stats import qmc
 from mtlbench import jobs
 from mtlbench.bench import PRELOAD, Display, at_once, task_infos
 from mtlbench.errors import UserError
+from mtlbench.labels import settings_text
 from mtlbench.planning import LR_FACTOR, Request, check, settings_on, tuning_key
 from mtlbench.records import REFERENCE, Conditions, Spec, Trial, TuningRecord, role_of, score_text
 from mtlbench.registry import Registry
@@ -185,5 +186,4 @@ def _outcome(record: TuningRecord) -> str:
     if chosen is None:
         failed = next((trial.error for trial in record.trials if trial.error), "trials are missing")
         return f"not tuned: {failed}"
-    settings = ", ".join([f"lr={chosen.lr:g}", *(f"{name}={value}" for name, value in chosen.hyper.items())])
-    return f"{settings}; {_score(record, chosen)}"
+    return f"{settings_text(chosen.lr, chosen.hyper)}; {_score(record, chosen)}"

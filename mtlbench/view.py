@@ -18,7 +18,7 @@ from mtlbench.environment import cores
 from mtlbench.explain import explain
 from mtlbench.figures.style import FAINT, Style
 from mtlbench.findings import Findings
-from mtlbench.labels import written
+from mtlbench.labels import settings_text
 from mtlbench.layout import lay_out
 from mtlbench.page import ROLES, Figure, Label, Page, Setup, Strategy, Tuning, render
 from mtlbench.plots import Frames, Overview, Saved
@@ -228,8 +228,7 @@ def _tuning(record: TuningRecord) -> Tuning:
     chosen, label = record.chosen, record.spec.label
     settings = "nothing was chosen: a trial failed or is missing"
     if chosen is not None:
-        hyper = [f"{name}={written(value)}" for name, value in chosen.hyper.items()]
-        settings = ", ".join([f"learning rate {chosen.lr:g}", *hyper])
+        settings = settings_text(chosen.lr, chosen.hyper)
     seconds = sum(trial.seconds for trial in record.trials)
     about = "" if label == record.spec.name else f"as {label}"
     return Tuning(record.settings.setup, settings, len(record.trials), seconds, about)

@@ -177,11 +177,41 @@ def test_list_of_torchjd_names_its_methods(run: Run) -> None:
     assert "torchjd:UPGrad" in refused(run, "list", "torchjd:upgrd")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["tune", "--trials", "0"], "at least 1"),
+        (["tune", "--tuning-seeds", "0"], "between 1"),
+        (["tune", "--strategies", "single:digit"], "baseline"),
+        (["tune", "--strategies", "gradnrom"], "gradnorm"),
+        (["bench", "--tuned"], "mtlbench tune --name default --setup mnist"),
+        (["bench", "--seeds", "4611686018427387904,"], "the others tune"),
+        (["bench", "--setup", "mnist,mnits"], "mnist"),
+        (["compare", "absent", "other"], "no bench"),
+        (["selftest-stats", "absent"], "no bench"),
+    ],
+)
+def test_what_cannot_be_tuned_or_compared_is_refused(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
+    assert says in refused(run, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bench_compared_with_itself_has_not_changed(run: Run, tiny_bench: Path) -> None:
+    code, out, _ = run("compare", "tiny", "tiny", "--out", str(tiny_bench.parent))
+    assert code == 0
+    assert "same conditions" in out
+    assert "5 scores, 5 of them identical" in out
+
+
+def test_list_says_what_a_strategy_is_tuned_over(run: Run) -> None:
+    assert "Tuned over: alpha in Uniform(low=0, high=3)" in run("list", "gradnorm")[1]
+
+
 def test_version(run: Run) -> None:
     assert run("--version") == (0, "mtlbench 0.1.0\n", "")
 
 
-@pytest.mark.parametrize("command", [[], ["bench"], ["report"], ["list"], ["data"]])
+@pytest.mark.parametrize("command", [[], ["bench"], ["tune"], ["report"], ["compare"], ["list"], ["data"]])
 def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str]) -> None:
     program = (
         "import sys; from mtlbench import cli\n"

@@ -118,6 +118,14 @@ def test_tuned_settings_are_those_with_the_best_validation(tmp_path: Path) -> No
         assert run.settings.seeds == asked.seeds
 
 
+def test_what_has_not_been_tuned_is_named(tmp_path: Path) -> None:
+    asked = request(tmp_path, tuned=True)
+    tune_by_hand(asked, [0.9])
+    (note,) = plan(replace(asked, strategies=["gradnorm", "rlw", "mgda"])).notes
+    assert note == "not tuned on mnist, and so at their defaults only: rlw, mgda"
+    assert plan(asked).notes == []
+
+
 def test_bench_and_tuning_never_share_a_seed() -> None:
     assert min(tune.tuning_seeds(5)) == FIRST_TUNING_SEED
 

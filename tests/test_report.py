@@ -179,7 +179,7 @@ def long_report(folder: Path) -> report.Report:
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("width", "shown"),
-    [(80, ""), (105, "differences"), (120, "differences cost"), (150, "differences cost scores")],
+    [(84, ""), (105, "differences"), (120, "differences cost"), (150, "differences cost scores")],
 )
 def test_a_long_table_has_a_line_a_strategy_and_the_intervals_there_is_room_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int, shown: str
