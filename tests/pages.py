@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 
+from mtlbench.figures.style import COLOURS, DASHES, FAINT, INK, MARKERS
 from mtlbench.layout import Cell, Column, Row, Table
 from mtlbench.page import Figure, Label, Page, Setup, Strategy, Tuning, render
-from mtlbench.plots import COLOURS, DASHES, FAINT, INK, MARKERS, theme
+from mtlbench.plots import theme
 
 FRONT = ("front:0.1", "front:0.25", "front:0.75", "front:0.9")
 SINGLE = ("single:digit", "single:above_five")
