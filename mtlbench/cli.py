@@ -14,14 +14,35 @@ from rich.console import Console
 
 from mtlbench import __version__
 from mtlbench.errors import UserError
-from mtlbench.seeds import FIRST_TUNING_SEED
+from mtlbench.options import (
+    BENCH_HELP,
+    DEFAULT_SETUP,
+    MOST_SEEDS,
+    TUNE_HELP,
+    BatchOption,
+    DeviceOption,
+    EpochsOption,
+    FrontOption,
+    JobsOption,
+    LrOption,
+    NameOption,
+    OutOption,
+    PluginOption,
+    SeedsOption,
+    SetupOption,
+    StrategiesOption,
+    TrialsOption,
+    TunedOption,
+    TuningSeedsOption,
+    check_name,
+    seeds_of,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from mtlbench.tasks import Setup
 
 LOG_WIDTH = 120
-MOST_SEEDS = 10_000
-DEFAULT_SETUP = "mnist"
 
 app = typer.Typer(
     name="mtlbench",
@@ -44,69 +65,17 @@ Examples:
 """,
 )
 
-BENCH_HELP = """
-Train strategies on setups and compare them; what is already there is not computed again.
-
-Examples:
-
-- `mtlbench bench --name alpha --strategies "gradnorm:alpha=0.5 gradnorm:alpha=1.5"`
-
-- `mtlbench bench --name weights --strategies "fixed:weights=[1,0.1]" --epochs 5`
-
-- `mtlbench bench --name mine --plugin mine.py --strategies mine --seeds 0,3,7`
-
-- `mtlbench bench --name scales --setup "mnist mnist-aux-x100" --strategies "gradnorm imtl-l"`
-
-- `mtlbench bench --name tuned --tuned --front` after `mtlbench tune --name tuned`
-
-`fixed` (equal weights) and each task trained alone always take part. Exit code 1: a strategy failed; 2: what was
-asked cannot be done.
-"""
-
-OutOption = Annotated[Path, typer.Option(help="Folder that benches are kept in.")]
-PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="Python file with further strategies; may be repeated.")
-]
-
-
-TUNE_HELP = """
-Try hyper-parameters of strategies, the same number of settings for each, and keep the best by validation.
-
-The first trial is the strategy as given; the others spread over the learning rate and the spaces that its
-hyper-parameters declare, for `fixed` its weights. Trials run on seeds that no bench uses, are compared by the main
-task's validation score, and cannot read the test set. `mtlbench bench --tuned` under that name uses what they chose.
-
-Example: `mtlbench tune --name tuned --strategies "gradnorm cagrad" --trials 16`
-
-Exit code 1: a strategy could not be tuned; 2: what was asked cannot be done.
-"""
-
-StrategiesOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Strategies as name:hyper=value, separated by spaces; all by default. May be repeated."),
-]
-EpochsOption = Annotated[int, typer.Option(help="Passes over the training data.")]
-BatchOption = Annotated[int, typer.Option(help="Samples of a step.")]
-LrOption = Annotated[float, typer.Option(help="Learning rate of Adam.")]
-SetupOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Tasks, data and network, or several, separated by spaces (mnist); see `mtlbench list`."),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-JobsOption = Annotated[int | None, typer.Option(help="Runs at a time; on cpu one per core by default.")]
-NameOption = Annotated[str, typer.Option(help="Name of the bench, its folder under --out.")]
-
 
 @app.command("bench", help=BENCH_HELP)
 def run_bench(
     strategies: StrategiesOption = None,
-    seeds: Annotated[str, typer.Option(help="How many (12), or which (0,3,7; one seed as 3,).")] = "12",
+    seeds: SeedsOption = "12",
     epochs: EpochsOption = 2,
     batch_size: BatchOption = 64,
     lr: LrOption = 1e-3,
     setup: SetupOption = None,
-    tuned: Annotated[bool, typer.Option("--tuned", help="Also run what `mtlbench tune` has chosen.")] = False,
-    front: Annotated[bool, typer.Option("--front", help="Also sweep fixed weights over main-task shares.")] = False,
+    tuned: TunedOption = False,
+    front: FrontOption = False,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
     name: NameOption = "default",
@@ -114,8 +83,8 @@ def run_bench(
     plugin: PluginOption = None,
 ) -> None:
     """Train strategies on setups and compare them."""
-    chosen = _seeds(seeds)
-    _check_name(name)
+    chosen = seeds_of(seeds)
+    check_name(name)
     console = _console()
     console.print("starting: loading torch and the strategies", highlight=False)
     from mtlbench import bench, progress, report, terminal
@@ -125,7 +94,7 @@ def run_bench(
         Request(
             name=name,
             out=out,
-            setups=_words(setup) or [DEFAULT_SETUP],
+            setups=words_of(setup) or [DEFAULT_SETUP],
             strategies=_strategies(strategies),
             seeds=chosen,
             epochs=epochs,
@@ -153,8 +122,8 @@ def run_bench(
 @app.command("tune", help=TUNE_HELP)
 def run_tune(
     strategies: StrategiesOption = None,
-    trials: Annotated[int, typer.Option(help="Settings tried per strategy, the same number for each.")] = 16,
-    tuning_seeds: Annotated[int, typer.Option(help="Seeds of each trial.")] = 2,
+    trials: TrialsOption = 16,
+    tuning_seeds: TuningSeedsOption = 2,
     epochs: EpochsOption = 2,
     batch_size: BatchOption = 64,
     lr: LrOption = 1e-3,
@@ -168,7 +137,7 @@ def run_tune(
     """Try hyper-parameters of strategies under one budget."""
     if not 1 <= tuning_seeds <= MOST_SEEDS:
         raise UserError(f"--tuning-seeds must be between 1 and {MOST_SEEDS}, not {tuning_seeds}")
-    _check_name(name)
+    check_name(name)
     console = _console()
     console.print("starting: loading torch and the strategies", highlight=False)
     from mtlbench import progress, tune
@@ -178,7 +147,7 @@ def run_tune(
         Request(
             name=name,
             out=out,
-            setups=_words(setup) or [DEFAULT_SETUP],
+            setups=words_of(setup) or [DEFAULT_SETUP],
             strategies=_strategies(strategies),
             seeds=tune.tuning_seeds(tuning_seeds),
             epochs=epochs,
@@ -208,7 +177,7 @@ def run_report(
 
     Example: `mtlbench report reference`
     """
-    _check_name(name)
+    check_name(name)
     from mtlbench import report, terminal
     from mtlbench.store import Store
 
@@ -225,8 +194,8 @@ def run_compare(
 
     Example: `mtlbench compare reference mine`
     """
-    _check_name(before)
-    _check_name(after)
+    check_name(before)
+    check_name(after)
     from mtlbench import versus
     from mtlbench.store import Store
 
@@ -243,7 +212,7 @@ def run_selftest(
 
     Exit code 1: differences are declared where there are none, or planted ones are missed.
     """
-    _check_name(name)
+    check_name(name)
     from mtlbench import selftest
     from mtlbench.store import Store
 
@@ -307,10 +276,6 @@ def _stoppable() -> Generator[None]:
         raise typer.Exit(130) from None
 
 
-def _words(texts: list[str] | None) -> list[str]:
-    return [word for text in texts or [] for word in text.replace(",", " ").split()]
-
-
 def _strategies(texts: list[str] | None) -> list[str]:
     from mtlbench.labels import split_specs
 
@@ -356,29 +321,6 @@ def main() -> None:
             _complain(f"{shown().rstrip('.')}; see --help")
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    """`10` is 0 to 9; `0,3,7` is those; `3,` is 3 alone."""
-    try:
-        values = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UserError(f"--seeds takes a count (10) or a list (0,3,7), not {text!r}") from None
-    if "," not in text and len(values) == 1 and values[0] > MOST_SEEDS:
-        raise UserError(f"--seeds takes at most {MOST_SEEDS} seeds, not {text}")
-    if "," not in text and len(values) == 1:
-        values = list(range(values[0]))
-    if not values or min(values) < 0 or max(values) >= FIRST_TUNING_SEED:
-        raise UserError(f"--seeds takes at least one seed, each >= 0 and < 2^62 (the others tune), not {text!r}")
-    repeated = sorted({seed for seed in values if values.count(seed) > 1})
-    if repeated:
-        raise UserError(f"--seeds names {', '.join(map(str, repeated))} more than once")
-    return tuple(values)
-
-
-def _check_name(name: str) -> None:
-    if not name or not all(char.isalnum() or char in "-_." for char in name) or name.startswith("."):
-        raise UserError(f"a bench's name is letters, digits, dashes, dots and underscores, not {name!r}")
 
 
 def _warn(problems: list[str]) -> None:

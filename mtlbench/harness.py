@@ -52,34 +52,6 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def train(
-    setup: Setup,
-    build: Callable[[tuple[int, int]], Strategy],
-    *,
-    seeds: Sequence[int],
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    device: str,
-    watched: int,
-    report: Callable[[Progress], None],
-) -> Result:
-    """Train a strategy on a setup for all seeds at once, as `fit`, and read the test split once, after that."""
-    fitted = fit(
-        setup,
-        build,
-        seeds=seeds,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        device=device,
-        watched=watched,
-        report=report,
-    )
-    test = _evaluation(*fitted.trainer.evaluate(setup.test()))
-    return Result(test, fitted.validation, fitted.trajectory, fitted.training_seconds)
-
-
 @dataclass(frozen=True)
 class Fitted:
     """A trained stack that has not seen the test split, and what was recorded on the way."""
@@ -144,6 +116,12 @@ def fit(
             stretches.append(_stretch({name: t[begin:end] for name, t in trainer.traces.items()}))
             ends.append(epoch + end / trainer.steps_per_epoch)
     return Fitted(trainer, validation, _trajectory(ends, stretches), seconds)
+
+
+def tested(fitted: Fitted, setup: Setup) -> Result:
+    """What a run leaves: the test split is read here, once, after the last epoch."""
+    test = _evaluation(*fitted.trainer.evaluate(setup.test()))
+    return Result(test, fitted.validation, fitted.trajectory, fitted.training_seconds)
 
 
 def _evaluation(losses: Tensor, scores: Tensor) -> Evaluation:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -20,7 +19,6 @@ from mtlbench.strategy import Strategy
 from mtlbench.tasks import Setup, Split
 from mtlbench.trainer import Trainer
 
-R = TypeVar("R")
 THREADS = 1
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
@@ -60,21 +58,22 @@ class Timing:
 def train(job: RunJob, report: Callable[[Progress], None]) -> Result:
     """Carry out a run."""
     prepare()
-    return _run(harness.train, setups.find(job.settings.setup), job, report)
+    setup = setups.find(job.settings.setup)
+    return harness.tested(_fit(setup, job, report), setup)
 
 
 def try_out(job: RunJob, report: Callable[[Progress], None]) -> Trial:
     """Carry out a trial of tuning, in a process from which the test set cannot be read."""
     sealed.seal_test_set()
     prepare()
-    fitted = _run(harness.fit, sealed.without_test_split(setups.find(job.settings.setup)), job, report)
+    fitted = _fit(sealed.without_test_split(setups.find(job.settings.setup)), job, report)
     return Trial(
         hyper=job.spec.hyper, lr=job.settings.lr, validation=fitted.validation[-1], seconds=fitted.training_seconds
     )
 
 
-def _run(how: Callable[..., R], setup: Setup, job: RunJob, report: Callable[[Progress], None]) -> R:
-    return how(
+def _fit(setup: Setup, job: RunJob, report: Callable[[Progress], None]) -> harness.Fitted:
+    return harness.fit(
         setup,
         partial(Registry.load(job.plugins).build, job.spec),
         seeds=job.settings.seeds,

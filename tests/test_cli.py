@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlbench import cli
+from mtlbench import cli, options
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -228,7 +228,7 @@ def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str])
 
 @pytest.mark.parametrize(("text", "seeds"), [("4", (0, 1, 2, 3)), ("0,3,7", (0, 3, 7)), ("3,", (3,)), ("1", (0,))])
 def test_seeds_are_a_count_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
-    assert cli._seeds(text) == seeds  # pyright: ignore[reportPrivateUsage]
+    assert options.seeds_of(text) == seeds
 
 
 def test_without_arguments_the_help_is_all_that_is_said(run: Run) -> None:
