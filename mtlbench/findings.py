@@ -49,6 +49,12 @@ class Findings:
         )
 
     @property
+    def commands(self) -> list[str]:
+        """What was typed to make the bench, its tuning first."""
+        tuning = [record.command for own in self.tuned.values() for record in own]
+        return list(dict.fromkeys([*tuning, *self.bench.commands]))
+
+    @property
     def notes(self) -> list[str]:
         """What a reader must know: failed runs, suspiciously equal ones, too few seeds."""
         several = len(self.runs) > 1

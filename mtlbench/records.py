@@ -195,11 +195,13 @@ class Trial(Record):
 class TuningRecord(Record):
     """The trials of one strategy on one setup; `settings` are theirs, with seeds that no bench uses.
 
-    `key` stands for all that decides the trials; there are `budget` of them once tuning is complete.
+    `key` stands for all that decides the trials; there are `budget` of them once tuning is complete. `command` asked
+    for them.
     """
 
     format: Literal[2] = FORMAT
     key: str
+    command: str
     spec: Spec
     settings: Settings
     tasks: list[TaskInfo]

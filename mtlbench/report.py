@@ -76,16 +76,20 @@ def _readme(
         keep_trailing_newline=True,
     )
     environment.filters["md"] = _markdown
+    from mtlbench.view import tuning_of
+
     costs = found.costs
     return environment.get_template("bench.md.j2").render(
         bench=found.bench,
         environment=found.bench.environment,
         conditions=found.conditions,
+        commands=found.commands,
         table=table,
         across=across,
         answer=sentences,
         notes=notes,
         pictures=pictures,
+        tunings=[(record.spec.label, tuning_of(record)) for own in found.tuned.values() for record in own],
         threads=costs.threads if costs else 1,
         rounds=max((len(cost.ratios) for cost in costs.costs), default=0) if costs else 0,
     )

@@ -15,7 +15,7 @@ from mtlbench.bench import PRELOAD, Display, at_once, task_infos
 from mtlbench.errors import UserError
 from mtlbench.labels import settings_text
 from mtlbench.planning import LR_FACTOR, Request, check, settings_on, tuning_key
-from mtlbench.records import REFERENCE, Conditions, Spec, Trial, TuningRecord, role_of, score_text
+from mtlbench.records import REFERENCE, Spec, Trial, TuningRecord, role_of, score_text
 from mtlbench.registry import Registry
 from mtlbench.seeds import FIRST_TUNING_SEED
 from mtlbench.space import LogUniform
@@ -59,11 +59,28 @@ def plan_tuning(request: Request, budget: int) -> TuningPlan:
     setups, conditions, registry = check(request)
     names = list(request.strategies) or list(registry.strategies)
     store = Store(request.out / request.name)
-    tunings = [
-        _plan_one(registry.parse(text, setup), setup, conditions, registry, store, budget, several=len(setups) > 1)
-        for setup in setups
-        for text in dict.fromkeys([REFERENCE, *names])
-    ]
+
+    def one(text: str, setup: Setup) -> Tuning:
+        spec = registry.parse(text, setup)
+        if role_of(spec.label) != "strategy":
+            raise UserError(f"{spec.label} is a baseline, and is not tuned")
+        settings = settings_on(setup, conditions)
+        record = TuningRecord(
+            key=tuning_key(spec, settings, budget, registry),
+            command=request.command,
+            spec=spec,
+            settings=settings,
+            tasks=task_infos(setup),
+            budget=budget,
+            trials=[],
+        )
+        stored = store.tuning(setup.name, spec.label)
+        if stored is not None and stored.key == record.key and not any(trial.error for trial in stored.trials):
+            record = stored
+        name = f"{setup.name} {spec.label}" if len(setups) > 1 else spec.label
+        return Tuning(name, setup, record, trials_of(spec, registry, len(setup.tasks), conditions.lr, budget))
+
+    tunings = [one(text, setup) for setup in setups for text in dict.fromkeys([REFERENCE, *names])]
     return TuningPlan(tunings, store, request)
 
 
@@ -157,22 +174,6 @@ def _try_all(
         side_by_side(todo, side, work, done, workers)
     finally:
         workers.stop()
-
-
-def _plan_one(
-    spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, store: Store, budget: int, *, several: bool
-) -> Tuning:
-    if role_of(spec.label) != "strategy":
-        raise UserError(f"{spec.label} is a baseline, and is not tuned")
-    settings = settings_on(setup, conditions)
-    key = tuning_key(spec, settings, budget, registry)
-    stored = store.tuning(setup.name, spec.label)
-    failed = stored is not None and any(trial.error for trial in stored.trials)
-    record = TuningRecord(key=key, spec=spec, settings=settings, tasks=task_infos(setup), budget=budget, trials=[])
-    if stored is not None and stored.key == key and not failed:
-        record = stored
-    name = f"{setup.name} {spec.label}" if several else spec.label
-    return Tuning(name, setup, record, trials_of(spec, registry, len(setup.tasks), conditions.lr, budget))
 
 
 def _score(record: TuningRecord, trial: Trial) -> str:

@@ -126,7 +126,7 @@ def page(
                 ("commit", environment.commit or "unknown"),
                 ("begun", bench.created),
             ),
-            commands=tuple(bench.commands),
+            commands=tuple(found.commands),
             files={
                 "summary.csv": summary.to_csv(index=False, float_format="%.6g"),
                 "scores.csv": found.scores.to_csv(index=False, float_format="%.6g"),
@@ -218,13 +218,14 @@ def _strategies(found: Findings) -> Iterator[Strategy]:
             cited(about.description),
             about.heads,
             about.hyper,
-            tuple(_tuning(record) for own in found.tuned.values() for record in own if record.spec.name == name),
+            tuple(tuning_of(record) for own in found.tuned.values() for record in own if record.spec.name == name),
             run.source_file,
             run.source,
         )
 
 
-def _tuning(record: TuningRecord) -> Tuning:
+def tuning_of(record: TuningRecord) -> Tuning:
+    """What was chosen for a strategy, and what the choice cost."""
     chosen, label = record.chosen, record.spec.label
     settings = "nothing was chosen: a trial failed or is missing"
     if chosen is not None:

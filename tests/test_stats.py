@@ -216,7 +216,7 @@ def test_the_smallest_p_is_that_of_differences_of_one_sign(seeds: int) -> None:
         smallest_p(0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
     expected = np.asarray(multipletests(p_values, method="holm")[1])
