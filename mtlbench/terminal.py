@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -29,7 +31,7 @@ def show(report: Report, console: Console) -> None:
     console.print(shown)
     console.print(f"{which}; bold: shown after Holm's correction", style="dim", highlight=False)
     if report.over_setups is not None:
-        console.print(_beside(report.over_setups, set(), 2))
+        console.print(_beside(report.over_setups, set(), 2, break_at=" -"))
         console.print(
             "main task, minus fixed in points; bold: shown after Holm's correction", style="dim", highlight=False
         )
@@ -69,9 +71,9 @@ def _one_line_each(table: Table, width: int) -> tuple[RichTable, str]:
     return _beside(table, set(), 0), "95% intervals are in the report"
 
 
-def _beside(table: Table, with_interval: set[int], gap: int) -> RichTable:
-    """One line per strategy, in these columns with the interval beside the number."""
-    shown = _empty(table)
+def _beside(table: Table, with_interval: set[int], gap: int, break_at: str = " ") -> RichTable:
+    """One line per strategy, in these columns with the interval beside the number; headings break after `break_at`."""
+    shown = _empty(table, break_at)
     shown.padding = (0, gap, 0, 0)
     there = [row for row in table.rows if not row.error]
     most = [max((len(row.cells[i].interval) for row in there), default=0) for i in range(len(table.columns))]
@@ -89,9 +91,10 @@ def _value(cell: Cell) -> str:
     return f"[bold]{escape(cell.value)}[/bold]" if cell.verdict in ("better", "worse") else escape(cell.value)
 
 
-def _empty(table: Table) -> RichTable:
+def _empty(table: Table, break_at: str = " ") -> RichTable:
     shown = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
     shown.add_column("strategy", overflow="fold")
     for column in table.columns:
-        shown.add_column(column.title.replace(" ", "\n"), justify="right", overflow="fold")
+        title = "\n".join(part.strip() for part in re.split(f"(?<=[{break_at}])", column.title))
+        shown.add_column(title, justify="right", overflow="fold")
     return shown
