@@ -26,8 +26,9 @@ from mtlbench.records import RunRecord, TuningRecord, role_of
 from mtlbench.setups import SETUPS
 from mtlbench.tables import curves_over_seeds
 
-ROOM = 3_300_000
-"""Bytes of figures in a page; what finds no room lies beside it, in `plots/`."""
+ROOM, TABLES_AND_TEXT = 3_900_000, 700_000
+"""Bytes of a page, and what is kept of them for all but figures and data; a figure that finds no room lies beside the
+page, in `plots/`."""
 ENOUGH_FOR_PROCESSES = 4  # setups
 VERDICTS = (
     "Everything is paired by seed: the same initial weights and the same order of the data. A score is the mean over "
@@ -107,7 +108,14 @@ def page(
 ) -> str:
     """The page of a bench, as HTML."""
     bench, environment = found.bench, found.bench.environment
-    inlined = _inlined(pictures, bench.main_setup)
+    files = {
+        "summary.csv": summary.to_csv(index=False, float_format="%.6g"),
+        "scores.csv": found.scores.to_csv(index=False, float_format="%.6g"),
+        "runs.csv": _of_main(found, found.per_seed).to_csv(index=False, float_format="%.6g"),
+        "curves.csv": curves_over_seeds(_of_main(found, found.curves)).to_csv(index=False, float_format="%.4g"),
+        "speeds.csv": found.speeds.to_csv(index=False, float_format="%.6g"),
+    }
+    inlined = _inlined(pictures, bench.main_setup, ROOM - TABLES_AND_TEXT - sum(map(len, files.values())))
     return render(
         Page(
             bench=bench.name,
@@ -127,20 +135,14 @@ def page(
                 ("begun", bench.created),
             ),
             commands=tuple(found.commands),
-            files={
-                "summary.csv": summary.to_csv(index=False, float_format="%.6g"),
-                "scores.csv": found.scores.to_csv(index=False, float_format="%.6g"),
-                "runs.csv": found.per_seed.to_csv(index=False, float_format="%.6g"),
-                "curves.csv": _curves_in_short(found),
-                "speeds.csv": found.speeds.to_csv(index=False, float_format="%.6g"),
-            },
+            files=files,
         )
     )
 
 
-def _inlined(pictures: Pictures, main: str) -> Pictures:
+def _inlined(pictures: Pictures, main: str, room: int) -> Pictures:
     """The figures that fit into the page: those of the main setup and across setups, then the others in turn."""
-    room, kept = ROOM, set[int]()
+    kept = set[int]()
     others = [own for setup, own in pictures.of_setups.items() if setup != main]
     in_turn = [saved for place in zip_longest(*others) for saved in place if saved is not None]
     for saved in [*pictures.of_setups.get(main, []), *pictures.across, *in_turn]:
@@ -235,7 +237,6 @@ def tuning_of(record: TuningRecord) -> Tuning:
     return Tuning(record.settings.setup, settings, len(record.trials), seconds, about)
 
 
-def _curves_in_short(found: Findings) -> str:
-    """The curves over seeds of the main setup; those of all setups are in `curves.csv` beside the page."""
-    main = found.curves[found.curves["setup"] == found.bench.main_setup]
-    return curves_over_seeds(main).to_csv(index=False, float_format="%.4g")
+def _of_main(found: Findings, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the main setup; those of all setups are in the files beside the page."""
+    return frame[frame["setup"] == found.bench.main_setup]
