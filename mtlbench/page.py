@@ -100,7 +100,7 @@ class Tuning:
     setup: str
     chosen: str
     trials: int
-    cpu_seconds: float
+    seconds: float
     about: str = ""
 
 
