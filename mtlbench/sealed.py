@@ -17,9 +17,10 @@ class TestSetOpenedError(Exception):
 
 
 def seal_test_set() -> None:
-    """From now on, no code of this process can open a test file: an audit hook refuses, and hooks cannot be removed.
+    """From now on, this process opens no test file by its name: an audit hook refuses, and hooks cannot be removed.
 
-    Every way of opening a file in Python passes it (`open`, `os.open`, `numpy.memmap`, `pathlib`, `mmap` of those).
+    Every way of opening a file in Python passes it (`open`, `os.open`, `numpy.memmap`, `pathlib`, `mmap` of those). It
+    does not reach into another process, nor see through a link of another name.
     """
     sys.addaudithook(_refuse_test_files)
 
