@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from mtlbench.options import (
     NameOption,
     OutOption,
     PluginOption,
+    RunMemoryOption,
+    RunTimeoutOption,
     SeedsOption,
     SetupOption,
     StrategiesOption,
@@ -78,6 +81,8 @@ def run_bench(
     front: FrontOption = False,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
+    run_timeout: RunTimeoutOption = None,
+    run_memory: RunMemoryOption = None,
     name: NameOption = "default",
     out: OutOption = Path("results"),
     plugin: PluginOption = None,
@@ -102,6 +107,8 @@ def run_bench(
             lr=lr,
             device=device,
             jobs=jobs,
+            run_timeout=run_timeout,
+            run_memory=run_memory,
             plugins=tuple(path.resolve() for path in plugin or []),
             command=shlex.join(["mtlbench", *sys.argv[1:]]),
             tuned=tuned,
@@ -130,6 +137,8 @@ def run_tune(
     setup: SetupOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
+    run_timeout: RunTimeoutOption = None,
+    run_memory: RunMemoryOption = None,
     name: NameOption = "default",
     out: OutOption = Path("results"),
     plugin: PluginOption = None,
@@ -155,6 +164,8 @@ def run_tune(
             lr=lr,
             device=device,
             jobs=jobs,
+            run_timeout=run_timeout,
+            run_memory=run_memory,
             plugins=tuple(path.resolve() for path in plugin or []),
             command=shlex.join(["mtlbench", *sys.argv[1:]]),
         ),
@@ -268,12 +279,23 @@ def _fetch(setups: Sequence[Setup], console: Console) -> None:
 
 @contextmanager
 def _stoppable() -> Generator[None]:
-    """Within this, Ctrl-C ends the program with a line that says how to go on."""
+    """Within this, Ctrl-C and SIGTERM end the program with a line that says how to go on."""
+    received = signal.SIGINT
+
+    def stop(number: int, _: object) -> None:
+        nonlocal received
+        received = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        _complain("stopped; what is finished is kept, and the same command goes on from there")
-        raise typer.Exit(130) from None
+        _complain("stopped; finished runs and epochs are kept, and the same command goes on from there")
+        raise typer.Exit(128 + received) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _strategies(texts: list[str] | None) -> list[str]:

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 
 from scipy.stats import qmc
 
 from mtlbench import jobs
-from mtlbench.bench import PRELOAD, Display, at_once, task_infos
 from mtlbench.errors import UserError
+from mtlbench.execution import Display, at_once, shown, workers_of
 from mtlbench.labels import settings_text
-from mtlbench.planning import LR_FACTOR, Request, check, settings_on, tuning_key
+from mtlbench.planning import LR_FACTOR, Request, check, settings_on, task_infos, tuning_key
 from mtlbench.records import REFERENCE, Spec, Trial, TuningRecord, role_of, score_text
 from mtlbench.registry import Registry
 from mtlbench.seeds import FIRST_TUNING_SEED
 from mtlbench.space import LogUniform
 from mtlbench.store import Store
 from mtlbench.tasks import Setup
-from mtlbench.workers import WorkerError, Workers, side_by_side
+from mtlbench.workers import WorkerError, side_by_side
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,17 @@ def execute(plan: TuningPlan, display: Display) -> bool:
 
     Returns:
         Whether every strategy has its settings chosen.
+
+    Raises:
+        UserError: another process works under this name.
     """
     plan.store.prepare()
+    with plan.store.locked():
+        plan.store.drop_scratch()
+        return _execute(plan, display)
+
+
+def _execute(plan: TuningPlan, display: Display) -> bool:
     records = {tuning.name: tuning.record for tuning in plan.tunings}
     todo = [
         (tuning, number) for tuning in plan.tunings for number in range(len(tuning.record.trials), len(tuning.trials))
@@ -132,7 +140,7 @@ def _try_all(
     plan: TuningPlan, todo: Sequence[tuple[Tuning, int]], records: dict[str, TuningRecord], display: Display
 ) -> None:
     settings = todo[0][0].record.settings
-    workers = Workers(PRELOAD)
+    workers = workers_of(plan.request)
     side = at_once(plan.request, settings.device, len(todo))
     display.note(
         f"trying {len(todo)} settings with {len(settings.seeds)} seeds and {settings.epochs} epochs each, "
@@ -147,12 +155,13 @@ def _try_all(
         (tuning, number), record = job, job[0].record
         hyper, lr = tuning.trials[number]
         display.run_started(title(job), record.settings.epochs)
-        run = jobs.RunJob(
+        run = jobs.StackJob(
             record.spec.model_copy(update={"hyper": hyper}),
             record.settings.model_copy(update={"lr": lr}),
+            record.settings.seeds,
             plan.request.plugins,
         )
-        return workers.call(jobs.try_out, run, partial(display.run_moved, title(job)))
+        return workers.call(jobs.try_out, run, shown(display, title(job)))
 
     def done(job: tuple[Tuning, int], future: Future[Trial]) -> None:
         tuning, number = job
