@@ -71,6 +71,7 @@ def train(job: StackJob, report: Report) -> Result:
     prepare()
     setup = setups.find(job.settings.setup)
     samples, held_out = setup.samples()
+    report(_begun(setup, job.spec))
     trainer = _trainer(job, setup, samples)
     found = checkpoint.read(job.checkpoint, job.key) if job.checkpoint else None
     if found is not None:
@@ -101,6 +102,7 @@ def try_out(job: StackJob, report: Report) -> Trial:
     prepare()
     setup = sealed.without_test_split(setups.find(job.settings.setup))
     samples, held_out = setup.samples()
+    report(_begun(setup, job.spec))
     history = harness.fit(
         _trainer(job, setup, samples),
         held_out,
@@ -117,6 +119,10 @@ def needs(plugins: tuple[Path, ...], report: Report) -> dict[str, str]:
     """What each strategy asks a step for, by name; here, since their code has to be run to see it."""
     prepare()
     return {name: catalogue.needs_of(cls) for name, cls in Registry.load(plugins).strategies.items()}
+
+
+def _begun(setup: Setup, spec: Spec) -> Progress:
+    return Progress(0.0, None, None, _watched(setup, spec).metric)
 
 
 def _watched(setup: Setup, spec: Spec) -> Task:

@@ -36,7 +36,8 @@ LR_FACTOR = 10.0
 class Request:
     """A bench, or its tuning, as asked for; `strategies` empty means all there are.
 
-    `run_timeout` in seconds and `run_memory` in GiB are what each process may take.
+    `run_timeout` in seconds and `run_memory` in GiB are what each process may take; `cluster` is the address of a Dask
+    scheduler.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Request:
     front: bool = False
     run_timeout: float | None = None
     run_memory: float | None = None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from mtlbench import environment, jobs, stacks
-from mtlbench.execution import Display, at_once, shown
-from mtlbench.harness import Progress
+from mtlbench.execution import Display, Shown, place_of
+from mtlbench.places import side_by_side
 from mtlbench.planning import Plan, Planned, planned, task_infos
 from mtlbench.records import Result, RunRecord, key_of
 from mtlbench.stacks import Seeds
 from mtlbench.tasks import Setup
-from mtlbench.workers import WorkerDiedError, WorkerError, Workers, side_by_side
+from mtlbench.workers import WorkerError, Workers
 
 COSTS = {"losses after the update": 1.4, "Gramian": 1.4, "Gramian of two more batches": 3.0, "Jacobian": 3.0}
 """Rough step times of strategies by what they need, relative to fixed weights; only the order of runs hangs on it."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Divided:
     """A run with its stacks, and what has come of each so far."""
 
@@ -50,16 +50,13 @@ def train_missing(plan: Plan, complete: set[str], workers: Workers, display: Dis
     todo = [each for each in divide(plan, _needs(plan, workers)) if each.run.name not in complete]
     queue = [Stack(each, number) for each in todo for number in range(len(each.seeds))]
     conditions = plan.conditions
-    side = at_once(plan.request, conditions.device, len(queue))
+    place, at_once = place_of(plan.request, conditions.device)
     display.note(
         f"training {len(todo)} runs of {len(conditions.seeds)} seeds and {conditions.epochs} epochs "
-        f"on {conditions.device}, {side} at a time"
+        f"on {conditions.device}, {at_once}"
     )
+    shown = {stack: Shown(display, stack.title, conditions.epochs) for stack in queue}
     trained: set[str] = set()
-
-    def work(stack: Stack) -> Result:
-        display.run_started(stack.title, conditions.epochs)
-        return _train(plan, stack, workers, display)
 
     def done(stack: Stack, future: Future[Result]) -> None:
         divided = stack.of
@@ -73,9 +70,10 @@ def train_missing(plan: Plan, complete: set[str], workers: Workers, display: Dis
             outcome = record.outcome
             if record.result is not None:
                 trained.add(divided.run.name)
-        display.run_ended(stack.title, outcome)
+        shown[stack].end(outcome)
 
-    side_by_side(queue, side, work, done, workers)
+    futures = {place.submit(jobs.train, _job(plan, stack), shown[stack].report): stack for stack in queue}
+    side_by_side(place, futures, done)
     return trained
 
 
@@ -108,34 +106,11 @@ def _work(setup: Setup, needs: str) -> float:
     return setup.passes * setup.training_size * parameters * COSTS.get(needs, 1.0)
 
 
-def _train(plan: Plan, stack: Stack, workers: Workers, display: Display) -> Result:
-    """Train a stack; a process that dies is started again, from the last checkpoint, once in each epoch.
-
-    Raises:
-        WorkerError: it raised, broke a limit, or died twice within the same epoch.
-    """
+def _job(plan: Plan, stack: Stack) -> jobs.StackJob:
     run, seeds = stack.of.run, stack.of.seeds[stack.number]
-    checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, stack.number)
     key = key_of(run=run.key, seeds=list(seeds), versions=environment.versions())
-    job = jobs.StackJob(run.spec, run.settings, seeds, plan.request.plugins, key, checkpoint)
-    show = shown(display, stack.title)
-    epoch = 0
-    died: set[int] = set()
-
-    def moved(message: Progress | str) -> None:
-        nonlocal epoch
-        if isinstance(message, Progress) and message.validated:
-            epoch = round(message.done)
-        show(message)
-
-    while True:
-        try:
-            return workers.call(jobs.train, job, moved)
-        except WorkerDiedError as error:
-            if epoch in died or workers.stopped:
-                raise
-            died.add(epoch)
-            display.note(f"{stack.title}: {error}; it is started again from the end of epoch {epoch}")
+    checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, stack.number)
+    return jobs.StackJob(run.spec, run.settings, seeds, plan.request.plugins, key, checkpoint)
 
 
 def _store(plan: Plan, divided: Divided) -> RunRecord:

@@ -10,8 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,7 +21,6 @@ import psutil
 from mtlbench.errors import in_one_line
 
 Argument = TypeVar("Argument")
-Job = TypeVar("Job")
 Message = TypeVar("Message")
 Value = TypeVar("Value")
 
@@ -41,6 +39,9 @@ class WorkerError(Exception):
         super().__init__(message)
         self.traceback = traceback
         self.output = output
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.traceback, self.output)
 
 
 class WorkerDiedError(WorkerError):
@@ -166,29 +167,6 @@ class Workers:
                 if held > limits.memory:
                     return f"ended at {held / 2**30:.1f} GiB of memory; --run-memory allows {limits.memory / 2**30:g}"
         return ""
-
-
-def side_by_side(
-    jobs: Sequence[Job],
-    at_once: int,
-    work: Callable[[Job], Value],
-    done: Callable[[Job, Future[Value]], None],
-    workers: Workers,
-) -> None:
-    """`work` on each job, in threads that wait for processes, some at once; `done` is called here as each ends.
-
-    If anything is raised here, Ctrl-C included, all processes are ended.
-    """
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        futures = {pool.submit(work, job): job for job in jobs}
-        for future in as_completed(futures):
-            done(futures[future], future)
-    except BaseException:
-        workers.stop()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _serve(
