@@ -2,15 +2,18 @@
 PYTHON ?= python3
 NAME ?=
 BIN := .venv/bin
+RUN ?=
 BENCH = $(BIN)/mtlbench bench
+PERF = $(BIN)/python -m pytest tests/benchmarks -o addopts= -W error \
+	-W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --tb=short --benchmark-disable-gc --benchmark-quiet
 SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random mnist-few-labels mnist-trunk-32 \
 	mnist-8-tasks fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full tune stress test lint perf growth toy clean
+.PHONY: help bench quick full tune stress test lint perf growth toy clean perf-compare gpu-check
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 bench: .venv/run.stamp ## install, fetch MNIST, compare all strategies (12 seeds, 2 epochs)
 	$(BENCH) --name $(or $(NAME),default)
@@ -36,8 +39,14 @@ lint: .venv/dev.stamp ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-perf: .venv/dev.stamp ## measure speed against the tutorial's loop and between strategies
-	$(BIN)/python -m pytest tests/benchmarks -o addopts= -W error --benchmark-columns=median,iqr,rounds
+perf: .venv/dev.stamp ## measure speed: limits, other loops, TorchJD, every strategy; stored under .benchmarks
+	$(PERF) --benchmark-autosave
+
+perf-compare: .venv/dev.stamp ## measure again and say what got slower than the last stored run, or than RUN=0003
+	$(PERF) --benchmark-compare$(if $(RUN),=$(RUN))
+
+gpu-check: .venv/dev.stamp ## compare CUDA with the CPU, every strategy step by step, and measure samples/s there
+	$(BIN)/python -m tests.gpu_check
 
 growth: .venv/dev.stamp ## measure how time and memory grow into docs/performance.md (REPLOT=1 only draws again)
 	$(BIN)/python -m tests.growth $(if $(REPLOT),--replot)

@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +76,6 @@ class Cluster:
         self._executor = self._client.get_executor(
             pure=False, **({"resources": {"GPU": 1}} if device == "cuda" else {})
         )
-        self._reports: dict[str, Report] = {}
 
     def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
         """Send a job to the cluster; it is sent again if the worker that has it is lost."""
@@ -90,8 +89,9 @@ class Cluster:
             topic,
         )
 
-        def listen(event: tuple[float, Progress | str]) -> None:
-            report(event[1])
+        def listen(event: tuple[float, dict[str, Any] | str]) -> None:
+            message = event[1]
+            report(message if isinstance(message, str) else Progress(**message))
 
         self._client.subscribe_topic(topic, listen)
         return self._executor.submit(_carry_out_there, function, parcel)
@@ -120,9 +120,13 @@ def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel
         _have_data(parcel.job.settings.setup)
         checkpoint = None if parcel.job.checkpoint is None else Path(scratch) / "state.safetensors"
         job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
+
+        def tell(message: Progress | str) -> None:
+            worker.log_event(parcel.topic, message if isinstance(message, str) else asdict(message))
+
         _at_work.add(workers)
         try:
-            return carry_out(workers, function, job, lambda message: worker.log_event(parcel.topic, message))
+            return carry_out(workers, function, job, tell)
         finally:
             _at_work.discard(workers)
             workers.stop()

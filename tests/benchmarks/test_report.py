@@ -10,12 +10,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mtlbench import report
 from mtlbench.records import Trajectory
+from tests.benchmarks.ratios import Ratios
 from tests.made import cost, make_store, stored
 
 STRATEGIES, SETUPS, SEEDS, POINTS = 30, 8, tuple(range(16)), 30
 
 
-def test_report_of_30_strategies_16_seeds_8_setups(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+def test_report_of_30_strategies_16_seeds_8_setups(benchmark: BenchmarkFixture, ratios: Ratios, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = ["fixed", *(f"method-{i}" for i in range(STRATEGIES - 1)), "single:digit", "single:above_five"]
     runs = []
@@ -34,4 +35,7 @@ def test_report_of_30_strategies_16_seeds_8_setups(benchmark: BenchmarkFixture, 
     costs = [cost(name, replicas, 1.2) for name in names[:STRATEGIES] for replicas in (1, 16)]
     store = make_store(tmp_path, runs, costs)
     made = benchmark.pedantic(report.make, (store,), rounds=1)
+    assert benchmark.stats is not None
+    seconds = benchmark.stats.stats.median
+    ratios.notes.append(f"report of {STRATEGIES} strategies, {len(SEEDS)} seeds, {SETUPS} setups: {seconds:.1f} s")
     assert made.page.stat().st_size < 4_000_000

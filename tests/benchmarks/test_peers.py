@@ -1,0 +1,50 @@
+"""Samples a second against those who train the same two tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torchjd import aggregation
+
+from mtlbench.environment import cores
+from mtlbench.registry import Registry
+from tests.benchmarks import peers
+from tests.benchmarks.conftest import InTurns
+from tests.benchmarks.loops import stack, training_split
+from tests.benchmarks.peers import TutorialNetwork
+from tests.benchmarks.ratios import PEERS, TORCHJD
+from tests.benchmarks.side_by_side import side_by_side
+
+WHOLE_BENCH_GAIN, TORCHJD_GAIN = 9, 2.5
+REPLICAS, BATCHES_OF_A_PROCESS = 10, 50
+SAME = {"upgrad": "UPGrad", "pcgrad": "PCGrad", "mgda": "MGDA", "imtl-g": "IMTLG", "aligned-mtl": "AlignedMTL"}
+
+
+@pytest.mark.usefixtures("all_cores")
+def test_a_whole_bench_over_the_tutorials_loop(in_turns: InTurns, tmp_path: Path) -> None:
+    name, batches = (
+        f"fixed, K = {REPLICAS}, side by side, over the tutorial's loop, {cores()} cores",
+        BATCHES_OF_A_PROCESS,
+    )
+    with side_by_side(cores(), "fixed", REPLICAS, batches) as ours:
+        in_turns(PEERS, name, ours, peers.tutorial(tmp_path), bound=WHOLE_BENCH_GAIN, batches=cores() * batches)
+
+
+@pytest.mark.parametrize("replicas", [10, 1])
+def test_fixed_over_the_tutorials_loop(in_turns: InTurns, registry: Registry, replicas: int, tmp_path: Path) -> None:
+    ours, theirs = stack(registry, "fixed", replicas), peers.tutorial(tmp_path)
+    in_turns(PEERS, f"fixed, K = {replicas}, over the tutorial's loop, one thread", ours, theirs)
+
+
+@pytest.mark.parametrize("replicas", [10, 1])
+def test_fixed_over_eager_pytorch(in_turns: InTurns, registry: Registry, replicas: int) -> None:
+    ours, theirs = stack(registry, "fixed", replicas), peers.eager(TutorialNetwork(), training_split())
+    in_turns(PEERS, f"fixed, K = {replicas}, over eager PyTorch, one thread", ours, theirs)
+
+
+@pytest.mark.parametrize("label", SAME)
+def test_a_strategy_over_torchjds(in_turns: InTurns, registry: Registry, label: str) -> None:
+    aggregator = getattr(aggregation, SAME[label])()
+    ours, theirs = stack(registry, label, REPLICAS), peers.torchjd(TutorialNetwork(), training_split(), aggregator)
+    in_turns(TORCHJD, f"{label}, K = {REPLICAS}, over {SAME[label]}", ours, theirs, bound=TORCHJD_GAIN)

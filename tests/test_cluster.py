@@ -1,0 +1,138 @@
+"""A bench on a real Dask cluster on this machine, against the same bench in local processes."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from dask.distributed import Client, LocalCluster
+
+from mtlbench import bench
+from mtlbench.cluster import Cluster
+from mtlbench.errors import UserError
+from mtlbench.harness import Progress
+from mtlbench.planning import plan
+from mtlbench.workers import Limits
+from tests.kills import Quiet, results, small_plan
+from tests.test_bench import few_rounds, write
+
+__all__ = ["few_rounds"]  # a fixture that is used as it is there
+
+WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+
+
+def execute(out: Path, address: str | None, display: Quiet | None = None, plugins: Sequence[Path] = ()) -> bool:
+    """The bench of `tests.kills` on a cluster, or here."""
+    request = small_plan(out).request
+    names = [*request.strategies, *(path.stem for path in plugins)]
+    asked = replace(request, cluster=address, plugins=tuple(plugins), strategies=names)
+    return bench.execute(plan(asked), display or Quiet())
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    """What the bench leaves here."""
+    out = tmp_path_factory.mktemp("local")
+    asked = small_plan(out)
+    before, bench.ROUNDS = bench.ROUNDS, 2
+    try:
+        assert bench.execute(asked, Quiet())
+    finally:
+        bench.ROUNDS = before
+    return results(out)
+
+
+@contextlib.contextmanager
+def local_cluster(workers: int, threads: int = 1, *, processes: bool = True) -> Generator[str]:
+    """The address of a cluster on this machine, made by Dask."""
+    made: Any = LocalCluster
+    with made(n_workers=workers, threads_per_worker=threads, processes=processes, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@contextlib.contextmanager
+def started_by_commands(workers: int) -> Generator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and workers, each by its own command; the address and the workers' processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+
+        def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        made = [start("distributed.cli.dask_worker", address, *WORKER) for _ in range(workers)]
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(workers, timeout=60)
+        yield address, made
+
+
+def test_a_local_cluster_gives_the_same_results_bit_for_bit(
+    tmp_path: Path, local: dict[str, dict[str, object]]
+) -> None:
+    with local_cluster(2) as address:
+        assert execute(tmp_path, address)
+    assert results(tmp_path) == local
+
+
+class Striking(Quiet):
+    """Kills a worker of the cluster once a run is under way."""
+
+    def __init__(self, victim: subprocess.Popen[bytes]) -> None:
+        self._victim = victim
+        self.struck = threading.Event()
+
+    def run_moved(self, label: str, progress: Progress) -> None:
+        if progress.done > 0.5 and not self.struck.is_set():
+            self.struck.set()
+            for child in psutil.Process(self._victim.pid).children(recursive=True):
+                child.kill()
+            self._victim.kill()
+
+
+def test_runs_of_a_worker_that_is_killed_are_started_elsewhere(
+    tmp_path: Path, local: dict[str, dict[str, object]]
+) -> None:
+    with started_by_commands(2) as (address, workers):
+        display = Striking(workers[0])
+        assert execute(tmp_path, address, display)
+        assert display.struck.is_set()
+        assert workers[0].poll() is not None
+    assert results(tmp_path) == local
+
+
+def test_a_bad_plugin_travels_and_fails_alone(tmp_path: Path) -> None:
+    plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
+    with local_cluster(1, 2) as address:
+        assert not execute(tmp_path, address, plugins=[plugin])
+    failed = [run for run in small_plan(tmp_path).store.runs("mnist-few-labels") if run.problem]
+    assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
+
+
+def test_an_address_without_a_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlbench.cluster.CONNECT_WITHIN", 1)
+    with pytest.raises(UserError, match=r"no Dask scheduler can be reached at tcp://127\.0\.0\.1:9"):
+        Cluster("tcp://127.0.0.1:9", "cpu", Limits())
+
+
+def test_a_cluster_that_cannot_take_a_job_is_named() -> None:
+    with local_cluster(0) as address, pytest.raises(UserError, match="no workers"):
+        Cluster(address, "cpu", Limits())
+    with local_cluster(1, processes=False) as address, pytest.raises(UserError, match="GPU"):
+        Cluster(address, "cuda", Limits())
