@@ -98,16 +98,16 @@ class LossGradients:
         if heads == "weighted" and self._found is None and not directed:
             return total
         self._check_shared()
-        reached = leaves(self._losses)
+        reached = {id(leaf): leaf for leaf in leaves(self._losses)}
         among_shared = {id(parameter) for parameter in self._shared}
-        others = [leaf for leaf in reached if id(leaf) not in among_shared]
-        gradients = self._gradients(total if heads == "weighted" else losses.sum(), others)
-        reached_ids = {id(leaf) for leaf in reached}
+        parameters = [leaf for key, leaf in reached.items() if key not in among_shared]
+        gradients = self._gradients(total if heads == "weighted" else losses.sum(), parameters)
         for parameter, gradient in zip(self._shared, self._shared_gradients(weights, total, step), strict=True):
-            if directed or id(parameter) in reached_ids:  # one that no loss depends on keeps having no gradient
-                others.append(parameter)
+            # One that no loss depends on keeps having no gradient, unless a direction speaks of it.
+            if step.direction is not None or id(parameter) in reached:
+                parameters.append(parameter)
                 gradients.append(gradient)
-        return with_gradients(total, others, gradients)
+        return with_gradients(total, parameters, gradients)
 
     def _shared_gradients(self, weights: Tensor, total: Tensor, step: Step) -> list[Tensor]:
         if step.direction is not None:
