@@ -216,7 +216,7 @@ class Balancer(nn.Module):
             self._optimizer.zero_grad()  # without a gradient, no other optimizer moves them
         self.strategy.project()
         self._awaits_after_update = self.strategy.overrides("after_update")
-        self.weights.copy_(weights)
+        self.weights = weights.clone()  # a tensor of its own for each step, so that they can be kept
         self.loss_sums += losses
         self.steps_of_epoch += 1
         self.index += 1

@@ -105,6 +105,10 @@ def test_a_loop_of_ones_own_equals_the_engine(registry: Registry, label: str, ta
         torch.testing.assert_close(found[key], kept, rtol=1e-8, atol=1e-8)
 
 
+def scalar() -> Tensor:
+    return torch.ones((), requires_grad=True)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_training_that_is_resumed_is_training_that_went_on(name: str) -> None:
     loop = Loop(name, toy_setup())
@@ -128,7 +132,7 @@ def test_training_that_is_resumed_is_training_that_went_on(name: str) -> None:
 
 def test_the_seed_of_the_random_numbers_is_part_of_the_state() -> None:
     one, other = (Balancer("rlw", tasks=2, seed=seed) for seed in (1, 2))
-    losses = [torch.ones((), requires_grad=True)] * 2
+    losses = [scalar(), scalar()]
     other.load_state_dict(one.state_dict())
     one(losses)
     other(losses)
@@ -157,11 +161,21 @@ def test_what_is_shared_is_no_part_of_the_balancer() -> None:
 def test_it_follows_the_shared_parameters_and_its_moments_follow_it() -> None:
     balance = Balancer("uncertainty", tasks=2, shared=nn.Linear(3, 2, dtype=torch.bfloat16))
     assert balance.weights.dtype == torch.float32  # never less, whatever the network is made of
-    x = torch.ones((), requires_grad=True)
+    x = scalar()
     balance([x, 2 * x])
     balance.double()([x, 2 * x])
     moments = balance.get_extra_state()["optimizer"]["state"][0]
     assert moments["exp_avg"].dtype == balance.weights.dtype == torch.float64
+
+
+def test_weights_that_are_kept_stay_as_they_were() -> None:
+    balance = Balancer("rlw", tasks=3)
+    kept: list[Tensor] = []
+    for _ in range(2):
+        balance([scalar()] * 3)
+        kept.append(balance.weights)
+    assert not torch.equal(*kept)
+    assert torch.equal(balance.state_dict()["weights"], kept[-1])
 
 
 def test_no_extra_losses_are_made_for_a_strategy_that_does_not_look() -> None:
@@ -169,7 +183,7 @@ def test_no_extra_losses_are_made_for_a_strategy_that_does_not_look() -> None:
         raise AssertionError("not needed")
 
     balance = Balancer("uncertainty", tasks=2)
-    x = torch.ones((), requires_grad=True)
+    x = scalar()
     balance([x, x], further=fail)
     balance.after_update(fail)
 
@@ -186,13 +200,9 @@ def test_a_strategy_of_ones_own_is_given_as_its_class_or_in_a_plugin_file(tmp_pa
         "    def forward(self, step):\n        return (step.losses * torch.tensor([1.0, 3.0])).sum(-1)\n"
     )
     for balance in (Balancer(Mine, tasks=2), Balancer("mine", tasks=2, plugins=[file])):
-        x = torch.ones((), requires_grad=True)
+        x = scalar()
         balance([x, x]).backward()
         assert x.grad == 4
-
-
-def scalar() -> Tensor:
-    return torch.ones((), requires_grad=True)
 
 
 @pytest.mark.parametrize(
