@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -129,8 +130,7 @@ class Balancer(nn.Module):
                 f"{self._name} looks at the losses after each update: call balance.after_update(losses) with those of "
                 "the same batch, computed anew, after optimizer.step()"
             )
-        device = self.weights.device.type
-        callers = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        callers, full = _autocasts(self.weights.device.type)
 
         def another() -> list[Tensor]:
             assert further is not None
@@ -138,7 +138,7 @@ class Balancer(nn.Module):
                 return self._scalars(further())
 
         # A strategy's sums are not for half precision, and backward passes are not for autocast.
-        with torch.autocast(device, enabled=False):
+        with full:
             signals = LossGradients(
                 terms,
                 shared=self._shared_parameters(),
@@ -261,6 +261,14 @@ class Balancer(nn.Module):
 
 def _trained(modules: Sequence[nn.Module]) -> list[Tensor]:
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _autocasts(device: str) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """The caller's autocast, to go back to, and none; a device may have none at all."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext(), nullcontext()
+    callers = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+    return callers, torch.autocast(device, enabled=False)
 
 
 @cache

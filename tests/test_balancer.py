@@ -130,6 +130,17 @@ def test_training_that_is_resumed_is_training_that_went_on(name: str) -> None:
         assert torch.equal(value, expected[key]), key
 
 
+def test_a_state_from_between_call_and_hook_still_takes_the_hook() -> None:
+    one, other = Balancer("famo", tasks=2), Balancer("famo", tasks=2)
+    one([scalar(), 2 * scalar()])
+    other.load_state_dict(one.state_dict())
+    for balance in (one, other):
+        balance.after_update([torch.tensor(0.5), torch.tensor(1.9)])
+    logits = one.state_dict()["strategy.logits"]
+    assert bool(logits.any())
+    assert torch.equal(other.state_dict()["strategy.logits"], logits)
+
+
 def test_the_seed_of_the_random_numbers_is_part_of_the_state() -> None:
     one, other = (Balancer("rlw", tasks=2, seed=seed) for seed in (1, 2))
     losses = [scalar(), scalar()]

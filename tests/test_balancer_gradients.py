@@ -293,3 +293,15 @@ def test_the_weighted_sum_of_the_task_gradients_is_what_surgery_leaves(
     expected = torch.autograd.grad((balance.weights * heads(trunk(x)).square().mean(0)).sum(), list(trunk.parameters()))
     for parameter, gradient in zip(trunk.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_never_waits_for_the_device(name: str) -> None:
+    """Tensors without values cannot be asked for any."""
+    net = Net(3).to("meta")
+    net.x = net.x.to("meta")
+    balance = make(name, net)
+    for _ in range(2):
+        net.balanced(balance).backward()
+        balance.after_update(lambda: net.losses(net.trunk(net.x)))
+    assert all(grad is not None and grad.is_meta for grad in net.gradients().values())
