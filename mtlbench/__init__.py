@@ -7,15 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mtlbench.balancer import Balancer
+    from mtlbench.errors import UserError
     from mtlbench.space import Choice, Integers, LogUniform, TaskWeights, Uniform
     from mtlbench.strategy import Step, Strategy, register, require
 
 __version__ = "0.1.0"
 _HOMES = {
+    "mtlbench.balancer": ("Balancer",),
+    "mtlbench.errors": ("UserError",),
     "mtlbench.space": ("Choice", "Integers", "LogUniform", "TaskWeights", "Uniform"),
     "mtlbench.strategy": ("Step", "Strategy", "register", "require"),
 }
 __all__ = [
+    "Balancer",
     "Choice",
     "Integers",
     "LogUniform",
@@ -23,6 +28,7 @@ __all__ = [
     "Strategy",
     "TaskWeights",
     "Uniform",
+    "UserError",
     "__version__",
     "register",
     "require",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 from mtlbench import strategy as contract
 from mtlbench.errors import UserError, first_line, in_one_line
@@ -21,10 +22,18 @@ from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typ
 from mtlbench.records import FRONT, REFERENCE, SINGLE, TUNED, Spec
 from mtlbench.space import Space, declared
 from mtlbench.strategy import Heads, Strategy
-from mtlbench.tasks import Setup
 
 ENTRY_POINTS = "mtlbench.strategies"
 TORCHJD = "torchjd"
+
+
+class HasTasks(Protocol):
+    """What a strategy is read for: a setup, or anything else that names its tasks."""
+
+    @property
+    def task_names(self) -> Sequence[str]:
+        """Names of the tasks, the main one first."""
+        ...
 
 
 @dataclass
@@ -120,7 +129,7 @@ class Registry:
         del parameters["heads"]
         return declared(parameters)
 
-    def parse(self, text: str, setup: Setup) -> Spec:
+    def parse(self, text: str, setup: HasTasks) -> Spec:
         """Read `name`, `name:value` or `name:hyper=value,...`; a bare value is the first hyper-parameter's.
 
         Those of a method of TorchJD stand behind its name, `torchjd:NAME,hyper=value`. `single:TASK` is a task trained
@@ -150,7 +159,7 @@ class Registry:
         chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
         spec = Spec(label=f"{name}{between}{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
-            self.build(spec, (1, len(setup.tasks)))
+            self.build(spec, (1, len(setup.task_names)))
         except Exception as error:  # a plugin's constructor may refuse with anything
             raise UserError(f"{text}: {first_line(error)}") from None
         return spec
@@ -177,15 +186,15 @@ class Registry:
             content += version(TORCHJD).encode()
         return hashlib.sha256(content).hexdigest()
 
-    def _single(self, task: str, setup: Setup) -> Spec:
+    def _single(self, task: str, setup: HasTasks) -> Spec:
         if task not in setup.task_names:
             choices = ", ".join(f"{SINGLE}:{name}" for name in setup.task_names)
-            raise UserError(f"the setup {setup.name} has no task {task!r}; there is {choices}")
+            raise UserError(f"there is no task {task!r}; there is {choices}")
         weights = [float(name == task) for name in setup.task_names]
         return Spec(label=f"{SINGLE}:{task}", name=REFERENCE, hyper={"weights": weights}, only=task)
 
-    def _front(self, text: str, setup: Setup) -> Spec:
-        others = len(setup.tasks) - 1
+    def _front(self, text: str, setup: HasTasks) -> Spec:
+        others = len(setup.task_names) - 1
         try:
             share = float(text)
         except ValueError:

@@ -176,6 +176,30 @@ class Strategy(nn.Module):
         return getattr(cls, hook) is not getattr(Strategy, hook)
 
 
+class ContractError(Exception):
+    """A strategy broke the contract of `Strategy.forward`; the message says how."""
+
+
+def weigh(strategy: Strategy, step: Step) -> Tensor:
+    """Effective weights `[K, T]`, the derivative of the objective; leaves the gradients of the strategy's parameters.
+
+    Raises:
+        ContractError: the objective is not one number per replica.
+    """
+    own = list(strategy.parameters())
+    with torch.enable_grad():
+        objective = strategy(step)
+        if objective.shape != step.losses.shape[:1]:
+            raise ContractError(
+                f"forward(step) must return one objective per replica, shape {list(step.losses.shape[:1])}, "
+                f"not {list(objective.shape)}"
+            )
+        weights, *gradients = torch.autograd.grad(objective.sum(), [step.losses, *own], materialize_grads=True)
+    for parameter, gradient in zip(own, gradients, strict=True):
+        parameter.grad = gradient
+    return weights
+
+
 S = TypeVar("S", bound=type[Strategy])
 registered: dict[str, type[Strategy]] = {}
 

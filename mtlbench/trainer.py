@@ -12,16 +12,12 @@ from torch import Tensor
 
 from mtlbench.gradients import TaskGradients
 from mtlbench.network import Network
-from mtlbench.strategy import Step, Strategy, uniform
+from mtlbench.strategy import Step, Strategy, uniform, weigh
 from mtlbench.tasks import Setup, Split, Task
 
 EVALUATION_CHUNK = 1_000
 GRAPH_WARM_UP = 3
 FURTHER_BATCHES = 1 << 20  # number of their first draw in a step, beyond those of any strategy
-
-
-class ContractError(Exception):
-    """A strategy broke the contract of `Strategy.forward`; the message says how."""
 
 
 class Trainer:
@@ -164,7 +160,7 @@ class Trainer:
             epoch=self._epoch,
             seeds=self._seed_tensor,
         )
-        weights = self._weigh(step)
+        weights = weigh(self.strategy, step)
         gradients.write(weights, self.strategy.heads, step)
         self._optimizer.step()
         self.strategy.project()
@@ -196,20 +192,6 @@ class Trainer:
         """The task gradients of a batch drawn from the whole split, each sample independently."""
         shares = uniform(self._seed_tensor, self._index, draw, self._batch).flatten()
         return self._differentiate((shares * len(self._samples)).long())[-1]
-
-    def _weigh(self, step: Step) -> Tensor:
-        """Effective weights `[K, T]`; leaves the gradients of the strategy's own parameters in place."""
-        with torch.enable_grad():
-            objective = self.strategy(step)
-            if objective.shape != (len(self._seeds),):
-                raise ContractError(
-                    f"forward(step) must return one objective per replica, shape [{len(self._seeds)}], "
-                    f"not {list(objective.shape)}"
-                )
-            weights, *own = torch.autograd.grad(objective.sum(), [step.losses, *self._own], materialize_grads=True)
-        for parameter, grad in zip(self._own, own, strict=True):
-            parameter.grad = grad
-        return weights
 
     def _seen(self, inputs: Tensor) -> Tensor:
         return inputs.to(self._dtype, copy=True).mul_(self._setup.scale).add_(self._setup.shift)

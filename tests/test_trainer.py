@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
-from mtlbench.strategy import Step, Strategy
+from mtlbench.strategy import ContractError, Step, Strategy
 from mtlbench.tasks import Setup, Split
-from mtlbench.trainer import ContractError, Trainer
+from mtlbench.trainer import Trainer
 from tests.plain import PlainNetwork, train
 from tests.plain_methods import PLAIN
 from tests.toy import toy_setup
