@@ -40,7 +40,10 @@ def run_check(
 
 
 def run_new(
-    name: Annotated[str, typer.Argument(help="What the strategy is to be called: lower-case words joined by dashes.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="What the strategy is to be called: lower-case words joined by dashes."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for both files; by default strategies and tests, where there are such folders."),

@@ -82,7 +82,7 @@ class Registry:
                 _register_again(found)
             for name in contract.registered.keys() - before.keys():
                 typing.get_type_hints(contract.registered[name].__init__)  # they say what a hyper-parameter may be
-            self.origins |= dict.fromkeys(contract.registered.keys() - before.keys(), origin)
+            self.origins |= {name: origin for name in contract.registered if name not in before}
         except (Exception, SystemExit) as error:
             contract.registered.clear()
             contract.registered.update(before)
