@@ -154,6 +154,37 @@ def test_tasks_told_apart_by_their_place_are_shown_by_the_smallest_order(write: 
     )
 
 
+@pytest.mark.parametrize("size", ["2", "3", "step.losses.shape[1]"])
+def test_random_numbers_may_be_drawn_for_tasks_or_not(write: Write, size: str) -> None:
+    drawn = f"step.rand({size})" if "shape" in size else f"step.rand({size}).sum(-1, keepdim=True)"
+    body = f"    def forward(self, step):\n        return ({drawn} * step.losses).sum(-1)\n"
+    assert {outcome.verdict for outcome in outcomes(write(body)).values()} == {"holds"}
+
+
+def test_a_task_that_is_drawn_from_its_place_is_found(write: Write) -> None:
+    body = (
+        "    def forward(self, step):\n        return (step.rand(9)[:, :step.losses.shape[1]] * step.losses).sum(-1)\n"
+    )
+    assert list(broken(write(body))) == [PERMUTED]
+
+
+COUNTS_TO_INFINITY = """
+    def __init__(self, shape):
+        super().__init__(shape)
+        self.register_buffer("largest", torch.zeros(()))
+
+    def forward(self, step):
+        self.largest.copy_(1 / step.losses.detach().amin())
+        return step.losses.sum(-1)
+"""
+
+
+def test_infinite_state_is_named(write: Write) -> None:
+    found = broken(write(COUNTS_TO_INFINITY))
+    assert list(found) == [FINITE]
+    assert found[FINITE].startswith("step 0, torch.float32: largest inf; losses [0, 0], ")
+
+
 def test_asymmetry_can_be_declared(write: Write) -> None:
     result = outcomes(write("    symmetric = False\n\n" + PLACES))
     assert result[PERMUTED].verdict == "declared"
@@ -232,7 +263,7 @@ NOT_SAVED = """
 def test_state_that_is_not_saved_is_missed(write: Write, body: str) -> None:
     found = broken(write(body))
     assert list(found) == [STATE]
-    assert found[STATE].startswith("step 3, after loading the state of step 2: weights [[1, 1]], without it [[4, 4]]; ")
+    assert found[STATE].startswith("step 3, after loading the state of step 2: weights [1, 1], without it [4, 4]; ")
 
 
 def test_state_that_is_made_in_a_step_is_named(write: Write) -> None:

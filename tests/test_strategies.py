@@ -38,12 +38,14 @@ def test_each_strategy_keeps_the_contract(registry: Registry, name: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 @given(shape=shapes, seed=st.integers(0, 1000))
+@settings(max_examples=50)
 def test_replicas_are_independent(registry: Registry, name: str, shape: tuple[int, int], seed: int) -> None:
     replicas_are_independent(subject(registry, name), random_case(shape, seed))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(shape=shapes, seed=st.integers(0, 1000), data=st.data())
+@settings(max_examples=50)
 def test_permuting_tasks_permutes_weights(
     registry: Registry, name: str, shape: tuple[int, int], seed: int, data: st.DataObject
 ) -> None:

@@ -33,13 +33,18 @@ class Case:
         """The same steps for one replica alone."""
         return Case(self.losses[:, k : k + 1], self.jacobians[:, k : k + 1], self.about[k : k + 1])
 
-    def steps(self, *, first: int = 0, seed: int = 0, order: Sequence[int] | None = None) -> Iterator[Step]:
-        """The steps from `first` on, for seeds from `seed` on; `order` puts the tasks in another order."""
+    def steps(
+        self, *, first: int = 0, seed: int = 0, order: Sequence[int] | None = None, move_draws: bool = True
+    ) -> Iterator[Step]:
+        """The steps from `first` on, for seeds from `seed` on.
+
+        `order` puts the tasks in another order, and with `move_draws` the random numbers that are drawn for them.
+        """
         places = list(range(self.shape[1]) if order is None else order)
         seeds = range(seed, seed + self.shape[0])
         for i in range(first, len(self.losses)):
             losses, jacobian = self.losses[i][:, places], self.jacobians[i][:, places]
-            yield given_step(losses, jacobian, index=i, epoch=i, seeds=seeds, order=order)
+            yield given_step(losses, jacobian, index=i, epoch=i, seeds=seeds, order=order if move_draws else None)
 
     def described(self, step: int, k: int) -> str:
         """What replica k sees in a step, in short."""
