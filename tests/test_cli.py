@@ -256,6 +256,7 @@ def test_check_ends_with_1_if_a_property_fails(run: Run, tmp_path: Path) -> None
     ("arguments", "says"),
     [
         (["check"], "NAME|FILE"),
+        (["check", ""], "name a strategy"),
         (["check", "gradnrom"], "gradnorm"),
         (["check", "absent.py"], "no plugin file absent.py"),
         (["check", "gradnorm:alpha=-1"], "alpha must be finite and >= 0"),

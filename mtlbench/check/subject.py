@@ -80,6 +80,8 @@ def subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[Subje
             chosen += _registered_by(registry, Path(target))
         else:
             chosen += split_specs([target])
+    if not chosen:
+        raise UserError("name a strategy, or the file of one")
     return [Subject(registry, registry.parse(text, MNIST)) for text in dict.fromkeys(chosen)]
 
 
