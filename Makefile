@@ -7,7 +7,7 @@ SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random m
 	mnist-8-tasks fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full tune stress test lint perf toy clean
+.PHONY: help bench quick full tune stress test lint perf growth toy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ lint: .venv/dev.stamp ## check format, lint and types
 
 perf: .venv/dev.stamp ## measure speed against the tutorial's loop and between strategies
 	$(BIN)/python -m pytest tests/benchmarks -o addopts= -W error --benchmark-columns=median,iqr,rounds
+
+growth: .venv/dev.stamp ## measure how time and memory grow into docs/performance.md (REPLOT=1 only draws again)
+	$(BIN)/python -m tests.growth $(if $(REPLOT),--replot)
 
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
 	$(BIN)/python -m tests.trajectories

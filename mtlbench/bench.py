@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from functools import partial
-from typing import Protocol
-
-from mtlbench import environment, jobs, tables
-from mtlbench.harness import Progress
-from mtlbench.planning import Plan, Planned, Request, bench_runs, planned
-from mtlbench.records import BenchRecord, Cost, CostRecord, Result, RunRecord, TaskInfo, role_of
+from mtlbench import environment, jobs, tables, training
+from mtlbench.execution import Display, workers_of
+from mtlbench.planning import Plan, Planned, bench_runs
+from mtlbench.records import BenchRecord, Cost, CostRecord, role_of
 from mtlbench.store import Store
-from mtlbench.tasks import Setup
-from mtlbench.workers import WorkerError, Workers, side_by_side
+from mtlbench.workers import WorkerError, Workers
 
-# torch.optim imports torch._dynamo when it is first used: done once here, not for seconds in each worker.
-PRELOAD = ["mtlbench.jobs", "torch._dynamo"]
 ROUNDS, TURN_SECONDS = 9, 0.15  # of the cost measurement
-
-
-class Display(Protocol):
-    """Where the progress of a bench is shown."""
-
-    def note(self, text: str) -> None:
-        """Say one thing."""
-
-    def run_started(self, label: str, epochs: int) -> None:
-        """A run has begun."""
-
-    def run_moved(self, label: str, progress: Progress) -> None:
-        """A run has come further."""
-
-    def run_ended(self, label: str, outcome: str) -> None:
-        """A run goes on no more; `outcome` is its scores or its error."""
 
 
 def execute(plan: Plan, display: Display) -> bool:
     """Compute the runs that are missing and the speeds that have not been measured.
 
-    Each run is stored as soon as it is complete. A run that fails is stored with its error, and is tried
-    again by the next call.
+    Each run is stored as soon as it is complete, and goes on from the last epoch that one of its stacks finished if it
+    was cut off. A run that fails is stored with its error, and is tried again by the next call.
 
     Returns:
         Whether every strategy has a complete run and a measured speed.
+
+    Raises:
+        UserError: another process works on this bench.
     """
     plan.store.prepare()
-    complete = {run.name for run in plan.runs if _is_stored(plan.store, run)}
-    missing = [run for run in plan.runs if run.name not in complete]
-    if complete:
-        display.note(f"{len(complete)} of {len(plan.runs)} runs are already there")
-    for text in plan.notes:
-        display.note(text)
-    _write_bench(plan)
-    workers = Workers(PRELOAD)
-    try:
-        if missing:
-            complete |= _train_all(plan, missing, workers, display)
-        measured = _measure_missing(plan, complete, workers, display)
-    finally:
-        workers.stop()
+    with plan.store.locked():
+        plan.store.drop_scratch()
+        complete = {run.name for run in plan.runs if _is_stored(plan.store, run)}
+        if complete:
+            display.note(f"{len(complete)} of {len(plan.runs)} runs are already there")
+        for text in plan.notes:
+            display.note(text)
+        _write_bench(plan)
+        workers = workers_of(plan.request)
+        try:
+            if len(complete) < len(plan.runs):
+                complete |= training.train_missing(plan, complete, workers, display)
+            measured = _measure_missing(plan, complete, workers, display)
+        finally:
+            workers.stop()
     for setup in dict.fromkeys(run.setup.name for run in plan.runs):
         for text in tables.identical_runs(plan.store.runs(setup)):
             display.note(text)
@@ -88,60 +68,6 @@ def _write_bench(plan: Plan) -> None:
             environment=environment.describe(plan.conditions.device),
         )
     )
-
-
-def at_once(request: Request, device: str, jobs: int) -> int:
-    """How many jobs go side by side: as asked, else one per core on cpu, one on any other device."""
-    return min(request.jobs or (environment.cores() if device == "cpu" else 1), jobs)
-
-
-def _train_all(plan: Plan, runs: Sequence[Planned], workers: Workers, display: Display) -> set[str]:
-    """Names of those that are complete now."""
-    side = at_once(plan.request, plan.conditions.device, len(runs))
-    display.note(
-        f"training {len(runs)} runs of {len(plan.conditions.seeds)} seeds and {plan.conditions.epochs} epochs "
-        f"on {plan.conditions.device}, {side} at a time"
-    )
-    complete: set[str] = set()
-
-    def work(run: Planned) -> Result:
-        display.run_started(run.name, run.settings.epochs)
-        job = jobs.RunJob(run.spec, run.settings, plan.request.plugins)
-        return workers.call(jobs.train, job, partial(display.run_moved, run.name))
-
-    def done(run: Planned, future: Future[Result]) -> None:
-        record = _record(plan, run, future)
-        plan.store.write_run(record)
-        if record.result is not None:
-            complete.add(run.name)
-        display.run_ended(run.name, record.outcome)
-
-    side_by_side(runs, side, work, done, workers)
-    return complete
-
-
-def _record(plan: Plan, run: Planned, future: Future[Result]) -> RunRecord:
-    source = plan.registry.source(run.spec.name)
-    make: Callable[..., RunRecord] = partial(
-        RunRecord,
-        key=run.key,
-        spec=run.spec,
-        settings=run.settings,
-        tasks=task_infos(run.setup),
-        source_file=source.name,
-        source=source.read_text(encoding="utf-8", errors="replace"),
-    )
-    if planned(run.spec, run.setup, plan.conditions, plan.registry, several=False).key != run.key:
-        return make(error="its file was edited while it was trained: run the bench again")
-    try:
-        return make(result=future.result())
-    except WorkerError as error:
-        return make(error=str(error), traceback=error.traceback)
-
-
-def task_infos(setup: Setup) -> list[TaskInfo]:
-    """The tasks of a setup as they are stored."""
-    return [TaskInfo(name=task.name, metric=task.metric) for task in setup.tasks]
 
 
 def _measure_missing(plan: Plan, complete: set[str], workers: Workers, display: Display) -> bool:

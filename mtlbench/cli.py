@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mtlbench.options import (
     MOST_SEEDS,
     TUNE_HELP,
     BatchOption,
+    ClusterOption,
     DeviceOption,
     EpochsOption,
     FrontOption,
@@ -28,6 +30,8 @@ from mtlbench.options import (
     NameOption,
     OutOption,
     PluginOption,
+    RunMemoryOption,
+    RunTimeoutOption,
     SeedsOption,
     SetupOption,
     StrategiesOption,
@@ -80,6 +84,9 @@ def run_bench(
     front: FrontOption = False,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
+    run_timeout: RunTimeoutOption = None,
+    run_memory: RunMemoryOption = None,
+    cluster: ClusterOption = None,
     name: NameOption = "default",
     out: OutOption = Path("results"),
     plugin: PluginOption = None,
@@ -104,6 +111,9 @@ def run_bench(
             lr=lr,
             device=device,
             jobs=jobs,
+            run_timeout=run_timeout,
+            run_memory=run_memory,
+            cluster=cluster,
             plugins=tuple(path.resolve() for path in plugin or []),
             command=shlex.join(["mtlbench", *sys.argv[1:]]),
             tuned=tuned,
@@ -132,6 +142,9 @@ def run_tune(
     setup: SetupOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
+    run_timeout: RunTimeoutOption = None,
+    run_memory: RunMemoryOption = None,
+    cluster: ClusterOption = None,
     name: NameOption = "default",
     out: OutOption = Path("results"),
     plugin: PluginOption = None,
@@ -157,6 +170,9 @@ def run_tune(
             lr=lr,
             device=device,
             jobs=jobs,
+            run_timeout=run_timeout,
+            run_memory=run_memory,
+            cluster=cluster,
             plugins=tuple(path.resolve() for path in plugin or []),
             command=shlex.join(["mtlbench", *sys.argv[1:]]),
         ),
@@ -274,12 +290,23 @@ def _fetch(setups: Sequence[Setup], console: Console) -> None:
 
 @contextmanager
 def _stoppable() -> Generator[None]:
-    """Within this, Ctrl-C ends the program with a line that says how to go on."""
+    """Within this, Ctrl-C and SIGTERM end the program with a line that says how to go on."""
+    received = signal.SIGINT
+
+    def stop(number: int, _: object) -> None:
+        nonlocal received
+        received = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        complain("stopped; what is finished is kept, and the same command goes on from there")
-        raise typer.Exit(130) from None
+        complain("stopped; finished runs and epochs are kept, and the same command goes on from there")
+        raise typer.Exit(128 + received) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _strategies(texts: list[str] | None) -> list[str]:

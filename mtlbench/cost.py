@@ -24,7 +24,7 @@ class Speed:
 
 
 def interleave(
-    steps: Mapping[str, Callable[[], None]], rounds: int, turn_seconds: float, wait: Callable[[], None]
+    steps: Mapping[str, Callable[[], object]], rounds: int, turn_seconds: float, wait: Callable[[], None]
 ) -> dict[str, list[float]]:
     """Seconds per call of each function in each round, all of them taking turns within a round.
 
@@ -114,7 +114,7 @@ def measure(
     return {label: Speed(seconds[label], peaks[label]) for label in builds}
 
 
-def _repeats(step: Callable[[], None], turn_seconds: float, wait: Callable[[], None]) -> int:
+def _repeats(step: Callable[[], object], turn_seconds: float, wait: Callable[[], None]) -> int:
     for _ in range(WARM_UP_STEPS):
         step()
     wait()

@@ -26,25 +26,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    packages = {package: version(package) for package in PACKAGES}
+    return {"mtlbench": __version__, "python": platform.python_version(), **packages}
+
+
 def describe(device: str) -> Environment:
     """Machine, versions and commit as of now.
 
     Args:
         device: the kind that is trained on; a GPU is named beside the processor.
     """
-    versions = {package: version(package) for package in PACKAGES}
-    machine = _processor()
+    found, machine = versions(), _processor()
     if device == "cuda":
         import torch
 
         machine = f"{torch.cuda.get_device_name()}, {machine}"
-        versions["cuda"] = str(torch.version.cuda)
+        found["cuda"] = str(torch.version.cuda)
     return Environment(
         machine=machine,
         cores=cores(),
         memory_gib=round(_memory_bytes() / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
-        versions={"mtlbench": __version__, "python": platform.python_version(), **versions},
+        versions=found,
         commit=_commit(),
     )
 

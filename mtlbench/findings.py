@@ -56,12 +56,12 @@ class Findings:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know: failed runs, suspiciously equal ones, too few seeds."""
+        """What a reader must know: failed and diverged runs, suspiciously equal ones, too few seeds."""
         several = len(self.runs) > 1
         notes: list[str] = []
         for setup, runs in self.runs.items():
             where = f"{setup}: " if several else ""
-            notes += [f"{where}{run.spec.label} failed: {run.error}" for run in runs if run.error]
+            notes += [f"{where}{run.spec.label} {run.problem}" for run in runs if run.problem]
             notes += [f"{where}{text}" for text in tables.identical_runs(runs)]
         seeds = len(self.bench.conditions.seeds)
         if seeds < ENOUGH_SEEDS:

@@ -14,6 +14,10 @@ from torch import Tensor
 from mtlbench.network import Network, Tape
 from mtlbench.strategy import Heads, Step
 
+# A value of the Jacobian is written to memory and read again, which took as long as about that many multiply-adds:
+# without it, narrow layers go the longer way (docs/performance.md).
+PER_JACOBIAN_VALUE = 16
+
 
 def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
     """Inner products of one layer's task gradients on two batches, without forming them.
@@ -54,16 +58,28 @@ def explicit_jacobian(x: Tensor, deltas: Tensor, jacobian: Tensor | None = None)
     return jacobian
 
 
+def explicit_gramian(x: Tensor, deltas: Tensor) -> Tensor:
+    """What `ghost_product(x, deltas, x, deltas)` is, by way of the Jacobian."""
+    jacobian = explicit_jacobian(x, deltas)
+    return torch.bmm(jacobian, jacobian.mT)
+
+
+def gramian_costs(*, tasks: int, batch: int, into: int, out: int) -> tuple[int, int]:
+    """What `ghost_product` and `explicit_gramian` cost for one replica of a layer with `into` inputs.
+
+    It is the multiply-adds of their matrix products, and `PER_JACOBIAN_VALUE` for each value of the Jacobian.
+    """
+    ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
+    values = tasks * (into + 1) * out
+    explicit = tasks * batch * into * out + tasks * values + PER_JACOBIAN_VALUE * values
+    return ghost, explicit
+
+
 def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
     """Gramian of one layer's task gradients, `[K, T, T]`, by the cheaper of the two products for the shape."""
     _, tasks, batch, out = deltas.shape
-    into = x.shape[-1]
-    ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
-    explicit = tasks * batch * into * out + tasks * tasks * into * out
-    if ghost <= explicit:
-        return ghost_product(x, deltas, x, deltas)
-    jacobian = explicit_jacobian(x, deltas)
-    return torch.bmm(jacobian, jacobian.mT)
+    ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=x.shape[-1], out=out)
+    return ghost_product(x, deltas, x, deltas) if ghost <= explicit else explicit_gramian(x, deltas)
 
 
 class TaskGradients:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from mtlbench.errors import UserError
-from mtlbench.records import Evaluation, Matrix, Result, Trajectory
-from mtlbench.strategy import Strategy
-from mtlbench.tasks import Setup
+from mtlbench.records import Evaluation, History, Result, Trajectory
+from mtlbench.tasks import Split, Task
 from mtlbench.trainer import Trainer
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TRAJECTORY_POINTS = 30
+STRETCHED = ("losses", "weights", "norms", "cosines")
 SIGNIFICANT_DIGITS, SCORE_DIGITS = 4, 6
 """Of means over a stretch, which are plotted; of losses and scores of a whole split, in float32."""
 
@@ -52,76 +52,103 @@ def resolve_device(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A trained stack that has not seen the test split, and what was recorded on the way."""
-
-    trainer: Trainer
-    validation: list[Evaluation]
-    trajectory: Trajectory
-    training_seconds: float
-
-
 def fit(
-    setup: Setup,
-    build: Callable[[tuple[int, int]], Strategy],
+    trainer: Trainer,
+    held_out: Split,
     *,
-    seeds: Sequence[int],
     epochs: int,
-    batch_size: int,
-    lr: float,
-    device: str,
-    watched: int,
+    watched: Task,
     report: Callable[[Progress], None],
-) -> Fitted:
-    """Train a strategy on a setup for all seeds at once; the validation split is read after each epoch.
+    so_far: History | None = None,
+    keep: Callable[[History], None] | None = None,
+) -> History:
+    """Train all epochs that are left; the validation split is read after each.
 
     Args:
-        setup: what to train on.
-        build: makes the strategy for a shape (K, T).
-        seeds: one replica each.
-        epochs: passes over the training split.
-        batch_size: samples of a step, per replica.
-        lr: Adam's learning rate.
-        device: cpu, cuda or mps.
+        trainer: the stack, in the state in which `so_far` ended.
+        held_out: the validation split.
+        epochs: passes over the training split, those of `so_far` included.
         watched: the task whose loss and score are reported while the run goes on.
         report: told of progress about 20 times an epoch.
+        so_far: what was recorded of earlier epochs.
+        keep: given the history after each epoch, while the trainer's state is that of the epoch's end.
     """
-    samples, held_out = setup.samples()
-    trainer = Trainer(setup, build, seeds, samples, batch_size=batch_size, lr=lr, device=torch.device(device))
-    validation: list[Evaluation] = []
-    stretches: list[dict[str, Tensor]] = []
-    ends: list[float] = []
+    history = so_far or _empty(trainer.replicas)
+    task = trainer.tasks.index(watched)
     points = max(1, min(TRAJECTORY_POINTS // epochs, trainer.steps_per_epoch))
     stride = max(1, trainer.steps_per_epoch // 20)
-    metric = setup.tasks[watched].metric
-    loss = score = None
-    seconds = 0.0
-    for epoch in range(epochs):
+    score = _mean_score(history.validation[-1], task) if history.validation else None
+    loss = None
+    for epoch in range(len(history.validation), epochs):
         trainer.start_epoch(epoch)
+        seconds = 0.0
         for first in range(0, trainer.steps_per_epoch, stride):
             begun = time.perf_counter()
             last = min(first + stride, trainer.steps_per_epoch)
             for _ in range(first, last):
                 trainer.step()
-            loss = float(trainer.traces["losses"][last - 1, :, watched].mean())
+            loss = float(trainer.traces["losses"][last - 1, :, task].mean())
             seconds += time.perf_counter() - begun
-            report(Progress(epoch + last / trainer.steps_per_epoch, loss, score, metric))
+            report(Progress(epoch + last / trainer.steps_per_epoch, loss, score, watched.metric))
         trainer.end_epoch()
-        validation.append(_evaluation(*trainer.evaluate(held_out)))
-        score = float(torch.tensor(validation[-1].scores)[:, watched].mean())
-        report(Progress(epoch + 1, loss, score, metric, validated=True))
-        for part in range(points):
-            begin, end = (trainer.steps_per_epoch * p // points for p in (part, part + 1))
-            stretches.append(_stretch({name: t[begin:end] for name, t in trainer.traces.items()}))
-            ends.append(epoch + end / trainer.steps_per_epoch)
-    return Fitted(trainer, validation, _trajectory(ends, stretches), seconds)
+        validation = _evaluation(*trainer.evaluate(held_out))
+        score = _mean_score(validation, task)
+        report(Progress(epoch + 1, loss, score, watched.metric, validated=True))
+        history = _extended(history, trainer, epoch, points, validation, seconds)
+        if keep is not None:
+            keep(history)
+    return history
 
 
-def tested(fitted: Fitted, setup: Setup) -> Result:
-    """What a run leaves: the test split is read here, once, after the last epoch."""
-    test = _evaluation(*fitted.trainer.evaluate(setup.test()))
-    return Result(test, fitted.validation, fitted.trajectory, fitted.training_seconds)
+def tested(history: History, trainer: Trainer, test: Split) -> Result:
+    """What a run leaves: the test split is looked at here, once, after the last epoch."""
+    return Result(**vars(history), test=_evaluation(*trainer.evaluate(test)))
+
+
+def _empty(replicas: int) -> History:
+    return History([], Trajectory([], [], [], None, None), [None] * replicas, 0.0)
+
+
+def _extended(
+    history: History, trainer: Trainer, epoch: int, points: int, validation: Evaluation, seconds: float
+) -> History:
+    """The history with one more epoch."""
+    path = history.trajectory
+    ends, stretches = list(path.epochs), {name: list(getattr(path, name) or []) for name in STRETCHED}
+    for part in range(points):
+        begin, end = (trainer.steps_per_epoch * p // points for p in (part, part + 1))
+        means = _stretch({name: t[begin:end] for name, t in trainer.traces.items()})
+        for name, values in means.items():
+            stretches[name].append(_rounded(values, SIGNIFICANT_DIGITS).tolist())
+        ends.append(round(epoch + end / trainer.steps_per_epoch, SIGNIFICANT_DIGITS))
+    has_gramian = bool(stretches["norms"])
+    trajectory = Trajectory(
+        ends,
+        stretches["losses"],
+        stretches["weights"],
+        stretches["norms"] if has_gramian else None,
+        stretches["cosines"] if has_gramian else None,
+    )
+    return History(
+        [*history.validation, validation],
+        trajectory,
+        _first_divergence(history.diverged, trainer.traces, epoch * trainer.steps_per_epoch),
+        history.training_seconds + seconds,
+    )
+
+
+def _first_divergence(before: list[int | None], traces: dict[str, Tensor], taken: int) -> list[int | None]:
+    """Per seed, the number of updates before the first step with a loss or weight that is not finite.
+
+    `taken` of them were made before the epoch that was traced.
+    """
+    finite = (traces["losses"].isfinite() & traces["weights"].isfinite()).all(-1)  # [S, K]
+    found = [None if ok.all() else taken + int((~ok).int().argmax()) for ok in finite.cpu().unbind(1)]
+    return [new if old is None else old for old, new in zip(before, found, strict=True)]
+
+
+def _mean_score(evaluation: Evaluation, task: int) -> float:
+    return sum(row[task] for row in evaluation.scores) / len(evaluation.scores)
 
 
 def _evaluation(losses: Tensor, scores: Tensor) -> Evaluation:
@@ -146,17 +173,3 @@ def _stretch(traces: dict[str, Tensor]) -> dict[str, Tensor]:
         means["norms"] = norms.mean(0)
         means["cosines"] = torch.stack(cosines, -1).mean(0)
     return means
-
-
-def _trajectory(ends: list[float], stretches: list[dict[str, Tensor]]) -> Trajectory:
-    def column(name: str) -> list[Matrix]:
-        return _rounded(torch.stack([stretch[name] for stretch in stretches]), SIGNIFICANT_DIGITS).tolist()
-
-    has_gramian = "norms" in stretches[0]
-    return Trajectory(
-        [round(end, SIGNIFICANT_DIGITS) for end in ends],
-        column("losses"),
-        column("weights"),
-        column("norms") if has_gramian else None,
-        column("cosines") if has_gramian else None,
-    )

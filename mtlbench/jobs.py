@@ -1,4 +1,4 @@
-"""What a worker process does: train one run, or measure speeds. Both start from names, not from objects."""
+"""What a worker process does: train a stack, or measure speeds. Each starts from names, not from objects."""
 
 from __future__ import annotations
 
@@ -11,25 +11,36 @@ from pathlib import Path
 
 import torch
 
-from mtlbench import cost, harness, sealed, setups
+from mtlbench import catalogue, checkpoint, cost, harness, sealed, setups
+from mtlbench.errors import first_line
 from mtlbench.harness import Progress
-from mtlbench.records import REFERENCE, Result, Settings, Spec, Trial
+from mtlbench.records import REFERENCE, History, Result, Settings, Spec, Trial
 from mtlbench.registry import Registry
 from mtlbench.strategy import Strategy
-from mtlbench.tasks import Setup, Split
+from mtlbench.tasks import Setup, Split, Task
 from mtlbench.trainer import Trainer
 
 THREADS = 1
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
+Report = Callable[[Progress | str], None]
+"""Told how far a job is, or a line that is worth saying of it."""
+
+
 @dataclass(frozen=True)
-class RunJob:
-    """Train one strategy under the bench's settings."""
+class StackJob:
+    """Train one strategy under the bench's settings, for some of its seeds.
+
+    `checkpoint` is the file that its state is kept in from epoch to epoch, under `key`; None keeps nothing.
+    """
 
     spec: Spec
     settings: Settings
+    seeds: tuple[int, ...]
     plugins: tuple[Path, ...]
+    key: str = ""
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,38 +66,75 @@ class Timing:
     peak_memory: int | None
 
 
-def train(job: RunJob, report: Callable[[Progress], None]) -> Result:
-    """Carry out a run."""
+def train(job: StackJob, report: Report) -> Result:
+    """Carry out a stack of a run, from its last checkpoint if there is one."""
     prepare()
     setup = setups.find(job.settings.setup)
-    return harness.tested(_fit(setup, job, report), setup)
+    samples, held_out = setup.samples()
+    report(_begun(setup, job.spec))
+    trainer = _trainer(job, setup, samples)
+    found = checkpoint.read(job.checkpoint, job.key) if job.checkpoint else None
+    if found is not None:
+        trainer.restore(found.state)
+
+    def keep(history: History) -> None:
+        if job.checkpoint is not None:
+            try:
+                checkpoint.write(job.checkpoint, job.key, trainer.state, history)
+            except OSError as error:
+                report(f"the state after epoch {len(history.validation)} could not be kept: {first_line(error)}")
+
+    history = harness.fit(
+        trainer,
+        held_out,
+        epochs=job.settings.epochs,
+        watched=_watched(setup, job.spec),
+        report=report,
+        so_far=found.history if found else None,
+        keep=keep,
+    )
+    return harness.tested(history, trainer, setup.test())
 
 
-def try_out(job: RunJob, report: Callable[[Progress], None]) -> Trial:
+def try_out(job: StackJob, report: Report) -> Trial:
     """Carry out a trial of tuning, in a process from which the test set cannot be read."""
     sealed.seal_test_set()
     prepare()
-    fitted = _fit(sealed.without_test_split(setups.find(job.settings.setup)), job, report)
-    return Trial(
-        hyper=job.spec.hyper, lr=job.settings.lr, validation=fitted.validation[-1], seconds=fitted.training_seconds
-    )
-
-
-def _fit(setup: Setup, job: RunJob, report: Callable[[Progress], None]) -> harness.Fitted:
-    return harness.fit(
-        setup,
-        partial(Registry.load(job.plugins).build, job.spec),
-        seeds=job.settings.seeds,
+    setup = sealed.without_test_split(setups.find(job.settings.setup))
+    samples, held_out = setup.samples()
+    report(_begun(setup, job.spec))
+    history = harness.fit(
+        _trainer(job, setup, samples),
+        held_out,
         epochs=job.settings.epochs,
-        batch_size=job.settings.batch_size,
-        lr=job.settings.lr,
-        device=job.settings.device,
-        watched=setup.task_names.index(job.spec.only) if job.spec.only else 0,
+        watched=_watched(setup, job.spec),
         report=report,
     )
+    return Trial(
+        hyper=job.spec.hyper, lr=job.settings.lr, validation=history.validation[-1], seconds=history.training_seconds
+    )
 
 
-def measure(job: CostJob, report: Callable[[str], None]) -> list[Timing]:
+def needs(plugins: tuple[Path, ...], report: Report) -> dict[str, str]:
+    """What each strategy asks a step for, by name; here, since their code has to be run to see it."""
+    prepare()
+    return {name: catalogue.needs_of(cls) for name, cls in Registry.load(plugins).strategies.items()}
+
+
+def _begun(setup: Setup, spec: Spec) -> Progress:
+    return Progress(0.0, None, None, _watched(setup, spec).metric)
+
+
+def _watched(setup: Setup, spec: Spec) -> Task:
+    return setup.tasks[setup.task_names.index(spec.only) if spec.only else 0]
+
+
+def _trainer(job: StackJob, setup: Setup, samples: Split) -> Trainer:
+    build = partial(Registry.load(job.plugins).build, job.spec)
+    return _make_trainer(setup, job.settings, job.seeds, samples, torch.device(job.settings.device), build)
+
+
+def measure(job: CostJob, report: Report) -> list[Timing]:
     """Carry out a cost measurement; fixed weights take part in every round whether asked for or not."""
     prepare()
     registry = Registry.load(job.plugins)
@@ -98,7 +146,8 @@ def measure(job: CostJob, report: Callable[[str], None]) -> list[Timing]:
     timings: list[Timing] = []
     for replicas in job.stacks:
         report(f"{len(builds)} strategies, stack of {replicas}")
-        make = partial(_trainer, job.settings, samples, replicas, device)
+        seeds = job.settings.seeds[:replicas]
+        make = partial(_make_trainer, setup, job.settings, seeds, samples, device)
         speeds = cost.measure(make, builds, rounds=job.rounds, turn_seconds=job.turn_seconds, device=device)
         baseline = speeds[REFERENCE].step_seconds
         timings += [
@@ -109,22 +158,15 @@ def measure(job: CostJob, report: Callable[[str], None]) -> list[Timing]:
     return timings
 
 
-def _trainer(
+def _make_trainer(
+    setup: Setup,
     settings: Settings,
+    seeds: tuple[int, ...],
     samples: Split,
-    replicas: int,
     device: torch.device,
     build: Callable[[tuple[int, int]], Strategy],
 ) -> Trainer:
-    return Trainer(
-        setups.find(settings.setup),
-        build,
-        settings.seeds[:replicas],
-        samples,
-        batch_size=settings.batch_size,
-        lr=settings.lr,
-        device=device,
-    )
+    return Trainer(setup, build, seeds, samples, batch_size=settings.batch_size, lr=settings.lr, device=device)
 
 
 def prepare() -> None:

@@ -63,11 +63,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """The row of a label: a cell per column, or the error that it failed with."""
+    """The row of a label: a cell per column, or the problem that it has none for."""
 
     label: str
     cells: tuple[Cell, ...]
-    error: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Table:
         """What the terminal and the README show: no front, and no column for the page only."""
         kept = [i for i, column in enumerate(self.columns) if not column.page_only]
         rows = [
-            Row(row.label, tuple(row.cells[i] for i in kept if row.cells), row.error)
+            Row(row.label, tuple(row.cells[i] for i in kept if row.cells), row.problem)
             for row in self.rows
             if role_of(row.label) != "front"
         ]
@@ -133,14 +133,14 @@ def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
     rows: list[Row] = []
     for row in _tuned_below_their_own(summary).to_dict("records"):
         cells: list[Cell] = []
-        for task in () if row["error"] else shown:
+        for task in () if row["problem"] else shown:
             cells += [_score(row, task), _difference(row, task)]
             if task == main:
                 cells += [_p(row, task), _gained(row, task), _detectable(row, task)]
-        if not row["error"]:
+        if not row["problem"]:
             cells += [_score(row, all_tasks)]
             cells += [_plain(row, "samples_per_second", ",.0f"), _plain(row, "cost_ratio", ".2f")]
-        rows.append(Row(str(row["strategy"]), tuple(cells), str(row["error"])))
+        rows.append(Row(str(row["strategy"]), tuple(cells), str(row["problem"])))
     return Table(tuple(columns), tuple(rows))
 
 

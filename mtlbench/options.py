@@ -61,6 +61,13 @@ SetupOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 JobsOption = Annotated[int | None, typer.Option(help="Runs at a time; on cpu one per core by default.")]
+RunTimeoutOption = Annotated[float | None, typer.Option(help="Seconds that a process may take for its run; no limit.")]
+RunMemoryOption = Annotated[
+    float | None, typer.Option(help="GiB of memory that each run's process may hold; no limit.")
+]
+ClusterOption = Annotated[
+    str | None, typer.Option(help="Dask scheduler to run on, its address or file; see docs/cluster.md.")
+]
 NameOption = Annotated[str, typer.Option(help="Name of the bench, its folder under --out.")]
 SeedsOption = Annotated[str, typer.Option(help="How many (12), or which (0,3,7; one seed as 3,).")]
 TunedOption = Annotated[bool, typer.Option("--tuned", help="Also run what `mtlbench tune` has chosen.")]

@@ -19,6 +19,7 @@ from mtlbench.records import (
     Conditions,
     Settings,
     Spec,
+    TaskInfo,
     TuningRecord,
     key_of,
     role_of,
@@ -33,7 +34,11 @@ LR_FACTOR = 10.0
 
 @dataclass(frozen=True)
 class Request:
-    """A bench, or its tuning, as asked for; `strategies` empty means all there are."""
+    """A bench, or its tuning, as asked for; `strategies` empty means all there are.
+
+    `run_timeout` in seconds and `run_memory` in GiB are what each process may take; `cluster` is the address of a Dask
+    scheduler.
+    """
 
     name: str
     out: Path
@@ -49,6 +54,9 @@ class Request:
     command: str
     tuned: bool = False
     front: bool = False
+    run_timeout: float | None = None
+    run_memory: float | None = None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,9 @@ def check(request: Request) -> tuple[list[Setup], Conditions, Registry]:
         raise UserError(f"--lr must be finite and > 0, not {request.lr}")
     if request.jobs is not None and request.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {request.jobs}")
+    for option, value in (("--run-timeout", request.run_timeout), ("--run-memory", request.run_memory)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"{option} must be finite and > 0, not {value}")
     conditions = Conditions(
         seeds=request.seeds,
         epochs=request.epochs,
@@ -152,6 +163,11 @@ def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry
 def settings_on(setup: Setup, conditions: Conditions) -> Settings:
     """The conditions on one setup."""
     return Settings.model_validate(conditions.model_dump() | {"setup": setup.name})
+
+
+def task_infos(setup: Setup) -> list[TaskInfo]:
+    """The tasks of a setup as they are stored."""
+    return [TaskInfo(name=task.name, metric=task.metric) for task in setup.tasks]
 
 
 def tuning_key(spec: Spec, settings: Settings, budget: int, registry: Registry) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT = 2
+FORMAT = 3
 REFERENCE = "fixed"  # the strategy that every other is compared with; equal weights
 
 Role = Literal["strategy", "tuned", "front", "single"]
@@ -44,13 +44,24 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run leaves: test and per-epoch validation, the trajectory, seconds spent in training steps."""
+class History:
+    """What is recorded of training, up to the end of an epoch: per-epoch validation and the trajectory.
 
-    test: Evaluation
+    `diverged` has, per seed, the number of updates before the first step with a loss or weight that is not finite.
+    `training_seconds` are those spent in training steps.
+    """
+
     validation: list[Evaluation]
     trajectory: Trajectory
+    diverged: list[int | None]
     training_seconds: float
+
+
+@dataclass(frozen=True)
+class Result(History):
+    """What a run leaves: its history, and losses and scores of the test split."""
+
+    test: Evaluation
 
 
 class Record(BaseModel):
@@ -154,18 +165,36 @@ class TaskInfo(Record):
 
 
 class RunRecord(Record):
-    """One run: what was asked, the strategy's own file, and the result or the error."""
+    """One run: what was asked, the strategy's own file, and the result or the error.
 
-    format: Literal[2] = FORMAT
+    `stacks` are the seeds that were trained together; a seed's result depends on its stack in rounding alone.
+    """
+
+    format: Literal[3] = FORMAT
     key: str
     spec: Spec
     settings: Settings
     tasks: list[TaskInfo]
     source_file: str
     source: str
+    stacks: list[list[int]]
     result: Result | None = None
     error: str | None = None
-    traceback: str | None = None
+
+    @property
+    def scored(self) -> Result | None:
+        """The result, if every seed has one that can be averaged: none failed and none diverged."""
+        return None if self.problem else self.result
+
+    @property
+    def problem(self) -> str:
+        """In a line, why the run has no scores; empty if it has."""
+        if self.result is None:
+            return f"failed: {self.error}"
+        lost = [
+            (seed, at) for seed, at in zip(self.settings.seeds, self.result.diverged, strict=True) if at is not None
+        ]
+        return "diverged: " + ", ".join(f"seed {seed} at step {at:,}" for seed, at in lost) if lost else ""
 
     @property
     def trained(self) -> list[tuple[int, TaskInfo]]:
@@ -174,10 +203,10 @@ class RunRecord(Record):
 
     @property
     def outcome(self) -> str:
-        """In a line, the mean test scores over seeds, or the error."""
-        if self.result is None:
-            return f"failed: {self.error}"
-        rows = self.result.test.scores
+        """In a line, the mean test scores over seeds, or what went wrong."""
+        if self.scored is None:
+            return self.problem
+        rows = self.scored.test.scores
         means = [(task, sum(row[t] for row in rows) / len(rows)) for t, task in self.trained]
         return "test " + ", ".join(f"{task.name} {score_text(mean, task.metric)}" for task, mean in means)
 
@@ -199,7 +228,7 @@ class TuningRecord(Record):
     for them.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     key: str
     command: str
     spec: Spec
@@ -243,7 +272,7 @@ class Cost(Record):
 class CostRecord(Record):
     """All speeds measured for a bench, each alone on the machine."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     threads: int
     costs: list[Cost]
 
@@ -266,7 +295,7 @@ class BenchRecord(Record):
     `commands` with it, when more is asked for later.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     name: str
     commands: list[str]
     created: str

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import re
+import shutil
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
+from mtlbench import files
 from mtlbench.errors import UserError
 from mtlbench.records import REFERENCE, BenchRecord, CostRecord, Role, RunRecord, TuningRecord, role_of
 
@@ -21,7 +26,8 @@ ROLES: list[Role] = ["strategy", "tuned", "front", "single"]
 class Store:
     """`results/<bench>/`: `bench.json`, `runs/SETUP/*.json`, `tuning/SETUP/*.json`, `costs.json`, and what is derived.
 
-    Nothing else reads or writes there.
+    Beside a run that failed lies `*.error.txt`, with its traceback and the end of what it printed; `checkpoints/` has
+    the state of runs that are under way. Nothing else reads or writes there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,6 +47,25 @@ class Store:
             raise UserError(
                 f"cannot write to {self.folder} ({error.strerror}): choose another folder with --out"
             ) from None
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Within this, no other process computes for this bench; a lock ends with its process, whatever ends that.
+
+        Raises:
+            UserError: another one does.
+        """
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another process is working on {self.folder}: wait for it, or take another --name"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def bench(self) -> BenchRecord | None:
         """What was asked under this name, if anything."""
@@ -75,9 +100,32 @@ class Store:
         """Store what was asked."""
         self.write("bench.json", record.model_dump_json(indent=1))
 
-    def write_run(self, record: RunRecord) -> None:
-        """Store a run that is complete or has failed."""
-        self._write_at(self._path("runs", record.settings.setup, record.spec.label), record)
+    def write_run(self, record: RunRecord, details: str = "") -> None:
+        """Store a run that is complete or has failed, with the details of its failure."""
+        path = self._path("runs", record.settings.setup, record.spec.label)
+        told = path.with_suffix(".error.txt")
+        if details:
+            self.write(str(told.relative_to(self.folder)), details)
+        else:
+            told.unlink(missing_ok=True)
+        self._write_at(path, record)
+
+    def checkpoint(self, setup: str, label: str, stack: int) -> Path:
+        """Where the state of a stack of a run lies while it is under way."""
+        return self._path("checkpoints", setup, label).with_suffix("") / f"{stack}.safetensors"
+
+    def drop_checkpoints(self, setup: str, label: str) -> None:
+        """Remove the states of a run that is complete, and the folders that are empty then."""
+        folder = self.checkpoint(setup, label, 0).parent
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in (folder.parent, folder.parent.parent):
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+    def drop_scratch(self) -> None:
+        """Remove what is left of writes that were cut off; only for whom has the lock."""
+        for path in [*self.folder.rglob(".*.json"), *self.folder.rglob(".*.safetensors")]:
+            path.unlink(missing_ok=True)
 
     def write_tuning(self, record: TuningRecord) -> None:
         """Store the trials of a strategy."""
@@ -90,18 +138,8 @@ class Store:
     def write(self, name: str, text: str) -> Path:
         """Write a file whole or not at all: to a temporary name, synced, then renamed."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=".", suffix=f"-{path.name}", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text if text.endswith("\n") else text + "\n")
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            os.replace(scratch, path)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+        with files.replaced(path) as scratch:
+            scratch.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
         return path
 
     def _write_at(self, path: Path, record: BaseModel) -> None:

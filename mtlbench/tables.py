@@ -41,11 +41,11 @@ def runs_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Test score and loss of each strategy, seed and task; a task that a run does not train has no row."""
     rows: list[tuple[object, ...]] = []
     for run in runs:
-        if run.result is None:
+        if run.scored is None:
             continue
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
-                test = run.result.test
+                test = run.scored.test
                 scored = test.scores[k][t], test.losses[k][t]
                 rows.append((run.settings.setup, run.spec.label, seed, task.name, task.metric, *scored))
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
@@ -106,7 +106,7 @@ SUMMARY_OF_SCORE = {
 
 
 def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """One row per run of one setup: scores, comparisons with the reference, speed; failed ones with their error.
+    """One row per run of one setup: scores, comparisons with the reference, speed; those without with their problem.
 
     Scores and differences are shares; `samples_per_second` and `cost_ratio` are of the whole stack, those with
     `_one_replica` of a single replica.
@@ -114,7 +114,7 @@ def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.Dat
     rows: list[dict[str, object]] = []
     for run in runs:
         label = run.spec.label
-        row: dict[str, object] = {"setup": run.settings.setup, "strategy": label, "error": run.error or ""}
+        row: dict[str, object] = {"setup": run.settings.setup, "strategy": label, "problem": run.problem}
         columns = {task.name: task.column for task in run.tasks} | {ALL_TASKS: DELTA_M.replace("-", "_")}
         for score in scores[scores["strategy"] == label].to_dict("records"):
             name = columns[str(score["task"])]
@@ -142,14 +142,14 @@ def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
         f"{one.spec.label} and {other.spec.label} gave identical numbers for every seed: "
         f"does one of them silently fall back to the other's weights?"
         for one, other in combinations(runs, 2)
-        if one.result and other.result and numbers(one.result) == numbers(other.result)
+        if one.scored and other.scored and numbers(one.scored) == numbers(other.scored)
     ]
 
 
 def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
-    if run.result is None:
+    if run.scored is None:
         return
-    path = run.result.trajectory
+    path = run.scored.trajectory
     pairs = list(combinations(range(len(run.tasks)), 2))
     for p, epoch in enumerate(path.epochs):
         for k, seed in enumerate(run.settings.seeds):
@@ -165,9 +165,9 @@ def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
 
 
 def _validation_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
-    if run.result is None:
+    if run.scored is None:
         return
-    for epoch, evaluation in enumerate(run.result.validation, start=1):
+    for epoch, evaluation in enumerate(run.scored.validation, start=1):
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
                 loss, score = evaluation.losses[k][t], evaluation.scores[k][t]

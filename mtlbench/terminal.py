@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 
-from mtlbench.layout import MINUS, Cell, Table
+from mtlbench.layout import MINUS, Cell, Row, Table
 from mtlbench.report import Report
 
 LONG_TABLE = 10  # rows
@@ -51,7 +51,7 @@ def _two_lines_each(table: Table) -> RichTable:
         cells = (
             _value(cell) + (f"\n[dim]{escape(cell.interval)}[/dim]" if cell.interval else "") for cell in row.cells
         )
-        shown.add_row(escape(row.label), *(["failed"] if row.error else cells))
+        shown.add_row(escape(row.label), *([_kind(row)] if row.problem else cells))
     return shown
 
 
@@ -75,15 +75,20 @@ def _beside(table: Table, with_interval: set[int], gap: int, break_at: str = " "
     """One line per strategy, in these columns with the interval beside the number; headings break after `break_at`."""
     shown = _empty(table, break_at)
     shown.padding = (0, gap, 0, 0)
-    there = [row for row in table.rows if not row.error]
+    there = [row for row in table.rows if not row.problem]
     most = [max((len(row.cells[i].interval) for row in there), default=0) for i in range(len(table.columns))]
     for row in table.rows:
         cells = [_value(cell) for cell in row.cells]
         for i in with_interval if cells else ():
             if most[i]:
                 cells[i] += f"[dim] {row.cells[i].interval:>{most[i]}}[/dim]"
-        shown.add_row(escape(row.label), *(cells or ["failed"]))
+        shown.add_row(escape(row.label), *(cells or [_kind(row)]))
     return shown
+
+
+def _kind(row: Row) -> str:
+    """In a word, why a row has no numbers."""
+    return row.problem.partition(":")[0]
 
 
 def _value(cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from mtlbench.gradients import TaskGradients
 from mtlbench.network import Network
 from mtlbench.strategy import Step, Strategy, uniform
-from mtlbench.tasks import Setup, Split
+from mtlbench.tasks import Setup, Split, Task
 
 EVALUATION_CHUNK = 1_000
 GRAPH_WARM_UP = 3
@@ -68,7 +68,7 @@ class Trainer:
         self.strategy.to(device, dtype)
         self._own = list(self.strategy.parameters())
         self._sees_losses_after = self.strategy.overrides("after_update")
-        self._optimizer = self._make_optimizer(lr)
+        self._optimizer, self._moments = self._make_optimizer(lr)
         self._samples = samples.to(device)
         self.steps_per_epoch = setup.passes * (len(samples) // batch_size)
         shape = (self.steps_per_epoch, len(seeds), batch_size)
@@ -80,6 +80,38 @@ class Trainer:
         self._losses_after = torch.zeros(len(seeds), len(columns), device=device, dtype=dtype)
         self.traces: dict[str, Tensor] = {}
         self._graph: torch.cuda.CUDAGraph | None = None
+
+    @property
+    def replicas(self) -> int:
+        """K."""
+        return len(self._seeds)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks in the order of the last dimension of `traces`."""
+        return self._setup.tasks
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that decides how training goes on from the end of an epoch, as the live tensors.
+
+        Parameters, the optimizer's moments, the strategy's own state and the number of updates made.
+        """
+        strategy = {f"strategy.{name}": tensor for name, tensor in self.strategy.state_dict().items()}
+        return {"parameters": self.network.parameters, "index": self._index, **self._moments, **strategy}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that was read off a trainer of the same setup, strategy and seeds.
+
+        Raises:
+            ValueError: names or shapes are others.
+        """
+        mine = self.state
+        if {name: t.shape for name, t in mine.items()} != {name: t.shape for name, t in state.items()}:
+            raise ValueError("the state is not one of this trainer")
+        for name, tensor in mine.items():
+            tensor.copy_(state[name])
 
     def start_epoch(self, epoch: int) -> None:
         """Lay out the order of the epoch's samples, one permutation per seed and pass."""
@@ -195,17 +227,28 @@ class Trainer:
             self.traces[name] = value.new_zeros(self.steps_per_epoch, *value.shape)
         self.traces[name].index_copy_(0, self._position, value.unsqueeze(0))
 
-    def _make_optimizer(self, lr: float) -> torch.optim.Adam:
+    def _make_optimizer(self, lr: float) -> tuple[torch.optim.Adam, dict[str, Tensor]]:
+        """The optimizer, and its moments by name: made here, since torch would make them within the first step."""
         groups: list[dict[str, object]] = [{"params": [self.network.parameters]}]
         if self._own:
             own_lr = lr if self.strategy.lr is None else self.strategy.lr
             groups.append({"params": self._own, "lr": own_lr})
         fused = self._device.type != "meta"
-        return torch.optim.Adam(groups, lr=lr, fused=fused, capturable=self._device.type == "cuda")
+        optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, capturable=self._device.type == "cuda")
+        moments: dict[str, Tensor] = {}
+        for i, parameter in enumerate([self.network.parameters, *self._own]):
+            made = {
+                "step": torch.zeros((), dtype=torch.float32, device=self._device if fused else "cpu"),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            optimizer.state[parameter] = made
+            moments |= {f"adam.{i}.{name}": tensor for name, tensor in made.items()}
+        return optimizer, moments
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        """Capture a step, leaving the state as it was before the first one."""
-        state = [self.network.parameters, *self.strategy.state_dict().values(), self._position, self._index]
+        """Capture a step, leaving the state as it was before."""
+        state = [*self.state.values(), self._position]
         saved = [tensor.clone() for tensor in state]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -216,9 +259,6 @@ class Trainer:
         torch.cuda.current_stream().wait_stream(stream)
         for tensor, before in zip(state, saved, strict=True):
             tensor.copy_(before)
-        for moments in self._optimizer.state.values():
-            for tensor in moments.values():
-                tensor.zero_()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._train_step()

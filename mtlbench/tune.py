@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 
 from scipy.stats import qmc
 
 from mtlbench import jobs
-from mtlbench.bench import PRELOAD, Display, at_once, task_infos
 from mtlbench.errors import UserError
+from mtlbench.execution import Display, Shown, place_of
 from mtlbench.labels import settings_text
-from mtlbench.planning import LR_FACTOR, Request, check, settings_on, tuning_key
+from mtlbench.places import side_by_side
+from mtlbench.planning import LR_FACTOR, Request, check, settings_on, task_infos, tuning_key
 from mtlbench.records import REFERENCE, Spec, Trial, TuningRecord, role_of, score_text
 from mtlbench.registry import Registry
 from mtlbench.seeds import FIRST_TUNING_SEED
 from mtlbench.space import LogUniform
 from mtlbench.store import Store
 from mtlbench.tasks import Setup
-from mtlbench.workers import WorkerError, Workers, side_by_side
+from mtlbench.workers import WorkerError
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,17 @@ def execute(plan: TuningPlan, display: Display) -> bool:
 
     Returns:
         Whether every strategy has its settings chosen.
+
+    Raises:
+        UserError: another process works under this name.
     """
     plan.store.prepare()
+    with plan.store.locked():
+        plan.store.drop_scratch()
+        return _execute(plan, display)
+
+
+def _execute(plan: TuningPlan, display: Display) -> bool:
     records = {tuning.name: tuning.record for tuning in plan.tunings}
     todo = [
         (tuning, number) for tuning in plan.tunings for number in range(len(tuning.record.trials), len(tuning.trials))
@@ -132,27 +141,28 @@ def _try_all(
     plan: TuningPlan, todo: Sequence[tuple[Tuning, int]], records: dict[str, TuningRecord], display: Display
 ) -> None:
     settings = todo[0][0].record.settings
-    workers = Workers(PRELOAD)
-    side = at_once(plan.request, settings.device, len(todo))
+    place, at_once = place_of(plan.request, settings.device)
     display.note(
         f"trying {len(todo)} settings with {len(settings.seeds)} seeds and {settings.epochs} epochs each, "
-        f"{side} at a time; only validation is looked at"
+        f"{at_once}; only validation is looked at"
     )
+    shown = {
+        (tuning.name, number): Shown(
+            display, f"{tuning.name}, trial {number + 1} of {len(tuning.trials)}", settings.epochs
+        )
+        for tuning, number in todo
+    }
     ended: dict[str, dict[int, Trial]] = {}
 
-    def title(job: tuple[Tuning, int]) -> str:
-        return f"{job[0].name}, trial {job[1] + 1} of {len(job[0].trials)}"
-
-    def work(job: tuple[Tuning, int]) -> Trial:
-        (tuning, number), record = job, job[0].record
+    def start(tuning: Tuning, number: int) -> Future[Trial]:
         hyper, lr = tuning.trials[number]
-        display.run_started(title(job), record.settings.epochs)
-        run = jobs.RunJob(
-            record.spec.model_copy(update={"hyper": hyper}),
-            record.settings.model_copy(update={"lr": lr}),
+        job = jobs.StackJob(
+            tuning.record.spec.model_copy(update={"hyper": hyper}),
+            tuning.record.settings.model_copy(update={"lr": lr}),
+            tuning.record.settings.seeds,
             plan.request.plugins,
         )
-        return workers.call(jobs.try_out, run, partial(display.run_moved, title(job)))
+        return place.submit(jobs.try_out, job, shown[tuning.name, number].report)
 
     def done(job: tuple[Tuning, int], future: Future[Trial]) -> None:
         tuning, number = job
@@ -168,12 +178,9 @@ def _try_all(
             trials.append(there[len(trials)])
         records[tuning.name] = record.model_copy(update={"trials": trials})
         plan.store.write_tuning(records[tuning.name])
-        display.run_ended(title(job), f"failed: {trial.error}" if trial.error else _score(record, trial))
+        shown[tuning.name, number].end(f"failed: {trial.error}" if trial.error else _score(record, trial))
 
-    try:
-        side_by_side(todo, side, work, done, workers)
-    finally:
-        workers.stop()
+    side_by_side(place, {start(*job): job for job in todo}, done)
 
 
 def _score(record: TuningRecord, trial: Trial) -> str:

@@ -88,7 +88,7 @@ def _side_by_side(jobs: Sequence[tuple[dict[str, plots.Plot[Frames]], Frames, Pa
 
 def frames_of(found: Findings, setup: str) -> Frames:
     """The frames of one setup."""
-    failed = [run.spec.label for run in found.runs[setup] if run.error]
+    lost = [run.spec.label for run in found.runs[setup] if run.problem]
 
     def of_setup(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["setup"] == setup]
@@ -99,7 +99,7 @@ def frames_of(found: Findings, setup: str) -> Frames:
         scores=of_setup(found.scores),
         costs=found.speeds if setup == found.bench.main_setup else found.speeds.iloc[:0],
         tasks=tuple(task.name for task in found.tasks[setup]),
-        caption=f"Setup {setup}, {found.conditions}." + (f" Failed: {', '.join(failed)}." if failed else ""),
+        caption=f"Setup {setup}, {found.conditions}." + (f" Without scores: {', '.join(lost)}." if lost else ""),
     )
 
 

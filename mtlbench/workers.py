@@ -4,40 +4,68 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing as mp
+import os
 import signal
+import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
+
+import psutil
 
 from mtlbench.errors import in_one_line
 
 Argument = TypeVar("Argument")
-Job = TypeVar("Job")
 Message = TypeVar("Message")
 Value = TypeVar("Value")
 
+OUTPUT_KEPT = 64 * 1024
+LOOK_EVERY = 0.2  # seconds between two looks at time and memory
+LEAVE_WITHIN = 5.0  # seconds that a process has to end once its value is here
+
 
 class WorkerError(Exception):
-    """The function raised, or its process died; `traceback` is what the worker printed of it, if it could."""
+    """The function raised, its process died or went over a limit.
 
-    def __init__(self, message: str, traceback: str = "") -> None:
+    `traceback` is where it raised, `output` the end of what it printed.
+    """
+
+    def __init__(self, message: str, traceback: str = "", output: str = "") -> None:
         super().__init__(message)
         self.traceback = traceback
+        self.output = output
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.traceback, self.output)
+
+
+class WorkerDiedError(WorkerError):
+    """The process ended by itself or by a signal from elsewhere: it may be the machine's fault, not the function's."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a process may take: seconds since its start, and bytes of resident memory."""
+
+    seconds: float | None = None
+    memory: int | None = None
 
 
 class Workers:
     """The processes that are alive, so that all of them can be ended at once."""
 
-    def __init__(self, preload: list[str]) -> None:
+    def __init__(self, preload: list[str], limits: Limits = Limits()) -> None:
         if "forkserver" in mp.get_all_start_methods():
             self._context = mp.get_context("forkserver")
             self._context.set_forkserver_preload(preload)
         else:
             self._context = mp.get_context("spawn")
+        self._limits = limits
         self._lock = threading.Lock()
         self._alive: set[BaseProcess] = set()
         self._closed = False
@@ -50,35 +78,40 @@ class Workers:
     ) -> Value:
         """`function(argument, report)` in a new process; what it reports reaches `on_message` here.
 
+        What the process prints does not reach the terminal; its end is kept for an error.
+
         Raises:
-            WorkerError: the function raised, or its process ended without a result.
+            WorkerError: the function raised, or its process went over a limit.
+            WorkerDiedError: the process ended without a result.
         """
         here, there = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_serve, args=(there, function, argument), daemon=True)
+        output, printed = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_serve, args=(there, printed, function, argument), daemon=True)
         with self._lock:
             if self._closed:
                 raise WorkerError("stopped")
             process.start()
             self._alive.add(process)
         there.close()
+        printed.close()
+        tail = bytearray()
         try:
-            with here:
-                while True:
-                    try:
-                        kind, content = here.recv()
-                    except (EOFError, OSError):  # the pipe ended between two messages, or within one
-                        process.join()
-                        raise WorkerError(_end_of(process.exitcode)) from None
-                    if kind == "message":
-                        on_message(content)
-                    elif kind == "value":
-                        return content
-                    else:
-                        raise WorkerError(*content)
+            with here, output:
+                return self._listen(process, here, output, tail, on_message)
+        except WorkerError as error:
+            error.output = tail.decode(errors="replace")
+            raise
         finally:
+            process.join(LEAVE_WITHIN)
+            process.kill()
             process.join()
             with self._lock:
                 self._alive.discard(process)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether all processes were ended and no more are started."""
+        return self._closed
 
     def stop(self) -> None:
         """Kill every process that is alive and start no more."""
@@ -87,42 +120,96 @@ class Workers:
             for process in self._alive:
                 process.kill()
 
+    def _listen(
+        self,
+        process: BaseProcess,
+        here: Connection,
+        output: Connection,
+        tail: bytearray,
+        on_message: Callable[[Message], None],
+    ) -> Any:  # noqa: ANN401 - whatever the function returned
+        begun = time.monotonic()
+        usage = psutil.Process(process.pid) if self._limits.memory else None
+        sources: list[Connection | int] = [here, output, process.sentinel]
+        while True:
+            ready = wait(sources, LOOK_EVERY)
+            if output in ready and not _read_output(output, tail):
+                sources.remove(output)
+            if here in ready:
+                try:
+                    kind, content = here.recv()
+                except (EOFError, OSError):  # the pipe ended between two messages, or within one
+                    break
+                if kind == "message":
+                    on_message(content)
+                    continue
+                _drain(output, tail)
+                if kind == "value":
+                    return content
+                raise WorkerError(*content)
+            if process.sentinel in ready:
+                break
+            if broken := self._broken_limit(begun, usage):
+                process.kill()
+                raise WorkerError(broken)
+        process.join()
+        _drain(output, tail)
+        raise WorkerDiedError(_end_of(process.exitcode))
 
-def side_by_side(
-    jobs: Sequence[Job],
-    at_once: int,
-    work: Callable[[Job], Value],
-    done: Callable[[Job, Future[Value]], None],
-    workers: Workers,
+    def _broken_limit(self, begun: float, usage: psutil.Process | None) -> str:
+        """In a line, the limit that a process has gone over; empty if none."""
+        limits = self._limits
+        if limits.seconds is not None and time.monotonic() - begun > limits.seconds:
+            return f"ended after {limits.seconds:g} s, the time allowed by --run-timeout"
+        if limits.memory is not None and usage is not None:
+            with contextlib.suppress(psutil.Error):
+                held = usage.memory_info().rss
+                if held > limits.memory:
+                    return f"ended at {held / 2**30:.1f} GiB of memory; --run-memory allows {limits.memory / 2**30:g}"
+        return ""
+
+
+def _serve(
+    pipe: Connection, printed: Connection, function: Callable[[Any, Callable[[Any], None]], object], argument: object
 ) -> None:
-    """`work` on each job, in threads that wait for processes, some at once; `done` is called here as each ends.
-
-    If anything is raised here, Ctrl-C included, all processes are ended.
-    """
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        futures = {pool.submit(work, job): job for job in jobs}
-        for future in as_completed(futures):
-            done(futures[future], future)
-    except BaseException:
-        workers.stop()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _serve(pipe: Connection, function: Callable[[Any, Callable[[Any], None]], object], argument: object) -> None:
     # Ctrl-C reaches the whole process group; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (1, 2):
+        os.dup2(printed.fileno(), stream)
+    printed.close()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(BrokenPipeError):
         try:
             value = function(argument, lambda message: pipe.send(("message", message)))
         except BaseException as error:
             if isinstance(error, BrokenPipeError):
                 raise
+            sys.stdout.flush()
+            sys.stderr.flush()
             pipe.send(("error", (in_one_line(error), traceback.format_exc())))
         else:
             pipe.send(("value", value))
+
+
+def _end_with_parent() -> None:
+    # A worker that outlived a killed bench would write beside the bench that is started next.
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read_output(output: Connection, tail: bytearray) -> bool:
+    """Move what has been printed to `tail`, of which the end is kept; False once the stream has ended."""
+    text = os.read(output.fileno(), OUTPUT_KEPT)
+    tail += text
+    del tail[:-OUTPUT_KEPT]
+    return bool(text)
+
+
+def _drain(output: Connection, tail: bytearray) -> None:
+    while wait([output], 0) and _read_output(output, tail):
+        pass
 
 
 def _end_of(code: int | None) -> str:

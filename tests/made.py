@@ -62,7 +62,7 @@ def stored(
         losses = [[1 - accuracy + k / 100, 0.2] for k in range(len(found))]
         evaluation = Evaluation(losses, found)
         path = Trajectory([1.0, 2.0], [losses, losses], [losses, losses], None, None)
-        result = Result(evaluation, [evaluation, evaluation], path, 1.0)
+        result = Result([evaluation, evaluation], path, [None] * len(found), 1.0, evaluation)
     return RunRecord(
         key=label,
         spec=Spec(label=label, name=label, hyper={}, only=only),
@@ -70,6 +70,7 @@ def stored(
         tasks=TASKS,
         source_file="made.py",
         source=SOURCE.format(name=label),
+        stacks=[list(SEEDS)],
         result=result,
         error=error,
     )

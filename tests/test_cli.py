@@ -114,7 +114,7 @@ def test_a_bench_leaves_its_files(tiny_bench: Path) -> None:
     names = {path.name for path in tiny_bench.iterdir()}
     assert names == {
         "bench.json", "costs.json", "runs", "runs.csv", "curves.csv", "summary.csv", "plots", "README.md",
-        "report.html",
+        "report.html", ".lock",
     }  # fmt: skip
     for kind in ("png", "svg"):
         assert len(list((tiny_bench / "plots" / "mnist-few-labels").glob(f"*.{kind}"))) == 6

@@ -6,15 +6,23 @@ import copy
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtlbench.gradients import TaskGradients, explicit_jacobian, ghost_product, layer_gramian
+from mtlbench.gradients import (
+    PER_JACOBIAN_VALUE,
+    TaskGradients,
+    explicit_gramian,
+    explicit_jacobian,
+    ghost_product,
+    gramian_costs,
+    layer_gramian,
+)
 from mtlbench.network import Network
 from mtlbench.tasks import binary, classification, regression
+from tests.growth.measure import multiply_adds_of
 from tests.toy import given_step
 
 TOLERANCE = 1e-10
@@ -208,15 +216,40 @@ def test_both_gramian_paths_agree(replicas: int, tasks: int, batch: int, into: i
     assert relative(layer_gramian(x, deltas), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize(("batch", "path"), [(4, "ghost_product"), (400, "explicit_jacobian")])
-def test_the_cheaper_path_is_taken(monkeypatch: pytest.MonkeyPatch, batch: int, path: str) -> None:
-    taken: list[str] = []
-    for name, function in (("ghost_product", ghost_product), ("explicit_jacobian", explicit_jacobian)):
+layers = st.fixed_dictionaries(
+    {
+        "tasks": st.integers(1, 16),
+        "batch": st.integers(1, 1024),
+        "into": st.integers(1, 1024),
+        "out": st.integers(1, 1024),
+    }
+)
 
-        def spy(*arguments: Tensor, name: str = name, function: Any = function) -> Tensor:
-            taken.append(name)
-            return function(*arguments)
 
-        monkeypatch.setattr(f"mtlbench.gradients.{name}", spy)
-    layer_gramian(torch.randn(1, batch, 50), torch.randn(1, 2, batch, 40))
-    assert taken == [path]
+def on_meta(replicas: int, *, tasks: int, batch: int, into: int, out: int) -> tuple[Tensor, Tensor]:
+    """A layer's input and deltas of that shape, which cost nothing to multiply."""
+    x = torch.empty(replicas, batch, into, device="meta")
+    return x, torch.empty(replicas, tasks, batch, out, device="meta")
+
+
+@given(layers, st.integers(1, 3))
+def test_costs_of_a_gramian_count_its_multiply_adds_and_the_values_of_the_jacobian(
+    layer: dict[str, int], replicas: int
+) -> None:
+    x, deltas = on_meta(replicas, **layer)
+    ghost, explicit = gramian_costs(**layer)
+    assert replicas * ghost == multiply_adds_of(lambda: ghost_product(x, deltas, x, deltas))
+    values = explicit_jacobian(x, deltas).numel()
+    products = multiply_adds_of(lambda: explicit_gramian(x, deltas))
+    assert replicas * explicit == products + PER_JACOBIAN_VALUE * values
+
+
+@given(layers)
+def test_the_cheaper_way_to_a_gramian_is_taken(layer: dict[str, int]) -> None:
+    x, deltas = on_meta(1, **layer)
+    ghost, explicit = gramian_costs(**layer)
+    ways = (
+        multiply_adds_of(lambda: ghost_product(x, deltas, x, deltas)),
+        multiply_adds_of(lambda: explicit_gramian(x, deltas)),
+    )
+    assert multiply_adds_of(lambda: layer_gramian(x, deltas)) == ways[ghost > explicit]

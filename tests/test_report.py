@@ -71,7 +71,7 @@ def test_a_failed_strategy_has_its_row_and_error_and_no_numbers(tmp_path: Path) 
     store = make_store(tmp_path, RUNS, COSTS)
     made = report.make(store)
     row = summary_of(store)["bad"]
-    assert row.pop("error") == "ValueError: a | b <script>"
+    assert row.pop("problem") == "failed: ValueError: a | b <script>"
     assert (row.pop("setup"), row.pop("strategy")) == ("mnist", "bad")
     assert set(row.values()) == {""}
     assert any("bad failed" in note for note in made.notes)
@@ -112,7 +112,7 @@ def test_the_readme_shows_every_plot_and_the_conditions(tmp_path: Path) -> None:
         assert f"](plots/{path.relative_to(store.folder / 'plots')})" in text
     assert "12 seeds, 2 epochs, batch 64, Adam with learning rate 0.001, cpu." in text
     assert "in 6 interleaved" in text
-    assert "Failed: bad" in (store.folder / "plots" / "mnist" / "accuracy.svg").read_text()
+    assert "Without scores: bad" in (store.folder / "plots" / "mnist" / "accuracy.svg").read_text()
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -130,7 +130,7 @@ def test_a_bench_in_which_all_failed_has_a_report_without_plots(tmp_path: Path) 
     runs = [stored(label, None, error="RuntimeError: no") for label in ("fixed", "other")]
     made = report.make(make_store(tmp_path, runs))
     assert made.plots == []
-    assert [row.error for row in made.table.rows] == ["RuntimeError: no"] * 2
+    assert [row.problem for row in made.table.rows] == ["failed: RuntimeError: no"] * 2
 
 
 @pytest.mark.usefixtures("no_pictures")

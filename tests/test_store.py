@@ -25,7 +25,8 @@ def record(label: str = "fixed", value: float = 0.5) -> RunRecord:
         tasks=[TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")],
         source_file="fixed.py",
         source="",
-        result=Result(evaluation, [evaluation], Trajectory([1.0], [matrix], [matrix], None, None), 1.0),
+        stacks=[[0, 1]],
+        result=Result([evaluation], Trajectory([1.0], [matrix], [matrix], None, None), [None, None], 1.0, evaluation),
     )
 
 

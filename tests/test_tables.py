@@ -25,7 +25,10 @@ def run(label: str, accuracies: list[float], errors: list[float], only: str | No
         tasks=TASKS,
         source_file="fixed.py",
         source="",
-        result=Result(evaluation, [evaluation], Trajectory([1.0], [losses], [losses], norms, cosines), 1.0),
+        stacks=[list(SEEDS)],
+        result=Result(
+            [evaluation], Trajectory([1.0], [losses], [losses], norms, cosines), [None] * len(losses), 1.0, evaluation
+        ),
     )
 
 
@@ -85,11 +88,11 @@ def test_a_failed_run_keeps_its_row() -> None:
     scores = comparisons.scores_frame(tables.runs_frame(RUNS))
     summary = tables.summary_frame(RUNS, scores, tables.costs_frame(None, []))
     assert summary["strategy"].tolist() == ["fixed", "other", "bad", "single:digit"]
-    assert summary.set_index("strategy").loc["bad", "error"] == "ValueError: a | b"
+    assert summary.set_index("strategy").loc["bad", "problem"] == "failed: ValueError: a | b"
     table = lay_out(summary, TASKS)
     assert [row.label for row in table.rows] == ["fixed", "other", "bad", "single:digit"]
     assert [len(row.cells) for row in table.rows] == [len(table.columns), len(table.columns), 0, len(table.columns)]
-    assert table.rows[2].error == "ValueError: a | b"
+    assert table.rows[2].problem == "failed: ValueError: a | b"
     assert [cell.value for cell in table.rows[1].cells][:2] == ["93.50", "+2.50"]
     assert [cell.value for cell in table.rows[1].cells][5:7] == ["3.50", "-0.50"]
     assert table.rows[3].cells[5].value == "–"

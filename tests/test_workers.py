@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
-from mtlbench.workers import WorkerError, Workers
+from mtlbench.workers import OUTPUT_KEPT, Limits, WorkerDiedError, WorkerError, Workers
+
+PRELOAD = ["mtlbench.jobs", "torch._dynamo"]
 
 
 def count(upto: int, report: Callable[[int], None]) -> int:
@@ -42,6 +47,29 @@ def die_within_a_message(_: None, report: Callable[[bytes], None]) -> None:
     report(bytes(10_000_000))
 
 
+def print_much(size: int, report: Callable[[object], None]) -> int:
+    os.write(2, b"to stderr\n")
+    print("x" * size)
+    raise RuntimeError("after printing")
+
+
+def spin(_: None, report: Callable[[object], None]) -> None:
+    while True:
+        pass
+
+
+def eat(_: None, report: Callable[[object], None]) -> None:
+    eaten = []
+    while True:
+        eaten.append(b"x" * 10_000_000)
+        time.sleep(0.005)
+
+
+def leave_a_child(_: None, report: Callable[[object], None]) -> None:
+    subprocess.Popen(["sleep", "30"], close_fds=False)
+    os._exit(5)
+
+
 def sleep(seconds: float, report: Callable[[int], None]) -> None:
     report(os.getpid())
     time.sleep(seconds)
@@ -53,7 +81,7 @@ def ignore(_: object) -> None:
 
 @pytest.fixture
 def workers() -> Iterator[Workers]:
-    made = Workers(["mtlbench.jobs", "torch._dynamo"])
+    made = Workers(PRELOAD)
     yield made
     made.stop()
 
@@ -88,8 +116,65 @@ def test_an_exception_becomes_one_line_with_its_traceback(workers: Workers, erro
 
 
 def test_a_process_that_leaves_is_noticed(workers: Workers) -> None:
-    with pytest.raises(WorkerError, match="exit code 3"):
+    with pytest.raises(WorkerDiedError, match="exit code 3"):
         workers.call(leave, 3, ignore)
+
+
+def test_a_process_that_leaves_is_noticed_though_its_child_lives_on(workers: Workers) -> None:
+    with pytest.raises(WorkerDiedError, match="exit code 5"):
+        workers.call(leave_a_child, None, ignore)
+
+
+def test_what_is_printed_stays_off_the_terminal_and_its_end_is_kept(
+    workers: Workers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(WorkerError, match="after printing") as raised:
+        workers.call(print_much, 5_000_000, ignore)
+    assert len(raised.value.output) == OUTPUT_KEPT
+    assert raised.value.output.endswith("xxx\n")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("function", "limits", "says"),
+    [(spin, Limits(seconds=1.0), "--run-timeout"), (eat, Limits(memory=2**30), "--run-memory")],
+)
+def test_a_process_over_its_limit_is_ended(
+    function: Callable[[None, Callable[[object], None]], None], limits: Limits, says: str
+) -> None:
+    workers = Workers(PRELOAD, limits)
+    try:
+        with pytest.raises(WorkerError, match=says) as raised:
+            workers.call(function, None, ignore)
+        assert not isinstance(raised.value, WorkerDiedError)
+    finally:
+        workers.stop()
+
+
+OUTLIVED = """
+import sys
+from mtlbench.workers import Workers
+from tests.test_workers import sleep
+
+def tell(process):
+    print(process, flush=True)
+
+if __name__ == "__main__":
+    Workers([]).call(sleep, 60.0, tell)
+"""
+
+
+def test_a_worker_does_not_outlive_a_killed_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", OUTLIVED], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        os.kill(worker, 0)
+        parent.kill()
+    for _ in range(100):
+        if not psutil.pid_exists(worker):
+            break
+        time.sleep(0.1)
+    assert not psutil.pid_exists(worker)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])

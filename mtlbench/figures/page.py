@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,12 +13,20 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from mtlbench.figures.frames import Frames, Overview
 from mtlbench.figures.marks import mark
 from mtlbench.figures.style import FAINT, WIDTH
 
 
-def page(data: Frames | Overview, title: str, height: float, legend: Sequence[Line2D] = (), note: str = "") -> Figure:
+class Captioned(Protocol):
+    """Data of a figure with the line that stands below it."""
+
+    @property
+    def caption(self) -> str:
+        """Under what conditions the data came about."""
+        ...
+
+
+def page(data: Captioned, title: str, height: float, legend: Sequence[Line2D] = (), note: str = "") -> Figure:
     """An empty figure: title, legend and caption, and `height` inches between them for the axes."""
     caption = textwrap.wrap(f"{data.caption} {note}".strip(), 140)
     size, rows, columns = 8.5 if len(legend) <= 12 else 7.5, 0, 1
@@ -43,7 +51,7 @@ def page(data: Frames | Overview, title: str, height: float, legend: Sequence[Li
     return figure
 
 
-def nothing(data: Frames | Overview, title: str, why: str) -> Figure:
+def nothing(data: Captioned, title: str, why: str) -> Figure:
     """A figure that says why there is nothing to see."""
     figure = page(data, title, 1.0)
     figure.text(0.5, 0.5, why, size=11, color=FAINT, ha="center", va="center")

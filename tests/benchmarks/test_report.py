@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_report_of_30_strategies_16_seeds_8_setups(benchmark: BenchmarkFixture, 
             walk = np.exp(-np.linspace(0, 3, POINTS))[:, None, None] + rng.uniform(0, 0.1, (POINTS, len(SEEDS), 2))
             ends = np.linspace(0, 2, POINTS + 1)[1:].round(4).tolist()
             path = Trajectory(ends, walk.round(4).tolist(), (2 * walk).round(4).tolist(), walk.round(4).tolist(), None)
-            result = type(run.result)(run.result.test, run.result.validation, path, 1.0)
+            result = replace(run.result, trajectory=path)
             settings = run.settings.model_copy(update={"seeds": SEEDS})
             runs.append(run.model_copy(update={"result": result, "settings": settings}))
     costs = [cost(name, replicas, 1.2) for name in names[:STRATEGIES] for replicas in (1, 16)]

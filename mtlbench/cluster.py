@@ -1,0 +1,144 @@
+"""Jobs on a Dask cluster: the same processes as on this machine, started by the cluster's workers."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mtlbench import data, environment, setups
+from mtlbench.errors import UserError, first_line
+from mtlbench.execution import PRELOAD
+from mtlbench.harness import Progress
+from mtlbench.jobs import Report, StackJob
+from mtlbench.places import Function, carry_out
+from mtlbench.registry import Registry
+from mtlbench.workers import Limits, WorkerError, Workers
+
+try:
+    from dask.distributed import Client, get_worker
+except ImportError:
+    raise UserError("--cluster needs Dask: pip install 'mtlbench[cluster]'") from None
+
+Value = TypeVar("Value")
+
+CONNECT_WITHIN = 10  # seconds
+_at_work: set[Workers] = set()  # on a cluster's worker: the processes that are under way there
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A job as it is sent: what it needs of this machine, and what the other one must agree in."""
+
+    job: StackJob
+    plugins: dict[str, str]
+    source: str
+    versions: dict[str, str]
+    limits: Limits
+    topic: str
+
+
+class Cluster:
+    """A Dask cluster, each of whose worker threads takes one job at a time; on cuda one that declares `GPU` takes one.
+
+    Args:
+        address: of the scheduler, as Dask writes it (`tcp://host:8786`), or the path of its scheduler file.
+        device: what is trained on.
+        limits: what each process may take.
+
+    Raises:
+        UserError: there is no scheduler, it has no worker, or none that can take a job.
+    """
+
+    def __init__(self, address: str, device: str, limits: Limits) -> None:
+        try:
+            if Path(address).is_file():
+                self._client = Client(scheduler_file=address, timeout=CONNECT_WITHIN)
+            else:
+                self._client = Client(address, timeout=CONNECT_WITHIN)
+        except (OSError, ValueError) as error:
+            raise UserError(f"no Dask scheduler can be reached at {address}: {first_line(error)}") from None
+        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        if not found:
+            self._client.close()
+            raise UserError(f"the Dask scheduler at {address} has no workers: start some with `dask worker {address}`")
+        slots = [worker["resources"].get("GPU", 0) if device == "cuda" else worker["nthreads"] for worker in found]
+        if not sum(slots):
+            self._client.close()
+            raise UserError("no Dask worker declares a GPU: start them with `dask worker ... --resources GPU=1`")
+        self.size = f"{sum(slots):g} at a time on {len(slots)} Dask workers"
+        self._limits = limits
+        self._executor = self._client.get_executor(
+            pure=False, **({"resources": {"GPU": 1}} if device == "cuda" else {})
+        )
+        self._reports: dict[str, Report] = {}
+
+    def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
+        """Send a job to the cluster; it is sent again if the worker that has it is lost."""
+        topic = f"mtlbench-{uuid.uuid4()}"
+        parcel = Parcel(
+            replace(job, plugins=()),
+            {path.name: path.read_text(encoding="utf-8") for path in job.plugins},
+            Registry.load(job.plugins).digest(job.spec.name),
+            environment.versions(),
+            self._limits,
+            topic,
+        )
+
+        def listen(event: tuple[float, Progress | str]) -> None:
+            report(event[1])
+
+        self._client.subscribe_topic(topic, listen)
+        return self._executor.submit(_carry_out_there, function, parcel)
+
+    def stop(self) -> None:
+        """End the processes on all workers and leave the cluster as it was."""
+        self._executor.shutdown(wait=False)
+        self._client.run(_end_all)
+        self._client.close()
+
+
+def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel) -> Any:  # noqa: ANN401
+    """On a worker of the cluster: have the data, make sure that the code is the same, and start the process."""
+    here = environment.versions()
+    if other := {name: version for name, version in here.items() if parcel.versions.get(name) != version}:
+        found = ", ".join(f"{name} {version}, not {parcel.versions.get(name)}" for name, version in other.items())
+        raise WorkerError(f"the Dask worker has {found}: install the same versions everywhere")
+    worker = get_worker()
+    workers = Workers(PRELOAD, parcel.limits)
+    with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
+        plugins = [Path(scratch) / name for name in parcel.plugins]
+        for path in plugins:
+            path.write_text(parcel.plugins[path.name], encoding="utf-8")
+        if Registry.load(tuple(plugins)).digest(parcel.job.spec.name) != parcel.source:
+            raise WorkerError(f"the Dask worker has another version of {parcel.job.spec.name}: install the same")
+        _have_data(parcel.job.settings.setup)
+        checkpoint = None if parcel.job.checkpoint is None else Path(scratch) / "state.safetensors"
+        job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
+        _at_work.add(workers)
+        try:
+            return carry_out(workers, function, job, lambda message: worker.log_event(parcel.topic, message))
+        finally:
+            _at_work.discard(workers)
+            workers.stop()
+
+
+_fetching = threading.Lock()
+
+
+def _have_data(setup: str) -> None:
+    """Fetch the setup's data into this machine's cache, if another job has not done so before."""
+    dataset = setups.find(setup).dataset
+    if dataset is not None:
+        with _fetching:
+            data.fetch(dataset, lambda _: None)
+
+
+def _end_all() -> None:
+    for workers in list(_at_work):
+        workers.stop()

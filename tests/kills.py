@@ -1,0 +1,146 @@
+"""Kills a bench at random moments, its main process or a worker, and starts it again until it is complete.
+
+`make soak` runs this with 50 kills; `make test` with a few.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from mtlbench import bench
+from mtlbench.harness import Progress
+from mtlbench.planning import Plan, Request, plan
+from mtlbench.records import Result
+
+SETUP, NAME = "mnist-few-labels", "killed"
+STRATEGIES = ("fixed", "gradnorm", "famo")
+
+
+class Quiet:
+    """A display that shows nothing."""
+
+    def note(self, text: str) -> None: ...
+    def run_started(self, label: str, epochs: int) -> None: ...
+    def run_moved(self, label: str, progress: Progress) -> None: ...
+    def run_ended(self, label: str, outcome: str) -> None: ...
+
+
+def small_plan(out: Path) -> Plan:
+    """Three strategies and two baselines on a thousand images, three epochs."""
+    return plan(
+        Request(
+            name=NAME,
+            out=out,
+            setups=[SETUP],
+            strategies=STRATEGIES,
+            seeds=(0, 1, 2),
+            epochs=3,
+            batch_size=100,
+            lr=1e-3,
+            device="cpu",
+            jobs=2,
+            plugins=(),
+            command="soak",
+        )
+    )
+
+
+def execute(out: Path) -> bool:
+    """Carry the bench out, with the speeds measured as briefly as can be."""
+    bench.ROUNDS, bench.TURN_SECONDS = 2, 0.01
+    return bench.execute(small_plan(out), Quiet())
+
+
+def results(out: Path) -> dict[str, dict[str, object]]:
+    """Everything of each stored result but how long it took."""
+    found: dict[str, dict[str, object]] = {}
+    for run in small_plan(out).store.runs(SETUP):
+        assert isinstance(run.result, Result), run.problem
+        found[run.spec.label] = {name: value for name, value in vars(run.result).items() if name != "training_seconds"}
+    return found
+
+
+def start(out: Path) -> subprocess.Popen[bytes]:
+    """The bench in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "tests.kills", "--execute", str(out)])
+
+
+def strike(main: subprocess.Popen[bytes], longest: float, chance: random.Random) -> str:
+    """Kill the main process or one of its workers at a random moment of the next `longest` seconds.
+
+    Returns:
+        Which; empty if the bench ended before.
+    """
+    moment = time.monotonic() + chance.uniform(0, longest)
+    wants_worker = chance.random() < 0.5
+    while main.poll() is None:
+        workers = _workers(main.pid) if wants_worker else []
+        if time.monotonic() >= moment and (workers or not wants_worker):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim = chance.choice(workers) if wants_worker else psutil.Process(main.pid)
+                victim.kill()
+                return "a worker" if wants_worker else "the main process"
+        time.sleep(0.05)
+    return ""
+
+
+def survive(kills: int, folder: Path, chance: random.Random) -> list[str]:
+    """Kill benches that often, carrying each on until it is complete, and compare it with one left in peace.
+
+    Returns:
+        What was killed, in turn.
+
+    Raises:
+        AssertionError: a result differs, or a process fails by itself.
+    """
+    undisturbed = folder / "undisturbed"
+    begun = time.monotonic()
+    assert start(undisturbed).wait() == 0
+    longest = time.monotonic() - begun
+    expected = results(undisturbed)
+    struck: list[str] = []
+    while len(struck) < kills:
+        out = folder / f"killed-{len(struck)}"
+        main = start(out)
+        while len(struck) < kills and (what := strike(main, longest, chance)):
+            struck.append(what)
+            print(f"kill {len(struck)}: {what}", flush=True)
+            if what == "the main process":
+                main.wait()
+                main = start(out)
+        assert main.wait() == 0
+        assert results(out) == expected
+        assert not [*out.rglob("*.safetensors"), *out.rglob(".*.json")]
+    return struck
+
+
+def _workers(main: int) -> list[psutil.Process]:
+    """The processes that train: those that the fork server has made."""
+    try:
+        return [child for server in psutil.Process(main).children() for child in server.children()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--execute", type=Path)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    if asked.execute:
+        sys.exit(0 if execute(asked.execute) else 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        begun = time.monotonic()
+        killed = survive(asked.kills, Path(scratch), random.Random(asked.seed))
+        kinds = ", ".join(f"{killed.count(kind)} of {kind}" for kind in sorted(set(killed)))
+        print(f"{len(killed)} kills ({kinds}), all results bit for bit the same, {time.monotonic() - begun:.0f} s")
