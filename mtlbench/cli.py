@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from mtlbench import __version__
+from mtlbench import __version__, authoring
+from mtlbench.console import complain, open_console, warn
 from mtlbench.errors import UserError
 from mtlbench.options import (
     BENCH_HELP,
@@ -44,9 +44,9 @@ from mtlbench.options import (
 )
 
 if TYPE_CHECKING:
-    from mtlbench.tasks import Setup
+    from rich.console import Console
 
-LOG_WIDTH = 120
+    from mtlbench.tasks import Setup
 
 app = typer.Typer(
     name="mtlbench",
@@ -66,6 +66,8 @@ Examples:
 - `mtlbench list gradnorm` tells what a strategy computes and which hyper-parameters it has
 
 - `mtlbench report quick` makes tables and plots again from the stored runs
+
+- `mtlbench new mine` writes a strategy to start from, `mtlbench check mine.py` proves it
 """,
 )
 
@@ -92,7 +94,7 @@ def run_bench(
     """Train strategies on setups and compare them."""
     chosen = seeds_of(seeds)
     check_name(name)
-    console = _console()
+    console = open_console()
     console.print("starting: loading torch and the strategies", highlight=False)
     from mtlbench import bench, progress, report, terminal
     from mtlbench.planning import Request, plan
@@ -118,7 +120,7 @@ def run_bench(
             front=front,
         )
     )
-    _warn(planned.registry.problems)
+    warn(planned.registry.problems)
     planned.store.prepare()
     _fetch([run.setup for run in planned.runs], console)
     with _stoppable(), progress.display(console) as display:
@@ -151,7 +153,7 @@ def run_tune(
     if not 1 <= tuning_seeds <= MOST_SEEDS:
         raise UserError(f"--tuning-seeds must be between 1 and {MOST_SEEDS}, not {tuning_seeds}")
     check_name(name)
-    console = _console()
+    console = open_console()
     console.print("starting: loading torch and the strategies", highlight=False)
     from mtlbench import progress, tune
     from mtlbench.planning import Request
@@ -197,7 +199,7 @@ def run_report(
     from mtlbench import report, terminal
     from mtlbench.store import Store
 
-    terminal.show(report.make(Store(out / name)), _console())
+    terminal.show(report.make(Store(out / name)), open_console())
 
 
 @app.command("compare")
@@ -215,7 +217,7 @@ def run_compare(
     from mtlbench import versus
     from mtlbench.store import Store
 
-    versus.show(versus.versus(Store(out / before), Store(out / after)), _console())
+    versus.show(versus.versus(Store(out / before), Store(out / after)), open_console())
 
 
 @app.command("selftest-stats")
@@ -232,7 +234,7 @@ def run_selftest(
     from mtlbench import selftest
     from mtlbench.store import Store
 
-    if not selftest.show(*selftest.run(Store(out / name), resamplings), _console()):
+    if not selftest.show(*selftest.run(Store(out / name), resamplings), open_console()):
         raise typer.Exit(1)
 
 
@@ -250,8 +252,8 @@ def run_list(
     from mtlbench.registry import Registry
 
     registry = Registry.load(tuple(plugin or []))
-    _warn(registry.problems)
-    console = _console()
+    warn(registry.problems)
+    console = open_console()
     if markdown:
         console.print(catalogue.markdown(registry), highlight=False, markup=False, soft_wrap=True)
     elif name is None:
@@ -268,10 +270,14 @@ def run_data() -> None:
     """
     from mtlbench import data
 
-    console = _console()
+    console = open_console()
     for dataset in (data.MNIST, data.FASHION_MNIST):
         where = data.fetch(dataset, lambda text: console.print(text, highlight=False))
         console.print(f"{dataset.title} is verified in {where}", highlight=False, soft_wrap=True)
+
+
+app.command("check")(authoring.run_check)
+app.command("new")(authoring.run_new)
 
 
 def _fetch(setups: Sequence[Setup], console: Console) -> None:
@@ -296,7 +302,7 @@ def _stoppable() -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _complain("stopped; finished runs and epochs are kept, and the same command goes on from there")
+        complain("stopped; finished runs and epochs are kept, and the same command goes on from there")
         raise typer.Exit(128 + received) from None
     finally:
         for number, handler in before.items():
@@ -307,12 +313,6 @@ def _strategies(texts: list[str] | None) -> list[str]:
     from mtlbench.labels import split_specs
 
     return split_specs(texts or [])
-
-
-def _console() -> Console:
-    """Of the terminal's width; in a log, wide enough for the table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=LOG_WIDTH)
 
 
 def _version(wanted: bool) -> None:
@@ -335,7 +335,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except UserError as error:
-        _complain(str(error))
+        complain(str(error))
         code = 2
     except typer.Abort:
         code = 130
@@ -345,15 +345,6 @@ def main() -> None:
         if shown is None:
             raise
         if shown():  # without arguments the help has been printed, and nothing is left to say
-            _complain(f"{shown().rstrip('.')}; see --help")
+            complain(f"{shown().rstrip('.')}; see --help")
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _warn(problems: list[str]) -> None:
-    for problem in problems:
-        _complain(problem)
-
-
-def _complain(text: str) -> None:
-    typer.echo(f"mtlbench: {text}", err=True)

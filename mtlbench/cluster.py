@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
 import tempfile
 import threading
 import uuid
@@ -110,6 +111,7 @@ def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel
         found = ", ".join(f"{name} {version}, not {parcel.versions.get(name)}" for name, version in other.items())
         raise WorkerError(f"the Dask worker has {found}: install the same versions everywhere")
     worker = get_worker()
+    _may_have_children()
     workers = Workers(PRELOAD, parcel.limits)
     with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
         plugins = [Path(scratch) / name for name in parcel.plugins]
@@ -130,6 +132,11 @@ def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel
         finally:
             _at_work.discard(workers)
             workers.stop()
+
+
+def _may_have_children() -> None:
+    # Under a nanny, Dask's worker is a daemon, which Python refuses children lest they outlive it; ours do not.
+    vars(mp.current_process())["_config"]["daemon"] = False
 
 
 _fetching = threading.Lock()

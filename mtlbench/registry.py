@@ -38,9 +38,10 @@ class HasTasks(Protocol):
 
 @dataclass
 class Registry:
-    """The strategies that could be loaded, and a line for each plugin that could not."""
+    """The strategies that could be loaded, where each was found, and a line for each plugin that could not."""
 
     strategies: dict[str, type[Strategy]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @classmethod
@@ -90,6 +91,7 @@ class Registry:
                 _register_again(found)
             for name in contract.registered.keys() - before.keys():
                 typing.get_type_hints(contract.registered[name].__init__)  # they say what a hyper-parameter may be
+            self.origins |= {name: origin for name in contract.registered if name not in before}
         except (Exception, SystemExit) as error:
             contract.registered.clear()
             contract.registered.update(before)

@@ -150,6 +150,10 @@ class Strategy(nn.Module):
     waits: ClassVar[bool] = False
     """Whether its step waits for the device, as none of ours does; on CUDA it is then not captured as a graph."""
 
+    symmetric: ClassVar[bool] = True
+    """Whether tasks in another order get the same weights in that order; False where the method itself tells them
+    apart by their place, as one that protects the main task does. Numbers of `step.rand` are drawn for a task."""
+
     def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__()
         self.shape = shape
@@ -212,17 +216,26 @@ def register(name: str) -> Callable[[S], S]:
     """
 
     def add(cls: S) -> S:
-        if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
-            raise ValueError(f"a strategy's name is lower-case words joined by dashes, not {name!r}")
-        if name in RESERVED:
-            raise ValueError(f"a strategy cannot be called {name!r}: that stands before a colon for something else")
-        if name in registered:
-            raise ValueError(f"the name {name!r} is already taken by {source_file(registered[name])}")
+        check_name(name)
         cls.name = name
         registered[name] = cls
         return cls
 
     return add
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a strategy cannot have.
+
+    Raises:
+        ValueError: it is malformed, or taken by a strategy of another file.
+    """
+    if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
+        raise ValueError(f"a strategy's name is lower-case words joined by dashes, not {name!r}")
+    if name in RESERVED:
+        raise ValueError(f"a strategy cannot be called {name!r}: that stands before a colon for something else")
+    if name in registered:
+        raise ValueError(f"the name {name!r} is already taken by {source_file(registered[name])}")
 
 
 def require(condition: bool, rule: str, value: object) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mtlbench import cli, options
+from mtlbench.check.checks import PROPERTIES
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -211,7 +212,9 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, "mtlbench 0.1.0\n", "")
 
 
-@pytest.mark.parametrize("command", [[], ["bench"], ["tune"], ["report"], ["compare"], ["list"], ["data"]])
+@pytest.mark.parametrize(
+    "command", [[], ["bench"], ["tune"], ["report"], ["compare"], ["list"], ["data"], ["check"], ["new"]]
+)
 def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str]) -> None:
     program = (
         "import sys; from mtlbench import cli\n"
@@ -224,6 +227,58 @@ def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str])
     assert done.returncode == 0
     assert done.stdout.endswith("set()\n")
     assert "mtlbench" in done.stdout
+
+
+def test_check_says_a_line_for_each_property(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("check", "fixed", "fixed:weights=[1,0.1]")
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["fixed", "fixed:weights=[1,0.1]"]
+    verdicts = [line.split()[0] for line in lines if line.startswith(" ")]
+    assert verdicts == 2 * len(PROPERTIES) * ["holds"]
+
+
+def test_check_ends_with_1_if_a_property_fails(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from mtlbench import Strategy, register\n"
+        "@register('bad')\n"
+        "class Bad(Strategy):\n"
+        "    def forward(self, step):\n"
+        "        raise RuntimeError('not [today]')\n"
+    )
+    code, out, err = run("check", "bad", "fixed", "--plugin", "bad.py")
+    assert (code, err) == (1, "")
+    assert "bad.py:5 `raise RuntimeError('not [today]')`: RuntimeError: not [today]\n" in out
+    assert len(out.splitlines()) == 2 * (1 + len(PROPERTIES))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check"], "NAME|FILE"),
+        (["check", ""], "name a strategy"),
+        (["check", "gradnrom"], "gradnorm"),
+        (["check", "absent.py"], "no plugin file absent.py"),
+        (["check", "gradnorm:alpha=-1"], "alpha must be finite and >= 0"),
+        (["check", "gradnorm:beta=1"], "alpha=1.5, lr=0.025"),
+        (["new"], "NAME"),
+        (["new", "gradnorm"], "already taken"),
+        (["new", "single"], "stands before a colon"),
+        (["new", "Mine"], "lower-case words"),
+        (["new", "mine_too"], "lower-case words"),
+        (["new", "3d"], "lower-case words"),
+        (["new", "../mine"], "lower-case words"),
+        (["new", "m" * 41], "at most 40"),
+        (["new", "none"], "a class None"),
+        (["new", "step"], "a class Step"),
+        (["new", "json"], "the module json"),
+    ],
+)
+def test_what_cannot_be_checked_or_written_is_refused(
+    run: Run, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    assert says in refused(run, *arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("4", (0, 1, 2, 3)), ("0,3,7", (0, 3, 7)), ("3,", (3,)), ("1", (0,))])

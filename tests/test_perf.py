@@ -200,7 +200,7 @@ def test_gpu_check_names_each_strategy_that_differs_or_fails(
     monkeypatch.setattr(gpu_check, "compare", compare)
     some = {name: registry.strategies[name] for name in ("fixed", "pcgrad")} | {"failing": Failing}
     out = StringIO()
-    wrong = gpu_check.compare_all(Registry(some, []), "cpu", Console(file=out, width=150, color_system=None))
+    wrong = gpu_check.compare_all(Registry(some), "cpu", Console(file=out, width=150, color_system=None))
     assert wrong == ["pcgrad", "failing"]
     lines = {line.split()[0]: line.rstrip() for line in out.getvalue().splitlines() if line.strip()}
     assert lines["fixed"].endswith("same")

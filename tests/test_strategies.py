@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import typing
 from functools import partial
@@ -14,121 +13,51 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from mtlbench.check import Subject, failures
+from mtlbench.check.cases import random_case
+from mtlbench.check.properties import replicas_are_independent, state_round_trips, tasks_are_alike
 from mtlbench.registry import Registry
-from mtlbench.strategy import Step, Strategy
+from mtlbench.setups import MNIST
+from mtlbench.strategy import Step
 from mtlbench.tasks import Setup, Split, regression
 from mtlbench.trainer import Trainer
 from tests.toy import GivenGradients, build, given_step, problem, weigh
 
 shapes = st.tuples(st.integers(1, 4), st.integers(2, 5))
-
-
 NAMES = tuple(Registry.load().strategies)
-RANDOM = {"rlw", "pcgrad", "gradvac"}  # they draw a number for each task, so tasks are alike in distribution only
+
+
+def subject(registry: Registry, name: str) -> Subject:
+    return Subject(registry, registry.parse(name, MNIST))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_strategy_keeps_the_contract(registry: Registry, name: str) -> None:
+    assert failures(subject(registry, name)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(shape=shapes, seed=st.integers(0, 1000))
+@settings(max_examples=50)
 def test_replicas_are_independent(registry: Registry, name: str, shape: tuple[int, int], seed: int) -> None:
-    losses, jacobian = problem(shape, seed)
-    together, grads = weigh(build(registry, name, shape), given_step(losses, jacobian))
-    for k in range(shape[0]):
-        step = Step(
-            losses[k : k + 1].clone().requires_grad_(),
-            GivenGradients(jacobian[k : k + 1]),
-            index=torch.tensor(0),
-            epoch=torch.tensor(0),
-            seeds=torch.tensor([k]),
-        )
-        alone, alone_grads = weigh(build(registry, name, (1, shape[1])), step)
-        torch.testing.assert_close(together[k : k + 1], alone)
-        torch.testing.assert_close([grad[k : k + 1] for grad in grads], alone_grads)
+    replicas_are_independent(subject(registry, name), random_case(shape, seed))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in RANDOM])
+@pytest.mark.parametrize("name", NAMES)
 @given(shape=shapes, seed=st.integers(0, 1000), data=st.data())
+@settings(max_examples=50)
 def test_permuting_tasks_permutes_weights(
     registry: Registry, name: str, shape: tuple[int, int], seed: int, data: st.DataObject
 ) -> None:
     order = data.draw(st.permutations(range(shape[1])))
-    losses, jacobian = problem(shape, seed)
-    weights, grads = weigh(build(registry, name, shape), given_step(losses, jacobian))
-    permuted, permuted_grads = weigh(build(registry, name, shape), given_step(losses[:, order], jacobian[:, order]))
-    torch.testing.assert_close(permuted, weights[:, order])
-    torch.testing.assert_close(permuted_grads, [grad[:, order] for grad in grads])
-
-
-def live(strategy: Strategy, step: Step) -> Tensor:
-    """One step with all its hooks and an update of the strategy's own parameters; the effective weights."""
-    weights, grads = weigh(strategy, step)
-    with torch.no_grad():
-        for parameter, grad in zip(strategy.parameters(), grads, strict=True):
-            parameter.sub_(0.1 * grad.clamp(-1, 1))
-        strategy.project()
-        strategy.after_update(0.9 * step.losses)
-        strategy.epoch_end(step.losses)
-    return weights
+    tasks_are_alike(subject(registry, name), random_case(shape, seed), order)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(shape=shapes, seed=st.integers(0, 1000))
 @settings(max_examples=5)
 def test_state_dict_is_the_whole_state(registry: Registry, name: str, shape: tuple[int, int], seed: int) -> None:
-    def steps(first: int) -> list[Step]:
-        return [given_step(*problem(shape, seed + i), index=i, epoch=i) for i in range(first, first + 3)]
-
-    one, other = build(registry, name, shape), build(registry, name, shape)
-    for step in steps(0):
-        live(one, step)
-    other.load_state_dict(one.state_dict())
-    for mine, theirs in zip(steps(3), steps(3), strict=True):
-        torch.testing.assert_close(live(one, mine), live(other, theirs), rtol=0, atol=0)
-        torch.testing.assert_close(mine.direction, theirs.direction, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_docstring_names_source_and_arguments(registry: Registry, name: str) -> None:
-    text = registry.get(name).__doc__ or ""
-    assert "Source:" in text
-    for key in registry.parameters(name):
-        assert key == "heads" or f"{key}:" in text
-
-
-def degenerate_problems(tasks: int) -> tuple[Tensor, Tensor]:
-    """Every pairing of odd losses, odd Jacobians and lengths of gradients, one a replica: `[K, T]`, `[K, T, 6]`."""
-    row = torch.ones(6, dtype=torch.float64)
-    basis = torch.eye(6, dtype=torch.float64)
-    jacobians = {
-        "zero": torch.zeros(tasks, 6, dtype=torch.float64),
-        "one zero": torch.cat([torch.zeros(1, 6, dtype=torch.float64), basis[1:tasks]]),
-        "parallel": torch.stack([(t + 1) * row for t in range(tasks)]),
-        "opposite": torch.stack([(-1.0) ** t * row for t in range(tasks)]),
-        "rank deficient": torch.stack([*basis[1:tasks], -basis[1:tasks].sum(0)]),
-        "far apart": torch.stack([1e4 ** (-t) * basis[t] for t in range(tasks)]),
-    }
-    small, large = torch.full((tasks,), 1e-8), torch.full((tasks,), 1e8)
-    mixed = torch.where(torch.arange(tasks) % 2 == 0, small, large)
-    losses = [torch.arange(tasks) + 1.0, torch.zeros(tasks), small, large, mixed, (torch.arange(tasks) > 0).float()]
-    lengths = [1e-8, 1.0, 1e8]
-    cases = list(itertools.product(losses, jacobians.values(), lengths))
-    return torch.stack([loss.double() for loss, _, _ in cases]), torch.stack([j * scale for _, j, scale in cases])
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("tasks", [2, 4])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_degenerate_steps_leave_everything_finite(
-    registry: Registry, name: str, tasks: int, dtype: torch.dtype
-) -> None:
-    losses, jacobian = (tensor.to(dtype) for tensor in degenerate_problems(tasks))
-    strategy = build(registry, name, (len(losses), tasks), 6).to(dtype)
-    for index in range(4):
-        step = given_step(losses, jacobian, index=index, epoch=index)
-        weights = live(strategy, step)
-        chosen = [each for each in (step.direction, step.representation_direction) if each is not None]
-        for tensor in (weights, *chosen, *strategy.state_dict().values()):
-            finite = tensor.isfinite()
-            assert bool(finite.all()), f"step {index}, replicas {finite.logical_not().nonzero()[:, 0].unique()}"
+    state_round_trips(subject(registry, name), random_case(shape, seed, steps=6), after=3)
 
 
 POSITIVE, NOT_NEGATIVE, SHARE = (0, -1), (-1e-9, -1), (-0.1, 1.1)

@@ -1,0 +1,27 @@
+"""Where commands write: the terminal or a log, and complaints of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+from rich.console import Console
+
+LOG_WIDTH = 120
+
+
+def open_console() -> Console:
+    """Of the terminal's width; in a log, wide enough for the table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
+
+
+def complain(text: str) -> None:
+    """One line on standard error, in the program's name."""
+    typer.echo(f"mtlbench: {text}", err=True)
+
+
+def warn(problems: Iterable[str]) -> None:
+    """A line for each."""
+    for problem in problems:
+        complain(problem)

@@ -1,0 +1,83 @@
+"""A new strategy's file and its test, written from templates."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mtlbench import space, strategy
+from mtlbench.errors import UserError, first_line
+from mtlbench.registry import Registry, strategies_folder
+
+LONGEST_NAME = 40
+
+
+def write(name: str, out: Path | None = None) -> tuple[Path, Path]:
+    """Write the file of a strategy and its test; says where they are.
+
+    Both go to `out`. Without it the strategy goes to `strategies` and the test to `tests`, each to the folder that
+    one is in where there is no such folder.
+
+    Raises:
+        UserError: the name is malformed or taken, there is such a file, or it cannot be written.
+    """
+    class_name = _checked(name)
+    stem = name.replace("-", "_")
+    here = Path()
+    folder = out or (here / "strategies" if (here / "strategies").is_dir() else here)
+    tests = out or (here / "tests" if (here / "tests").is_dir() else here)
+    paths = folder / f"{stem}.py", tests / f"test_{stem}.py"
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} is already there; choose another name, or move it away")
+    if importlib.util.find_spec(stem) is not None:
+        raise UserError(f"{stem}.py would hide the module {stem}; choose another name than {name!r}")
+    templates = Environment(
+        loader=PackageLoader("mtlbench"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    path_between = Path(os.path.relpath(paths[0], tests)).as_posix()
+    values = {"name": name, "class_name": class_name, "path": path_between}
+    try:
+        for path, template in zip(paths, ("strategy.py.j2", "test_strategy.py.j2"), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(templates.get_template(template).render(values), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from None
+    return paths
+
+
+def next_steps(name: str, written: Path, test: Path) -> list[str]:
+    """What to do with the two files, as commands."""
+    with_file = "" if written.resolve().parent == strategies_folder() else f" --plugin {written}"
+    return [
+        f"prove it:   mtlbench check {written}",
+        f"test it:    python -m pytest {test}",
+        f"compare it: mtlbench bench --name {name}{with_file} --strategies {name}",
+    ]
+
+
+def _checked(name: str) -> str:
+    """The class name for a strategy's name.
+
+    Raises:
+        UserError: the name cannot be a strategy's, a file's or a class's, or is taken.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
+        raise UserError(
+            f"a new strategy's name is lower-case words joined by dashes, at most {LONGEST_NAME} letters in all, "
+            f"as in inverse-loss, not {name!r}"
+        )
+    Registry.load()
+    try:
+        strategy.check_name(name)
+    except ValueError as error:
+        raise UserError(first_line(error)) from None
+    class_name = "".join(part.capitalize() for part in name.split("-"))
+    if hasattr(builtins, class_name) or class_name in {*vars(strategy), *vars(space)}:
+        raise UserError(f"a class {class_name} would hide one that is there already; choose another name than {name!r}")
+    return class_name
