@@ -90,9 +90,9 @@ class Cluster:
             topic,
         )
 
-        def listen(event: tuple[float, dict[str, Any] | str]) -> None:
-            message = event[1]
-            report(message if isinstance(message, str) else Progress(**message))
+        def listen(event: tuple[float, dict[str, Any]]) -> None:
+            said = event[1]["said"]
+            report(said if isinstance(said, str) else Progress(**said))
 
         self._client.subscribe_topic(topic, listen)
         return self._executor.submit(_carry_out_there, function, parcel)
@@ -124,7 +124,7 @@ def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel
         job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
 
         def tell(message: Progress | str) -> None:
-            worker.log_event(parcel.topic, message if isinstance(message, str) else asdict(message))
+            worker.log_event(parcel.topic, {"said": message if isinstance(message, str) else asdict(message)})
 
         _at_work.add(workers)
         try:

@@ -22,7 +22,7 @@ from mtlbench.planning import Plan, Request, plan
 from mtlbench.records import Result
 
 SETUP, NAME = "mnist-few-labels", "killed"
-STRATEGIES = ("fixed", "gradnorm", "famo")
+STRATEGIES = ("gradnorm", "famo")
 
 
 class Quiet:
@@ -35,15 +35,15 @@ class Quiet:
 
 
 def small_plan(out: Path) -> Plan:
-    """Three strategies and two baselines on a thousand images, three epochs."""
+    """Three strategies and two baselines on a thousand images, two epochs; the last run is divided on two cores."""
     return plan(
         Request(
             name=NAME,
             out=out,
             setups=[SETUP],
             strategies=STRATEGIES,
-            seeds=(0, 1, 2),
-            epochs=3,
+            seeds=(0, 1),
+            epochs=2,
             batch_size=100,
             lr=1e-3,
             device="cpu",

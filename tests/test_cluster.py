@@ -55,7 +55,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 def local_cluster(workers: int, threads: int = 1, *, processes: bool = True) -> Generator[str]:
     """The address of a cluster on this machine, made by Dask."""
     made: Any = LocalCluster
-    with made(n_workers=workers, threads_per_worker=threads, processes=processes, dashboard_address=None) as cluster:
+    with made(n_workers=workers, threads_per_worker=threads, processes=processes, dashboard_address=":0") as cluster:
         yield cluster.scheduler_address
 
 
