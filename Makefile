@@ -10,7 +10,7 @@ SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random m
 	mnist-8-tasks fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full tune stress test lint perf growth toy clean perf-compare gpu-check
+.PHONY: help bench quick full tune stress test lint perf growth toy perf-compare gpu-check soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ gpu-check: .venv/dev.stamp ## compare CUDA with the CPU, every strategy step by 
 
 growth: .venv/dev.stamp ## measure how time and memory grow into docs/performance.md (REPLOT=1 only draws again)
 	$(BIN)/python -m tests.growth $(if $(REPLOT),--replot)
+
+soak: .venv/dev.stamp ## kill a bench 50 times and compare what it leaves with one left in peace
+	$(BIN)/python -m tests.kills
 
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
 	$(BIN)/python -m tests.trajectories

@@ -10,14 +10,17 @@ from mtlbench.records import Evaluation, Matrix, Result, Trajectory
 Seeds = tuple[int, ...]
 
 
-def parts(runs: int, seeds: int, cores: int) -> list[int]:
-    """Into how many stacks each of `runs` equal runs is divided, in the order in which they are started.
+MANY_CORES = 32  # about as many as a bench of all strategies has runs
 
-    Whole runs fill the cores in turns, since a large stack is the fastest per sample. Those of the last turn, which
-    would leave cores idle, are divided as far as cores and seeds go.
+
+def parts(seeds: int, cores: int, *, baseline: bool) -> int:
+    """Into how many stacks a run is divided.
+
+    A large stack is the fastest per sample, so runs stay whole as long as there are enough of them for the cores. The
+    baselines of one task, which are started last, are divided among all cores, so that none waits for the last run. It
+    does not depend on what else is run, so that a run has the same result in every bench on a machine.
     """
-    last = runs % cores
-    return [1] * (runs - last) + [min(seeds, cores // last) for _ in range(last)]
+    return min(seeds, cores if baseline else max(1, cores // MANY_CORES))
 
 
 def divided(seeds: Seeds, count: int) -> tuple[Seeds, ...]:

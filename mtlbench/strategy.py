@@ -188,15 +188,15 @@ def weigh(strategy: Strategy, step: Step) -> Tensor:
     """Effective weights `[K, T]`, the derivative of the objective; leaves the gradients of the strategy's parameters.
 
     Raises:
-        ContractError: the objective is not one number per replica.
+        ContractError: the objective is not one number per replica, of the losses' dtype.
     """
     own = list(strategy.parameters())
     with torch.enable_grad():
         objective = strategy(step)
-        if objective.shape != step.losses.shape[:1]:
+        if objective.shape != step.losses.shape[:1] or objective.dtype != step.losses.dtype:
             raise ContractError(
-                f"forward(step) must return one objective per replica, shape {list(step.losses.shape[:1])}, "
-                f"not {list(objective.shape)}"
+                f"forward(step) must return one objective per replica, {step.losses.dtype} of shape "
+                f"{list(step.losses.shape[:1])}, not {objective.dtype} of shape {list(objective.shape)}"
             )
         weights, *gradients = torch.autograd.grad(objective.sum(), [step.losses, *own], materialize_grads=True)
     for parameter, gradient in zip(own, gradients, strict=True):

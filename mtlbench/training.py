@@ -11,7 +11,7 @@ from mtlbench import environment, jobs, stacks
 from mtlbench.execution import Display, Shown, place_of
 from mtlbench.places import side_by_side
 from mtlbench.planning import Plan, Planned, planned, task_infos
-from mtlbench.records import Result, RunRecord, key_of
+from mtlbench.records import Result, RunRecord, key_of, role_of
 from mtlbench.stacks import Seeds
 from mtlbench.tasks import Setup
 from mtlbench.workers import WorkerError, Workers
@@ -80,16 +80,21 @@ def train_missing(plan: Plan, complete: set[str], workers: Workers, display: Dis
 def divide(plan: Plan, needs: Mapping[str, str]) -> list[Divided]:
     """All runs of a plan in the order in which they are started, the most work first, each with its stacks.
 
-    It depends on the machine and on what was asked, not on what is complete already nor on how many go side by side:
-    the same command gives the same results.
+    Single tasks come last, being divided.
     """
-    runs = sorted(plan.runs, key=lambda run: -_work(run.setup, needs.get(run.spec.name, "")))
-    seeds = plan.conditions.seeds
-    if plan.conditions.device == "cpu":
-        counts = stacks.parts(len(runs), len(seeds), environment.cores())
-    else:
-        counts = [1] * len(runs)
-    return [Divided(run, stacks.divided(seeds, count)) for run, count in zip(runs, counts, strict=True)]
+    seeds, cores = plan.conditions.seeds, environment.cores() if plan.conditions.device == "cpu" else 1
+
+    def one(run: Planned) -> Divided:
+        return Divided(run, stacks.divided(seeds, stacks.parts(len(seeds), cores, baseline=_is_baseline(run))))
+
+    def order(run: Planned) -> tuple[bool, float]:
+        return _is_baseline(run), -_work(run.setup, needs.get(run.spec.name, ""))
+
+    return [one(run) for run in sorted(plan.runs, key=order)]
+
+
+def _is_baseline(run: Planned) -> bool:
+    return role_of(run.spec.label) == "single"
 
 
 def _needs(plan: Plan, workers: Workers) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlbench import bench, data, report, tables
+from mtlbench import bench, data, tables
 from mtlbench.errors import UserError
 from mtlbench.harness import Progress
 from mtlbench.planning import Plan, Request
@@ -24,13 +24,6 @@ class Mine(Strategy):
 """
 SUM = "return step.losses.sum(-1)"
 SETUP = "mnist-few-labels"
-FAULTS = {
-    "raises": "raise RuntimeError('not today')",
-    "misshapen": "return step.losses.sum()",
-    "exits": "import os; os._exit(3)",
-    "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-    "leaves": "raise SystemExit(0)",
-}
 
 
 class Silent:
@@ -122,43 +115,6 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="epochs 1, not 2"):
         plan(tmp_path / "out", ["mine"], [mine, other], epochs=2)
-
-
-def test_a_strategy_that_fails_takes_nothing_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins = [write(tmp_path, name, body) for name, body in FAULTS.items()]
-    asked = plan(tmp_path / "out", list(FAULTS), plugins)
-    complete, _ = execute(asked)
-    assert not complete
-    says = {
-        "raises": "RuntimeError: not today",
-        "misshapen": "one objective per replica",
-        "exits": "exit code 3",
-        "killed": "SIGKILL",
-        "leaves": "SystemExit",
-    }
-    for name, text in says.items():
-        error = stored(asked, name).error
-        assert error is not None
-        assert text in error
-    assert "in forward" in (asked.store.folder / "runs" / SETUP / "raises.error.txt").read_text()
-    for label in ("fixed", "single:digit", "single:above_five"):
-        assert stored(asked, label).result is not None
-
-    def no_pictures(*_: object) -> list[Path]:
-        return []
-
-    monkeypatch.setattr("mtlbench.plots.save_all", no_pictures)
-    made = report.make(asked.store)
-    text = made.readme.read_text()
-    for name, error in says.items():
-        assert any(name in line and error in line for line in text.splitlines())
-    summary = (asked.store.folder / "summary.csv").read_text()
-    assert "not today" in summary
-
-    mended = [write(tmp_path, name) for name in FAULTS]
-    complete, display = execute(plan(tmp_path / "out", list(FAULTS), mended))
-    assert complete
-    assert sorted(display.started) == sorted(FAULTS)
 
 
 def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:

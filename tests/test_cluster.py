@@ -22,10 +22,12 @@ from mtlbench.errors import UserError
 from mtlbench.harness import Progress
 from mtlbench.planning import plan
 from mtlbench.workers import Limits
-from tests.kills import Quiet, results, small_plan
+from tests.kills import SETUP, Quiet, results, small_plan
 from tests.test_bench import few_rounds, write
 
 __all__ = ["few_rounds"]  # a fixture that is used as it is there
+
+pytestmark = pytest.mark.xdist_group("cluster")  # they share a local bench
 
 WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--no-nanny"]
 
@@ -83,11 +85,14 @@ def started_by_commands(workers: int) -> Generator[tuple[str, list[subprocess.Po
         yield address, made
 
 
-def test_a_local_cluster_gives_the_same_results_bit_for_bit(
+def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fails_alone(
     tmp_path: Path, local: dict[str, dict[str, object]]
 ) -> None:
+    plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
     with local_cluster(2) as address:
-        assert execute(tmp_path, address)
+        assert not execute(tmp_path, address, plugins=[plugin])
+    failed = [run for run in small_plan(tmp_path).store.runs(SETUP) if run.problem]
+    assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
     assert results(tmp_path) == local
 
 
@@ -115,14 +120,6 @@ def test_runs_of_a_worker_that_is_killed_are_started_elsewhere(
         assert display.struck.is_set()
         assert workers[0].poll() is not None
     assert results(tmp_path) == local
-
-
-def test_a_bad_plugin_travels_and_fails_alone(tmp_path: Path) -> None:
-    plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
-    with local_cluster(1, 2) as address:
-        assert not execute(tmp_path, address, plugins=[plugin])
-    failed = [run for run in small_plan(tmp_path).store.runs("mnist-few-labels") if run.problem]
-    assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
 
 
 def test_an_address_without_a_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,5 +9,5 @@ from tests.kills import survive
 
 
 def test_five_kills_change_no_bit(tmp_path: Path) -> None:
-    struck = survive(5, tmp_path, random.Random(3))
+    struck = survive(5, tmp_path, random.Random(3), workers=0.7)
     assert len(struck) == 5

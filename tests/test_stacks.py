@@ -14,14 +14,11 @@ from mtlbench.records import Evaluation, Result, Trajectory
 COUNTS = st.integers(1, 40)
 
 
-@given(runs=COUNTS, seeds=COUNTS, cores=COUNTS)
-def test_no_core_waits_while_a_run_of_the_last_turn_can_be_divided(runs: int, seeds: int, cores: int) -> None:
-    counts = stacks.parts(runs, seeds, cores)
-    whole, rest = runs - runs % cores, counts[runs - runs % cores :]
-    assert counts[:whole] == [1] * whole
-    assert sum(rest) <= cores
-    assert all(1 <= count <= seeds for count in rest)
-    assert not rest or min(rest) == seeds or sum(rest) + len(rest) > cores
+@given(seeds=COUNTS, cores=COUNTS)
+def test_baselines_fill_the_cores_and_other_runs_stay_whole_on_few(seeds: int, cores: int) -> None:
+    assert stacks.parts(seeds, cores, baseline=True) == min(seeds, cores)
+    assert stacks.parts(seeds, min(cores, 63), baseline=False) == 1
+    assert stacks.parts(seeds, 64, baseline=False) == min(seeds, 2)
 
 
 @given(seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=40, unique=True), data=st.data())
