@@ -39,10 +39,8 @@ BAD = {
         "return step.losses.sum(-1) * torch.where(step.index == 7, torch.inf, 1.0)",
         "diverged: seed 0 at step 7, seed 1 at step 7",
     ),
-    "keeps": (
-        "kept.append((step.losses**2).sum(-1)); return torch.stack(kept).sum(0)",
-        "failed: RuntimeError: Trying to backward through the graph a second time",
-    ),
+    # Harmless but for its memory, which --run-memory bounds; `mtlbench check` names it.
+    "keeps": ("kept.append((step.losses**2).sum(-1)); return torch.stack(kept).sum(0)", ""),
     "leaves": ("sys.exit(0)", "failed: SystemExit: 0"),
     "exits": ("os._exit(3)", "failed: its process ended with exit code 3"),
     "crashes": ("import ctypes; ctypes.string_at(0)", "failed: its process was ended by SIGSEGV"),
@@ -129,7 +127,7 @@ def test_the_report_shows_each_and_nothing_of_them_reaches_the_page_unescaped(
     monkeypatch.setattr("mtlbench.plots.save_all", no_pictures)
     made = report.make(benches.disturbed.store)
     rows = {row.label: row.problem for row in made.table.rows}
-    assert {name for name in BAD if rows[name]} == set(BAD)
+    assert {name for name in BAD if rows[name]} == {name for name, (_, problem) in BAD.items() if problem}
     page = made.page.read_text()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page
