@@ -95,3 +95,32 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_differences_name_each_condition() -> None:
     other = SETTINGS.model_copy(update={"epochs": 5, "seeds": (0, 1, 2)})
     assert SETTINGS.differences(other) == ["seeds 0,1, not 0-2", "epochs 1, not 5"]
+
+
+def test_a_bench_that_is_worked_on_is_refused_to_others(store: Store) -> None:
+    with store.locked(), pytest.raises(UserError, match=r"another process is working on .*bench"), store.locked():
+        pass
+    with store.locked():
+        pass
+
+
+def test_what_is_left_of_writes_that_were_cut_off_is_removed(store: Store) -> None:
+    store.write_run(record())
+    kept = {path for path in store.folder.rglob("*") if path.is_file()}
+    (store.folder / "runs" / "mnist" / ".x1-fixed.json").write_text("{")
+    state = store.checkpoint("mnist", "fixed", 0)
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"kept")
+    (state.parent / ".x2-0.safetensors").write_bytes(b"half")
+    store.drop_scratch()
+    assert {path for path in store.folder.rglob("*") if path.is_file()} == kept | {state}
+    store.drop_checkpoints("mnist", "fixed")
+    assert not (store.folder / "checkpoints").exists()
+
+
+def test_a_run_that_succeeds_takes_its_earlier_error_with_it(store: Store) -> None:
+    store.write_run(record().model_copy(update={"result": None, "error": "ValueError: no"}), "Traceback ...")
+    told = store.folder / "runs" / "mnist" / "fixed.error.txt"
+    assert told.read_text() == "Traceback ...\n"
+    store.write_run(record())
+    assert not told.exists()
