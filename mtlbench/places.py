@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Protocol, TypeVar
@@ -9,6 +10,8 @@ from typing import Protocol, TypeVar
 from mtlbench.harness import Progress
 from mtlbench.jobs import Report, StackJob
 from mtlbench.workers import WorkerDiedError, Workers
+
+MOST_RESTARTS = 2
 
 Job = TypeVar("Job")
 Value = TypeVar("Value")
@@ -45,13 +48,13 @@ class Here:
 
 
 def carry_out(workers: Workers, function: Function[Value], job: StackJob, report: Report) -> Value:
-    """A job in a process of its own, which is started again where it dies, once in each epoch.
+    """A job in a process of its own, which is started again where it dies, `MOST_RESTARTS` times in each epoch.
 
     Raises:
-        WorkerError: it raised, broke a limit, or died twice within the same epoch.
+        WorkerError: it raised, broke a limit, or died once too often within the same epoch.
     """
     epoch = 0
-    died: set[int] = set()
+    died: Counter[int] = Counter()
 
     def listen(message: Progress | str) -> None:
         nonlocal epoch
@@ -63,9 +66,9 @@ def carry_out(workers: Workers, function: Function[Value], job: StackJob, report
         try:
             return workers.call(function, job, listen)
         except WorkerDiedError as error:
-            if epoch in died or workers.stopped:
+            if died[epoch] == MOST_RESTARTS or workers.stopped:
                 raise
-            died.add(epoch)
+            died[epoch] += 1
             report(f"{error}; it is started again from the end of epoch {epoch}")
 
 

@@ -118,7 +118,8 @@ def survive(kills: int, folder: Path, chance: random.Random, workers: float = 0.
             if what == "the main process":
                 main.wait()
                 main = start(out)
-        assert main.wait() == 0
+        if main.wait() != 0:  # one stack was struck too often in an epoch: its run has failed, and is tried again
+            assert start(out).wait() == 0
         assert results(out) == expected
         assert not [*out.rglob("*.safetensors"), *out.rglob(".*.json")]
     return struck

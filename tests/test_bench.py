@@ -94,7 +94,9 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
     first = plan(tmp_path / "out", ["mine"], [mine, other])
     complete, display = execute(first)
     assert complete
-    assert sorted(display.started) == ["fixed", "mine", "single:above_five", "single:digit"]
+    assert sorted({title.partition(" ")[0] for title in display.started}) == [
+        "fixed", "mine", "single:above_five", "single:digit",
+    ]  # fmt: skip
     assert any("fixed and mine gave identical numbers" in note for note in display.notes)
     files = {path: path.read_bytes() for path in [*(tmp_path / "out/tiny/runs" / SETUP).iterdir()]}
     costs = (tmp_path / "out/tiny/costs.json").read_bytes()
