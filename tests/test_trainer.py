@@ -148,8 +148,6 @@ def test_a_wrong_objective_is_named() -> None:
             return step.losses.sum()
 
     with pytest.raises(ContractError, match=r"one objective per replica, torch.float32 of shape \[2\], not"):
-        ContractError, match=r"one objective per replica, torch.float32 of shape \[2\], not .* of shape \[\]"
-    ):
         meta_step(Summed)
 
 
