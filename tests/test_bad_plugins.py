@@ -43,6 +43,7 @@ BAD = {
     "keeps": ("kept.append((step.losses**2).sum(-1)); return torch.stack(kept).sum(0)", ""),
     "leaves": ("sys.exit(0)", "failed: SystemExit: 0"),
     "exits": ("os._exit(3)", "failed: its process ended with exit code 3"),
+    "killed": ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "failed: its process was ended by SIGKILL"),
     "crashes": ("import ctypes; ctypes.string_at(0)", "failed: its process was ended by SIGSEGV"),
     "loops": ("\n        while True: pass", "failed: ended after 25 s, the time allowed by --run-timeout"),
     "eats": ("kept.append(torch.ones(5_000_000)); " + SUM, "failed: ended at "),
@@ -128,6 +129,10 @@ def test_the_report_shows_each_and_nothing_of_them_reaches_the_page_unescaped(
     made = report.make(benches.disturbed.store)
     rows = {row.label: row.problem for row in made.table.rows}
     assert {name for name in BAD if rows[name]} == {name for name, (_, problem) in BAD.items() if problem}
+    lines = made.readme.read_text().splitlines()
+    for name in ("raises", "exits", "killed", "nan"):
+        assert any(name in line and BAD[name][1] in line for line in lines)
+    assert "not today" in (benches.disturbed.store.folder / "summary.csv").read_text()
     page = made.page.read_text()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page

@@ -119,6 +119,18 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
         plan(tmp_path / "out", ["mine"], [mine, other], epochs=2)
 
 
+def test_a_run_that_failed_is_tried_again(tmp_path: Path) -> None:
+    plugin = write(tmp_path, "mine", "raise RuntimeError('not today')")
+    asked = plan(tmp_path / "out", ["mine"], [plugin])
+    for _ in range(2):
+        complete, display = execute(asked)
+        assert not complete
+        assert "mine" in display.started
+    complete, display = execute(plan(tmp_path / "out", ["mine"], [write(tmp_path, "mine")]))
+    assert complete
+    assert display.started == ["mine"]
+
+
 def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
     found: list[list[RunRecord]] = []
     for jobs in (1, 2):

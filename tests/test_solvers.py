@@ -161,7 +161,8 @@ def test_min_norm_point_is_no_longer_than_its_part_along_any_gradient(
     along = units @ (units.mT @ lengths)  # <d, g_t> / n_t
     missing = (lengths @ along) * reciprocal(norms) - along
     shortest = norms.where(norms > 0, torch.inf).amin().nan_to_num(posinf=1.0)
-    rounding = 1e-7 * shortest + 1e-14 * lengths.sum()  # the latter where long gradients cancel
+    # A Gramian tells a vector from zero down to the root of its rounding, 1.5e-8; the other where long gradients cancel
+    rounding = 1e-7 * shortest + 1e-14 * lengths.sum()
     assert bool((missing <= rounding).all())
     assert bool((lengths * missing.abs() <= rounding * torch.maximum(lengths.sum(), shortest)).all())
     if spread < 12 and kind not in {"one-zero", "zero"}:
