@@ -10,7 +10,7 @@ SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random m
 	mnist-8-tasks fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full tune stress test lint perf growth toy perf-compare gpu-check soak clean
+.PHONY: help bench quick full tune stress test lint docs perf growth toy perf-compare gpu-check soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ lint: .venv/dev.stamp ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+docs: .venv/docs.stamp ## build the documentation into site/ (open site/index.html; it needs no network)
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 perf: .venv/dev.stamp ## measure speed: limits, other loops, TorchJD, every strategy; stored under .benchmarks
 	$(PERF) --benchmark-autosave
 
@@ -58,7 +61,7 @@ toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy int
 	$(BIN)/python -m tests.trajectories
 
 clean: ## remove the environment, caches and all benches but those kept in git
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv site .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
@@ -77,4 +80,9 @@ clean: ## remove the environment, caches and all benches but those kept in git
 .venv/dev.stamp: .venv/run.stamp
 	@echo "installing what tests need into .venv"
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv/docs.stamp: .venv/run.stamp
+	@echo "installing what the documentation needs into .venv"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[docs]'
 	@touch $@
