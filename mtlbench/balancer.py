@@ -53,6 +53,8 @@ class Balancer(nn.Module):
         UserError: there is no such strategy or hyper-parameter, or `shared` or `last` has nothing to train.
     """
 
+    task_names: list[str]
+    strategy: Strategy
     weights: Tensor
     index: Tensor
     epoch: Tensor

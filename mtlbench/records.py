@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -67,7 +67,7 @@ class Result(History):
 class Record(BaseModel):
     """A stored record: unknown fields are refused, NaN and infinities survive the round trip."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 ALL_TASKS, DELTA_M = "all tasks", "delta-m"
