@@ -161,6 +161,12 @@ class Balancer(nn.Module):
         self._moved(weights, seen)
         return total
 
+    if typing.TYPE_CHECKING:  # to nn.Module anything may be called with anything
+
+        def __call__(  # noqa: D102
+            self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
+        ) -> Tensor: ...
+
     @torch.no_grad()
     def after_update(self, losses: Losses | Callable[[], Losses]) -> None:
         """Tell the strategy the losses of the same batch after the optimizer's step; needed by those that look at them.

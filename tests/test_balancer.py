@@ -231,7 +231,7 @@ def test_a_strategy_of_ones_own_is_given_as_its_class_or_in_a_plugin_file(tmp_pa
 )
 def test_losses_that_cannot_be_weighed_get_one_line(losses: object, line: str) -> None:
     with pytest.raises(UserError, match=line):
-        Balancer("fixed", tasks=["a", "b"])(losses)
+        Balancer("fixed", tasks=["a", "b"])(losses)  # pyright: ignore[reportArgumentType]
 
 
 def test_losses_by_name_need_the_tasks_names() -> None:
@@ -274,7 +274,7 @@ def test_what_a_strategy_lacks_is_named_and_said_how_to_give(name: str) -> None:
     for _ in range(3):
         balance = Balancer(name, tasks=2, **given)  # pyright: ignore[reportArgumentType]
         try:
-            balance(losses, **call).backward(retain_graph=True)
+            balance(losses, **call).backward(retain_graph=True)  # pyright: ignore[reportArgumentType]
             break
         except UserError as error:
             line = str(error)

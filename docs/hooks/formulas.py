@@ -8,7 +8,9 @@ import re
 from latex2mathml.converter import convert
 
 SYMBOLS = {"<=": "≤", ">=": "≥", "<-": "←", "...": "…"}
-INDEX = re.compile(r"(?<![\w.])(?P<base>[A-Za-zα-ω]+)_(?P<index>[A-Za-z0-9]{1,2})(?![\w])")
+INDEX = re.compile(
+    r"(?<![\w.])(?P<base>[A-Za-z]|sum|prod|min|max|mean|sigma|lambda|delta)_(?P<index>[A-Za-z0-9]{1,2})(?!\w)"
+)
 POWER = re.compile(r"\^(?P<power>-?\w+(?:/\w+)?|\([^()]*\))")
 PRODUCT = re.compile(r"<(?P<inside>[^<>\s][^<>]*,[^<>]*?)>")
 

@@ -1,0 +1,65 @@
+# pyright: strict, reportUnknownMemberType=true, reportUnknownVariableType=true, reportUnknownArgumentType=true
+# pyright: reportUnknownParameterType=true
+"""Every public name as a typed project uses it: `make lint` finds no unknown type among them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, assert_type
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench import (
+    Balancer,
+    Choice,
+    Integers,
+    LogUniform,
+    Step,
+    Strategy,
+    TaskWeights,
+    Uniform,
+    UserError,
+    __version__,
+    register,
+    require,
+)
+
+VERSION: str = __version__
+SPACES = (Uniform(0, 1), LogUniform(1e-3, 1), Integers(1, 4), Choice(("a", "b")), TaskWeights())
+assert_type(SPACES[0].at([0.5]), float)
+assert_type(SPACES[2].at([0.5]), int)
+assert_type(SPACES[4].at([0.5]), list[float])
+
+
+@register("typed-use")
+class TypedUse(Strategy):
+    """A strategy with every signal and hook."""
+
+    heads: Literal["weighted", "own"] = "own"
+
+    def __init__(self, shape: tuple[int, int], *, alpha: Annotated[float, Uniform(0, 1)] = 0.5) -> None:
+        super().__init__(shape)
+        require(alpha >= 0, "alpha must be >= 0", alpha)
+        self.alpha = alpha
+
+    def forward(self, step: Step) -> Tensor:
+        assert_type(step.losses, Tensor)
+        assert_type(step.gramian(last=True), Tensor)
+        assert_type(step.jacobian(), Tensor)
+        assert_type(step.independent_gramian(), Tensor)
+        assert_type(step.representation_gradients(), Tensor)
+        assert_type(step.rand(2), Tensor)
+        return step.losses.sum(-1)
+
+
+def train(trunk: nn.Module, losses: list[Tensor]) -> Tensor:
+    try:
+        balance = Balancer(TypedUse, tasks=["one", "other"], shared=trunk)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+    assert_type(balance.task_names, list[str])
+    assert_type(balance.strategy, Strategy)
+    scalar = balance(torch.stack(losses))
+    assert_type(scalar, Tensor)
+    balance.epoch_end()
+    return scalar
