@@ -39,8 +39,9 @@ lint: .venv/dev.stamp ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-docs: .venv/docs.stamp ## build the documentation into site/ (open site/index.html; it needs no network)
-	$(BIN)/python -m mkdocs build --strict --quiet
+docs: .venv/docs.stamp ## build the documentation into site/, to be read without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 perf: .venv/dev.stamp ## measure speed: limits, other loops, TorchJD, every strategy; stored under .benchmarks
 	$(PERF) --benchmark-autosave

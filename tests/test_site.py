@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -82,6 +83,25 @@ def test_formulas_are_shown_by_the_browser_itself(site: Path) -> None:
     pages = {path.name: path.read_text(encoding="utf-8") for path in site.glob("*.html")}
     assert pages["engine.html"].count('display="block"') >= 8
     assert not any("arithmatex" in text or "$$" in text for text in pages.values())
+
+
+def test_the_search_finds_pages_that_are_opened_from_a_folder(site: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        missing = "chromium is not installed, so that the search was not tried in a browser"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    switches = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    address = f"{(site / 'changelog.html').as_uri()}?q=gramian"
+    shown = subprocess.run(
+        [browser, *switches, f"--user-data-dir={tmp_path}", address],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    ).stdout
+    found = re.findall(r'<a href="([^"]*)" class="md-search-result__link"', shown)
+    assert any("engine.html" in link for link in found)
+    assert any("strategies/pcgrad.html" in link for link in found)
 
 
 @pytest.mark.parametrize(
