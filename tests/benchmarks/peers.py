@@ -12,7 +12,7 @@ from torchjd.aggregation import GramianWeightedAggregator
 from torchjd.autojac import jac_to_grad, mtl_backward
 from torchvision import datasets, transforms
 
-from mtlbench import data
+from mtlbench import Balancer, data
 from mtlbench.setups import DEVIATION, MEAN, MNIST
 from mtlbench.tasks import Split
 from tests.benchmarks.loops import BATCH, LR, Loop
@@ -101,6 +101,21 @@ def torchjd(model: TutorialNetwork, samples: Split, aggregator: GramianWeightedA
         losses = model.losses(shared, digits, above_five)
         mtl_backward(losses, features=shared, tasks_params=heads, shared_params=trunk, parallel_chunk_size=1)
         jac_to_grad(trunk, aggregator, optimize_gramian_computation=True)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return Loop(step)
+
+
+def balancer(model: TutorialNetwork, samples: Split, strategy: str) -> Loop:
+    """A strategy of ours in the loop of `eager`, through autograd."""
+    draw = _batches(model, samples)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
+    balance = Balancer(strategy, tasks=2, shared=model.trunk)
+
+    def step() -> None:
+        images, digits, above_five = draw()
+        balance(model.losses(model.trunk(images), digits, above_five)).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -13,10 +13,10 @@ from tests.benchmarks import peers
 from tests.benchmarks.conftest import InTurns
 from tests.benchmarks.loops import stack, training_split
 from tests.benchmarks.peers import TutorialNetwork
-from tests.benchmarks.ratios import PEERS, TORCHJD
+from tests.benchmarks.ratios import BALANCER, PEERS, TORCHJD
 from tests.benchmarks.side_by_side import side_by_side
 
-WHOLE_BENCH_GAIN, TORCHJD_GAIN = 9, 2.5
+WHOLE_BENCH_GAIN, TORCHJD_GAIN, BALANCER_GAIN = 9, 2.5, 1
 REPLICAS, BATCHES_OF_A_PROCESS = 10, 50
 SAME = {"upgrad": "UPGrad", "pcgrad": "PCGrad", "mgda": "MGDA", "imtl-g": "IMTLG", "aligned-mtl": "AlignedMTL"}
 
@@ -48,3 +48,11 @@ def test_a_strategy_over_torchjds(in_turns: InTurns, registry: Registry, label: 
     aggregator = getattr(aggregation, SAME[label])()
     ours, theirs = stack(registry, label, REPLICAS), peers.torchjd(TutorialNetwork(), training_split(), aggregator)
     in_turns(TORCHJD, f"{label}, K = {REPLICAS}, over {SAME[label]}", ours, theirs, bound=TORCHJD_GAIN)
+
+
+@pytest.mark.parametrize("label", SAME)
+def test_a_balancer_over_torchjd(in_turns: InTurns, label: str) -> None:
+    aggregator = getattr(aggregation, SAME[label])()
+    ours = peers.balancer(TutorialNetwork(), training_split(), label)
+    theirs = peers.torchjd(TutorialNetwork(), training_split(), aggregator)
+    in_turns(BALANCER, f"{label} over {SAME[label]}", ours, theirs, bound=BALANCER_GAIN)
