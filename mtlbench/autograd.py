@@ -7,7 +7,8 @@ replica, K = 1.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -50,18 +51,19 @@ class LossGradients:
         self._losses, self._shared, self._last = losses, shared, last
         self._representation, self._further = representation, further
         self._dtype, self._scale = dtype, scale
-        self._found: Tensor | None = None
+        self._found: list[list[Tensor]] | None = None
+        self._of_heads: list[list[tuple[Tensor, Tensor]]] = []
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, `[1, T, T]`."""
         if last and self._shared and not self._last:
             raise UserError("no last shared layer was found: name it, Balancer(..., last=MODULE)")
-        jacobian = self._rows(self._losses, self._last) if last else self._jacobian()
-        return (jacobian @ jacobian.mT).unsqueeze(0)
+        rows = self._rows(self._losses, self._last) if last else self._all_rows()
+        return _products(rows, rows).unsqueeze(0)
 
     def jacobian(self) -> Tensor:
         """The task gradients over the shared parameters, one after the other, `[1, T, P]`."""
-        return self._jacobian().clone().unsqueeze(0)
+        return torch.stack([torch.cat(row) for row in self._all_rows()]).unsqueeze(0)
 
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
@@ -71,12 +73,13 @@ class LossGradients:
                 "losses of another batch each time, balance(losses, further=FUNCTION)"
             )
         one, other = (self._rows(self._further(), self._shared) for _ in range(2))
-        return (one @ other.mT).unsqueeze(0)
+        return _products(one, other).unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses by the representation, `[1, T, B, F]`, 0 where the representation is."""
         seen = self._given_representation()
-        rows = self._rows(self._losses, [seen]).view(len(self._losses), len(seen), -1)
+        rows = torch.stack([row for (row,) in self._rows(self._losses, [seen])])
+        rows = rows.view(len(self._losses), len(seen), -1)
         return (rows * (seen.detach().flatten(1) != 0)).unsqueeze(0)
 
     def minimised(self, weights: Tensor, heads: Heads, step: Step) -> Tensor:
@@ -98,27 +101,33 @@ class LossGradients:
         if heads == "weighted" and self._found is None and not directed:
             return total
         self._check_shared()
-        reached = {id(leaf): leaf for leaf in leaves(self._losses)}
         among_shared = {id(parameter) for parameter in self._shared}
-        parameters = [leaf for key, leaf in reached.items() if key not in among_shared]
-        gradients = self._gradients(total if heads == "weighted" else losses.sum(), parameters)
+        reached = {id(leaf): leaf for part in self._reached for leaf in part}
+        one = weights.new_ones(1)
+        gradients: dict[Tensor, Sum] = {}
+        for weight, part in zip(weights.unsqueeze(1), self._of_heads, strict=False):
+            gradients |= {leaf: Sum(one if heads == "own" else weight, [gradient]) for leaf, gradient in part}
+        rest = [leaf for key, leaf in reached.items() if key not in among_shared and leaf not in gradients]
+        for leaf, gradient in zip(rest, self._gradients(losses.sum() if heads == "own" else total, rest), strict=True):
+            gradients[leaf] = Sum(one, [gradient])
         for parameter, gradient in zip(self._shared, self._shared_gradients(weights, total, step), strict=True):
             # One that no loss depends on keeps having no gradient, unless a direction speaks of it.
             if step.direction is not None or id(parameter) in reached:
-                parameters.append(parameter)
-                gradients.append(gradient)
-        return with_gradients(total, parameters, gradients)
+                gradients[parameter] = gradient
+        return with_gradients(total, gradients)
 
-    def _shared_gradients(self, weights: Tensor, total: Tensor, step: Step) -> list[Tensor]:
+    def _shared_gradients(self, weights: Tensor, total: Tensor, step: Step) -> list[Sum]:
+        if step.direction is None and step.representation_direction is None and self._found is not None:
+            return [Sum(weights, column) for column in zip(*self._found, strict=True)]
         if step.direction is not None:
-            return self._split(step.direction[0])
-        if step.representation_direction is not None:
+            found = self._split(step.direction[0])
+        elif step.representation_direction is not None:
             seen = self._given_representation()
             cotangent = step.representation_direction.view_as(seen).to(seen.dtype)
-            return self._gradients(seen, self._shared, cotangent)
-        if self._found is not None:
-            return self._split(weights @ self._found)
-        return self._gradients(total, self._shared)
+            found = self._gradients(seen, self._shared, cotangent)
+        else:
+            found = self._gradients(total, self._shared)
+        return [Sum(weights.new_ones(1), [gradient]) for gradient in found]
 
     def _given_representation(self) -> Tensor:
         if self._representation is None:
@@ -135,17 +144,31 @@ class LossGradients:
                 "and that is trained, Balancer(..., shared=model.trunk)"
             )
 
-    def _jacobian(self) -> Tensor:
+    @cached_property
+    def _reached(self) -> list[list[Tensor]]:
+        return leaves(self._losses)
+
+    def _all_rows(self) -> list[list[Tensor]]:
+        """Of each task, its gradient by each shared parameter, flat; those by the heads' are made on the way."""
         if self._found is None:
-            self._found = self._rows(self._losses, self._shared)
+            self._check_shared()
+            among_shared = {id(parameter) for parameter in self._shared}
+            heads = [[leaf for leaf in part if id(leaf) not in among_shared] for part in self._reached[:-1]]
+            pairs = zip(self._losses, heads, strict=True)
+            gradients = [self._gradients(loss, [*self._shared, *head]) for loss, head in pairs]
+            depth = len(self._shared)
+            self._of_heads = [list(zip(h, row[depth:], strict=True)) for h, row in zip(heads, gradients, strict=True)]
+            self._found = self._flat([row[:depth] for row in gradients])
         return self._found
 
-    def _rows(self, losses: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-        """The gradient of each loss, flat, `[T, N]`."""
+    def _rows(self, losses: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Of each loss, its gradient by each tensor that is wanted, flat."""
         self._check_shared()
-        gradients = [self._gradients(loss, wanted) for loss in losses]
-        rows = torch.stack([torch.cat([part.flatten().to(self._dtype) for part in row]) for row in gradients])
-        if self._scale is not None and not bool(rows.isfinite().all()):
+        return self._flat([self._gradients(loss, wanted) for loss in losses])
+
+    def _flat(self, gradients: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        rows = [[part.flatten().to(self._dtype) for part in each] for each in gradients]
+        if self._scale is not None and not all(bool(part.isfinite().all()) for row in rows for part in row):
             raise GradientOverflowError
         return rows
 
@@ -164,20 +187,44 @@ class LossGradients:
         return [part.view_as(parameter).to(parameter) for part, parameter in zip(parts, self._shared, strict=True)]
 
 
-def leaves(losses: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors that a backward pass from these losses leaves gradients in: parameters, as a rule."""
-    ahead: list[Node | None] = [get_gradient_edge(loss).node for loss in losses if loss.requires_grad]
-    seen: set[Node] = set()
-    found: list[Tensor] = []
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+def leaves(losses: Sequence[Tensor]) -> list[list[Tensor]]:
+    """The tensors that a backward pass from these losses leaves gradients in: parameters, as a rule.
+
+    Returns:
+        One list for each loss, of what no other loss depends on, and last that of what several do.
+    """
+    owner: dict[Node, int] = {}
+    several = len(losses)
+    for number, loss in enumerate(losses):
+        ahead: list[Node | None] = [get_gradient_edge(loss).node] if loss.requires_grad else []
+        while ahead:
+            node = ahead.pop()
+            found = number if node is None else owner.get(node)
+            if node is None or found in (number, several):
+                continue
+            owner[node] = number if found is None else several
+            ahead += [before for before, _ in node.next_functions]
+    parts: list[list[Tensor]] = [[] for _ in range(several + 1)]
+    for node, number in owner.items():
         if type(node).__name__ == "AccumulateGrad":
-            found.append(typing.cast("typing.Any", node).variable)
-        ahead += [before for before, _ in node.next_functions]
-    return found
+            parts[number].append(typing.cast("typing.Any", node).variable)
+    return parts
+
+
+def _products(rows: Sequence[Sequence[Tensor]], others: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Inner products `[T, T]` of gradients that are given parameter by parameter; a Gramian where both are the same.
+
+    Pair by pair: joined to one matrix first, they would be copied, which takes longer than the products.
+    """
+    tasks = range(len(rows))
+    found = {
+        (s, t): torch.stack([one @ other for one, other in zip(rows[s], others[t], strict=True)]).sum()
+        for s in tasks
+        for t in (tasks[s:] if rows is others else tasks)
+    }
+    return torch.stack([found[s, t] if (s, t) in found else found[t, s] for s in tasks for t in tasks]).view(
+        len(rows), -1
+    )
 
 
 def last_layer(shared: nn.Module) -> nn.Module | None:
@@ -192,19 +239,40 @@ def last_layer(shared: nn.Module) -> nn.Module | None:
     return found
 
 
-def with_gradients(value: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+class Sum(typing.NamedTuple):
+    """The gradient `sum_i weights_i parts_i` of a parameter, of `weights` `[n]` and n tensors of the parameter's size.
+
+    It is summed when it is asked for: what it would be multiplied with then is multiplied into the weights.
+    """
+
+    weights: Tensor
+    parts: Sequence[Tensor]
+
+    def times(self, factor: Tensor) -> Tensor:
+        """Its product with a scalar."""
+        weights = (self.weights * factor).unbind()
+        total = weights[0] * self.parts[0]
+        for weight, part in zip(weights[1:], self.parts[1:], strict=True):
+            total.addcmul_(weight, part)
+        return total
+
+
+def with_gradients(value: Tensor, gradients: Mapping[Tensor, Sum]) -> Tensor:
     """A scalar of this value whose backward pass adds these gradients, times its own, to the parameters'."""
-    return typing.cast("Tensor", _WithGradients.apply(value.detach(), tuple(gradients), *parameters))
+    return typing.cast("Tensor", _WithGradients.apply(value.detach(), tuple(gradients.values()), *gradients))
 
 
 class _WithGradients(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, value: Tensor, gradients: tuple[Tensor, ...], *_: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, value: Tensor, gradients: tuple[Sum, ...], *parameters: Tensor) -> Tensor:
         typing.cast("typing.Any", ctx).gradients = gradients
+        typing.cast("typing.Any", ctx).parameters = parameters
         return value.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (factor,) = grad_outputs
-        return (None, None, *(gradient * factor for gradient in typing.cast("typing.Any", ctx).gradients))
+        kept = typing.cast("typing.Any", ctx)
+        made = zip(kept.gradients, kept.parameters, strict=True)
+        return (None, None, *(gradient.times(factor).view_as(parameter).to(parameter) for gradient, parameter in made))

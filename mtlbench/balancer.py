@@ -6,12 +6,13 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench.autograd import GradientOverflowError, LossGradients, last_layer, leaves, with_gradients
+from mtlbench.autograd import GradientOverflowError, LossGradients, Sum, last_layer, leaves, with_gradients
 from mtlbench.errors import UserError
 from mtlbench.registry import Registry
 from mtlbench.strategy import Step, Strategy, weigh
@@ -155,8 +156,9 @@ class Balancer(nn.Module):
             try:
                 weights = weigh(self.strategy, step)[0]
             except GradientOverflowError:
-                reached = leaves(terms)
-                return with_gradients(seen.sum(), reached, [torch.full_like(leaf, torch.inf) for leaf in reached])
+                infinite = self.weights.new_full((1,), torch.inf)
+                reached = chain.from_iterable(leaves(terms))
+                return with_gradients(seen.sum(), {leaf: Sum(infinite, [torch.ones_like(leaf)]) for leaf in reached})
             total = signals.minimised(weights, self.strategy.heads, step)
         self._moved(weights, seen)
         return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from io import StringIO
 from typing import Any
@@ -93,6 +94,7 @@ def test_the_eager_loop_trains_what_fixed_weights_train(registry: Registry) -> N
     torch.testing.assert_close(flat(model), expected, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("loop", [peers.torchjd, peers.fastest_torchjd], ids=["documented", "fastest"])
 @pytest.mark.parametrize(
     ("label", "aggregator"),
     [
@@ -103,13 +105,23 @@ def test_the_eager_loop_trains_what_fixed_weights_train(registry: Registry) -> N
         ("aligned-mtl", aggregation.AlignedMTL),
     ],
 )
-def test_torchjds_loop_trains_what_the_same_strategy_trains(registry: Registry, label: str, aggregator: Any) -> None:
+def test_torchjds_loop_trains_what_the_same_strategy_trains(
+    registry: Registry, label: str, aggregator: Any, loop: Callable[..., Loop]
+) -> None:
     model, expected = trained(registry, label, 5)
     start = flat(model)
-    peers.torchjd(model, ONE_BATCH, aggregator()).turn(5)()
+    loop(model, ONE_BATCH, aggregator()).turn(5)()
     assert (
         float((flat(model) - expected).norm() / (expected - start).norm()) < 1e-4
     )  # what UPGrad's regularisation may do
+
+
+@pytest.mark.parametrize("label", ["upgrad", "mgda"])
+def test_a_balancers_loop_trains_what_the_stack_trains(registry: Registry, label: str) -> None:
+    model, expected = trained(registry, label, 5)
+    start = flat(model)
+    peers.balancer(model, ONE_BATCH, label).turn(5)()
+    assert float((flat(model) - expected).norm() / (expected - start).norm()) < 1e-4
 
 
 def test_a_turn_is_as_many_calls_as_its_batches_take() -> None:

@@ -12,7 +12,7 @@ from torchjd.aggregation import GramianWeightedAggregator
 from torchjd.autojac import jac_to_grad, mtl_backward
 from torchvision import datasets, transforms
 
-from mtlbench import data
+from mtlbench import Balancer, data
 from mtlbench.setups import DEVIATION, MEAN, MNIST
 from mtlbench.tasks import Split
 from tests.benchmarks.loops import BATCH, LR, Loop
@@ -85,7 +85,23 @@ def eager(model: TutorialNetwork, samples: Split) -> Loop:
 
 
 def torchjd(model: TutorialNetwork, samples: Split, aggregator: GramianWeightedAggregator) -> Loop:
-    """TorchJD's loop for tasks with a shared trunk, otherwise as `eager`.
+    """TorchJD's loop for tasks with a shared trunk as its README writes it, with Adam as it comes; data as `eager`."""
+    draw = _batches(model, samples)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+
+    def step() -> None:
+        images, digits, above_five = draw()
+        shared = model.trunk(images)
+        mtl_backward(model.losses(shared, digits, above_five), features=shared)
+        jac_to_grad(model.trunk.parameters(), aggregator)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return Loop(step)
+
+
+def fastest_torchjd(model: TutorialNetwork, samples: Split, aggregator: GramianWeightedAggregator) -> Loop:
+    """The same with fused Adam and what else makes it fast.
 
     Of its options these were the fastest here: tasks differentiated one after the other rather than by vmap, the
     Gramian summed over parameters rather than made from one joined Jacobian, and parameters named rather than searched.
@@ -101,6 +117,21 @@ def torchjd(model: TutorialNetwork, samples: Split, aggregator: GramianWeightedA
         losses = model.losses(shared, digits, above_five)
         mtl_backward(losses, features=shared, tasks_params=heads, shared_params=trunk, parallel_chunk_size=1)
         jac_to_grad(trunk, aggregator, optimize_gramian_computation=True)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return Loop(step)
+
+
+def balancer(model: TutorialNetwork, samples: Split, strategy: str) -> Loop:
+    """A strategy of ours in the loop of `eager`, through autograd."""
+    draw = _batches(model, samples)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
+    balance = Balancer(strategy, tasks=2, shared=model.trunk)
+
+    def step() -> None:
+        images, digits, above_five = draw()
+        balance(model.losses(model.trunk(images), digits, above_five)).backward()
         optimizer.step()
         optimizer.zero_grad()
 

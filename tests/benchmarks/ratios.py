@@ -25,10 +25,11 @@ class Section:
 LIMITS = Section("samples/s over the limit, one thread", is_gain=True)
 PEERS = Section("samples/s over other loops", is_gain=True)
 TORCHJD = Section("samples/s over TorchJD's autojac, one thread", is_gain=True)
+BALANCER = Section("samples/s of Balancer, one model, over TorchJD's autojac, one thread", is_gain=True)
 STACKED = Section("step time over fixed, K = 10, one thread", is_gain=False)
 SINGLE = Section("step time over fixed, K = 1, one thread", is_gain=False)
 EIGHT_TASKS = Section("step time over fixed, 8 tasks, K = 10, one thread", is_gain=False)
-SECTIONS = (LIMITS, PEERS, TORCHJD, STACKED, SINGLE, EIGHT_TASKS)
+SECTIONS = (LIMITS, PEERS, TORCHJD, BALANCER, STACKED, SINGLE, EIGHT_TASKS)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from mtlbench.environment import cores
 from mtlbench.registry import Registry
 from tests.benchmarks import peers
 from tests.benchmarks.conftest import InTurns
-from tests.benchmarks.loops import stack, training_split
+from tests.benchmarks.loops import Loop, stack, training_split
 from tests.benchmarks.peers import TutorialNetwork
-from tests.benchmarks.ratios import PEERS, TORCHJD
+from tests.benchmarks.ratios import BALANCER, PEERS, TORCHJD
 from tests.benchmarks.side_by_side import side_by_side
 
-WHOLE_BENCH_GAIN, TORCHJD_GAIN = 9, 2.5
+WHOLE_BENCH_GAIN, TORCHJD_GAIN, BALANCER_GAIN = 9, 2.5, 1
 REPLICAS, BATCHES_OF_A_PROCESS = 10, 50
 SAME = {"upgrad": "UPGrad", "pcgrad": "PCGrad", "mgda": "MGDA", "imtl-g": "IMTLG", "aligned-mtl": "AlignedMTL"}
 
@@ -43,8 +44,23 @@ def test_fixed_over_eager_pytorch(in_turns: InTurns, registry: Registry, replica
     in_turns(PEERS, f"fixed, K = {replicas}, over eager PyTorch, one thread", ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("loop", "as_what", "bound"),
+    [(peers.torchjd, "as documented", TORCHJD_GAIN), (peers.fastest_torchjd, "at its fastest", None)],
+    ids=["documented", "fastest"],
+)
 @pytest.mark.parametrize("label", SAME)
-def test_a_strategy_over_torchjds(in_turns: InTurns, registry: Registry, label: str) -> None:
+def test_a_strategy_over_torchjds(
+    in_turns: InTurns, registry: Registry, label: str, loop: Callable[..., Loop], as_what: str, bound: float | None
+) -> None:
     aggregator = getattr(aggregation, SAME[label])()
-    ours, theirs = stack(registry, label, REPLICAS), peers.torchjd(TutorialNetwork(), training_split(), aggregator)
-    in_turns(TORCHJD, f"{label}, K = {REPLICAS}, over {SAME[label]}", ours, theirs, bound=TORCHJD_GAIN)
+    ours, theirs = stack(registry, label, REPLICAS), loop(TutorialNetwork(), training_split(), aggregator)
+    in_turns(TORCHJD, f"{label}, K = {REPLICAS}, over {SAME[label]} {as_what}", ours, theirs, bound=bound)
+
+
+@pytest.mark.parametrize("label", SAME)
+def test_a_balancer_over_torchjd(in_turns: InTurns, label: str) -> None:
+    aggregator = getattr(aggregation, SAME[label])()
+    ours = peers.balancer(TutorialNetwork(), training_split(), label)
+    theirs = peers.fastest_torchjd(TutorialNetwork(), training_split(), aggregator)
+    in_turns(BALANCER, f"{label} over {SAME[label]} at its fastest", ours, theirs, bound=BALANCER_GAIN)
