@@ -13,8 +13,7 @@ from mtlbench.errors import UserError
 
 SIDE = 28
 WHITE = 255.0
-EDGE = 0.2
-"""Share of the strongest ink from which a pixel is of the figure: so blurred edges end about where they were drawn."""
+STRONG = 0.1  # share of the strongest ink from which a pixel is of the figure
 FAINTEST = 10.0  # of 255; a picture without anything stronger is blank
 NOISE = 4.0  # median deviations, nearly three standard deviations of normal noise
 SPECK = 0.02
@@ -65,8 +64,7 @@ def framed(pixels: NDArray[Any], framing: Framing) -> NDArray[np.uint8]:
         UserError: it shows nothing.
     """
     ink = _ink(pixels)
-    inside = _figure(ink)
-    (top, bottom), (left, right) = _extent(inside)
+    (top, bottom), (left, right) = _box(ink, framing)
     figure = ink[top:bottom, left:right]
     height, width = figure.shape
     scale = framing.box / max(height, width)
@@ -94,12 +92,33 @@ def _ink(pixels: NDArray[Any]) -> Grey:
 
 def _figure(ink: Grey) -> Mask:
     """Where the figure is: the strong ink, without parts that are specks beside the largest."""
-    strong = ink >= EDGE * ink.max()
+    strong = ink >= STRONG * ink.max()
     parts, count = ndimage.label(strong, structure=np.ones((3, 3)))
     weights = ndimage.sum_labels(ink, parts, np.arange(count + 1))
     kept = weights >= SPECK * weights[1:].max()
     kept[0] = False
     return kept[parts]
+
+
+def _box(ink: Grey, framing: Framing) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the figure, without the blur around it.
+
+    An edge that was blurred is half as strong where it was drawn as further in, at three quarters of a new pixel.
+    """
+    inside = _figure(ink)
+    extents = _extent(inside)
+    further_in = int(0.75 * max(end - begin for begin, end in extents) / framing.box)
+
+    def drawn(profile: Grey, begin: int, end: int) -> tuple[int, int]:
+        first, last = profile[min(begin + further_in, end - 1)], profile[max(end - 1 - further_in, begin)]
+        while profile[begin] < first / 2:
+            begin += 1
+        while profile[end - 1] < last / 2:
+            end -= 1
+        return begin, end
+
+    rows, columns = (np.where(inside, ink, 0).max(axis=axis) for axis in (1, 0))
+    return drawn(rows, *extents[0]), drawn(columns, *extents[1])
 
 
 def _extent(inside: Mask) -> tuple[tuple[int, int], tuple[int, int]]:

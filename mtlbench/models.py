@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -69,7 +69,7 @@ class Card(Record):
     epochs: int
     batch_size: int
     lr: float
-    widths: list[int]
+    widths: Annotated[list[int], Field(min_length=1)]
     scale: float
     shift: float
     framing: Framing | None

@@ -99,7 +99,7 @@ def _read_idx(path: Path, *, compressed: bool) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _read_image(path: Path) -> NDArray[np.float32]:
+def _read_image(path: Path) -> NDArray[np.floating]:
     """A picture `[H, W, C]`, upright, without transparency, and no larger than it needs to be."""
     try:
         with warnings.catch_warnings():
@@ -124,7 +124,7 @@ def _too_large(size: str) -> str:
     return f"is too large: {size}, where at most {MOST_PIXELS:,} pixels are read"
 
 
-def _pixels(image: Image.Image) -> NDArray[np.float32]:
+def _pixels(image: Image.Image) -> NDArray[np.floating]:
     step = max(1, max(image.size) // LARGEST_SIDE)
     image = ImageOps.exif_transpose(image)
     if image.mode in DEEP:
@@ -137,9 +137,9 @@ def _pixels(image: Image.Image) -> NDArray[np.float32]:
     return pixels
 
 
-def _on_a_background(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _on_a_background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
     """RGBA `[H, W, 4]` as RGB: what is transparent becomes black or white, whichever the opaque part is not."""
-    colours, opacity = pixels[..., :3], pixels[..., 3:] / WHITE
+    colours, opacity = pixels[..., :3], pixels[..., 3:] / np.float32(WHITE)
     visible = opacity.sum()
     if not visible:
         raise UserError("is blank: all of it is transparent")
