@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -82,8 +82,11 @@ def train(job: StackJob, report: Report) -> Result:
 def train_model(job: ModelJob, report: Report) -> Result:
     """Likewise for one seed; the network is kept as it is after the last epoch, unless its training diverged."""
     result, trainer, samples = _trained(job.stack, report)
+    spec, settings = job.stack.spec, job.stack.settings
+    if not trainer.network.parameters.isfinite().all():  # the last update is seen by no loss
+        updates = settings.epochs * trainer.steps_per_epoch
+        return replace(result, diverged=[updates if at is None else at for at in result.diverged])
     if result.diverged == [None]:
-        spec, settings = job.stack.spec, job.stack.settings
         models.save(job.save, models.of(trainer.network, setups.find(settings.setup), samples, spec, settings, result))
     return result
 

@@ -6,13 +6,13 @@ import gzip
 import json
 import struct
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -30,6 +30,7 @@ STRATEGY, SEED, BATCH, LR = "fixed:weights=[1,0.5]", 5, 250, 2e-3
 FEW = "mnist-few-labels"
 DIGITS = 500
 FRAMING = Framing(20, "mass")
+Digits = tuple[NDArray[np.uint8], Tensor]
 
 
 def call(*arguments: str | Path) -> int:
@@ -48,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[np.ndarray, Tensor]:
+def digits() -> Digits:
     data.fetch(data.MNIST, print)
     images, labels = data.test(data.MNIST)
     return images[:DIGITS].numpy().reshape(-1, 28, 28), labels[:DIGITS]
@@ -95,7 +96,7 @@ def test_the_file_says_what_it_is(model: Path) -> None:
     assert model.stat().st_mode & 0o777 == 0o644
 
 
-def test_plain_torch_reads_it(model: Path, digits: tuple[np.ndarray, Tensor]) -> None:
+def test_plain_torch_reads_it(model: Path, digits: Digits) -> None:
     trunk = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU())
     heads = nn.ModuleDict({"digit": nn.Linear(256, 10), "above_five": nn.Linear(256, 1)})
     nn.ModuleDict({"trunk": trunk, "heads": heads}).load_state_dict(load_file(model))
@@ -107,7 +108,7 @@ def test_plain_torch_reads_it(model: Path, digits: tuple[np.ndarray, Tensor]) ->
 
 
 def test_pictures_are_told_as_their_tensors_are(
-    model: Path, digits: tuple[np.ndarray, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, digits: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = digits
     paths = [tmp_path / f"{i:03}.png" for i in range(DIGITS)]
@@ -139,7 +140,7 @@ def test_pictures_are_told_as_their_tensors_are(
 
 
 def test_a_file_that_is_no_picture_keeps_nothing_from_the_others(
-    model: Path, digits: tuple[np.ndarray, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, digits: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, blank = tmp_path / "good[b].png", tmp_path / "blank.png"
     Image.fromarray(digits[0][0]).save(good)
@@ -196,33 +197,28 @@ def test_a_model_of_something_else_than_pictures_is_refused() -> None:
         predictions.framing(made("regression", 1, framing=None))
 
 
-def rewritten(path: Path, change: Callable[[dict[str, Tensor], dict[str, object]], None]) -> None:
-    tensors, card = load_file(path), models.load(path).card.model_dump()
-    change(tensors, card)
-    save_file(tensors, path, {"mtlbench": json.dumps(card)})
-
-
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("bias", "changed", "says"),
     [
-        (lambda tensors, card: tensors.pop("heads.t.bias"), "lacks heads.t.bias"),
-        (lambda tensors, card: tensors.update({"heads.t.bias": torch.zeros(3)}), "heads.t.bias is [3]"),
-        (lambda tensors, card: tensors["heads.t.bias"].fill_(torch.nan), "not finite"),
-        (lambda tensors, card: card.update(format=2), "format 2, written by mtlbench 1; this one reads format 1"),
-        (lambda tensors, card: card.update(widths="x"), "cannot be read (widths)"),
-        (lambda tensors, card: card.update(widths=[]), "cannot be read (widths)"),
-        (lambda tensors, card: card.update(more=1), "cannot be read (more)"),
+        (None, {}, "lacks heads.t.bias"),
+        (torch.zeros(3), {}, "heads.t.bias is [3]"),
+        (torch.full((2,), torch.nan), {}, "not finite"),
+        (torch.zeros(2), {"format": 2}, "format 2, written by mtlbench 1; this one reads format 1"),
+        (torch.zeros(2), {"widths": "x"}, "cannot be read (widths)"),
+        (torch.zeros(2), {"widths": []}, "cannot be read (widths)"),
+        (torch.zeros(2), {"more": 1}, "cannot be read (more)"),
     ],
 )
 def test_a_model_that_contradicts_itself_is_refused(
-    damage: Callable[[dict[str, Tensor], dict[str, object]], None],
+    bias: Tensor | None,
+    changed: dict[str, object],
     says: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = tmp_path / "made"
-    models.save(path, made("classification", 2))
-    rewritten(path, damage)
+    model, path = made("classification", 2), tmp_path / "made"
+    tensors = {"heads.t.weight": model.tensors["heads.t.weight"]} | ({} if bias is None else {"heads.t.bias": bias})
+    save_file(tensors, path, {"mtlbench": json.dumps(model.card.model_dump() | changed)})
     (line,) = errors(capsys, 2, "predict", path, "x.png")
     assert says in line
 
@@ -298,3 +294,14 @@ def test_a_training_that_diverges_or_fails_leaves_what_was_there(
     assert path.read_text() == "mine"
     assert errors(capsys, 0, "train", "single:digit", *keep) == []
     assert [task.name for task in models.load(path).card.tasks] == ["digit"]
+
+
+def test_a_training_that_is_stopped_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtlbench.train_one.train", stopped)
+    assert errors(capsys, 130, "train", "fixed", "--save", tmp_path / "x") == ["mtlbench: stopped; nothing was kept"]
+    assert list(tmp_path.iterdir()) == []
