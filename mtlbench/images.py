@@ -55,7 +55,8 @@ def framed(pixels: NDArray[Any], framing: Framing) -> NDArray[np.uint8]:
     Ink is how far a pixel is from the background, in the channel where that is most: dark on light and light on dark
     are alike. The background is what the border shows most of, and what varies there is noise. The figure's bounding
     box, without specks, is scaled to fit the framing's box by averaging over areas, its aspect ratio kept, and its
-    strongest pixel becomes 255. With MNIST's framing an image of MNIST stays as it is, up to that last step.
+    strongest pixel becomes 255. With MNIST's framing an image of MNIST stays as it is, but for that last step and for
+    rows and columns at its sides that are fainter than a tenth of that pixel.
 
     Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits" (size-normalised to
     20 x 20 with anti-aliasing, centred by the centre of mass).
