@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlbench import __version__, authoring
+from mtlbench import __version__, applying, authoring
 from mtlbench.console import complain, open_console, warn
 from mtlbench.errors import UserError
 from mtlbench.options import (
@@ -278,6 +278,8 @@ def run_data() -> None:
 
 app.command("check")(authoring.run_check)
 app.command("new")(authoring.run_new)
+app.command("train")(applying.run_train)
+app.command("predict")(applying.run_predict)
 
 
 def _fetch(setups: Sequence[Setup], console: Console) -> None:

@@ -21,8 +21,8 @@ def replaced(path: Path) -> Generator[Path]:
     os.close(handle)
     scratch = Path(name)
     try:
-        scratch.chmod(0o644)
         yield scratch
+        scratch.chmod(0o644)  # here, since what was written may have replaced the scratch file by one of its own
         _sync(scratch)
         scratch.replace(path)
         _sync(path.parent)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from mtlbench import catalogue, checkpoint, cost, harness, sealed, setups
+from mtlbench import catalogue, checkpoint, cost, harness, models, sealed, setups
 from mtlbench.errors import first_line
 from mtlbench.harness import Progress
 from mtlbench.records import REFERENCE, History, Result, Settings, Spec, Trial
@@ -66,8 +66,33 @@ class Timing:
     peak_memory: int | None
 
 
+@dataclass(frozen=True)
+class ModelJob:
+    """Train one seed of a strategy and keep the network in the file `save`."""
+
+    stack: StackJob
+    save: Path
+
+
 def train(job: StackJob, report: Report) -> Result:
     """Carry out a stack of a run, from its last checkpoint if there is one."""
+    return _trained(job, report)[0]
+
+
+def train_model(job: ModelJob, report: Report) -> Result:
+    """Likewise for one seed; the network is kept as it is after the last epoch, unless its training diverged."""
+    result, trainer, samples = _trained(job.stack, report)
+    spec, settings = job.stack.spec, job.stack.settings
+    if not trainer.network.parameters.isfinite().all():  # the last update is seen by no loss
+        updates = settings.epochs * trainer.steps_per_epoch
+        return replace(result, diverged=[updates if at is None else at for at in result.diverged])
+    if result.diverged == [None]:
+        models.save(job.save, models.of(trainer.network, setups.find(settings.setup), samples, spec, settings, result))
+    return result
+
+
+def _trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Split]:
+    """What a stack leaves, the trainer in its last state, and the training split."""
     prepare()
     setup = setups.find(job.settings.setup)
     samples, held_out = setup.samples()
@@ -93,7 +118,7 @@ def train(job: StackJob, report: Report) -> Result:
         so_far=found.history if found else None,
         keep=keep,
     )
-    return harness.tested(history, trainer, setup.test())
+    return harness.tested(history, trainer, setup.test()), trainer, samples
 
 
 def try_out(job: StackJob, report: Report) -> Trial:

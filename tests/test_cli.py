@@ -213,7 +213,8 @@ def test_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["bench"], ["tune"], ["report"], ["compare"], ["list"], ["data"], ["check"], ["new"]]
+    "command",
+    [[], ["bench"], ["tune"], ["report"], ["compare"], ["list"], ["data"], ["check"], ["new"], ["train"], ["predict"]],
 )
 def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str]) -> None:
     program = (
