@@ -29,7 +29,8 @@ BALANCER = Section("samples/s of Balancer, one model, over TorchJD's autojac, on
 STACKED = Section("step time over fixed, K = 10, one thread", is_gain=False)
 SINGLE = Section("step time over fixed, K = 1, one thread", is_gain=False)
 EIGHT_TASKS = Section("step time over fixed, 8 tasks, K = 10, one thread", is_gain=False)
-SECTIONS = (LIMITS, PEERS, TORCHJD, BALANCER, STACKED, SINGLE, EIGHT_TASKS)
+OVERHEADS = Section("time over that of training steps alone", is_gain=False)
+SECTIONS = (LIMITS, PEERS, TORCHJD, BALANCER, STACKED, SINGLE, EIGHT_TASKS, OVERHEADS)
 
 
 @dataclass(frozen=True)
