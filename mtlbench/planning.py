@@ -167,7 +167,7 @@ def settings_on(setup: Setup, conditions: Conditions) -> Settings:
 
 def task_infos(setup: Setup) -> list[TaskInfo]:
     """The tasks of a setup as they are stored."""
-    return [TaskInfo(name=task.name, metric=task.metric) for task in setup.tasks]
+    return [TaskInfo(name=task.name, metric=task.metric, better=task.better) for task in setup.tasks]
 
 
 def tuning_key(spec: Spec, settings: Settings, budget: int, registry: Registry) -> str:

@@ -12,7 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from mtlbench.answer import answer
 from mtlbench.comparisons import rankings, scores_frame, seeds_needed, with_delta_m
-from mtlbench.records import ALL_TASKS, DELTA_M
+from mtlbench.metrics import DELTA_M
+from mtlbench.records import ALL_TASKS
 
 TASKS = {"digit": "accuracy", "above_five": "error"}
 NO_COSTS = pd.DataFrame({"strategy": [], "replicas": [], "ratio": []})
@@ -29,8 +30,9 @@ def runs_of(gains: dict[str, float], setup: str = "mnist", seeds: int = 12, nois
                 continue
             base = 0.9 + gain if task == "digit" else 0.1 - gain
             scores = base + shared + rng.normal(0, noise, seeds)
-            rows += [(setup, strategy, seed, task, metric, score, 1.0) for seed, score in enumerate(scores)]
-    return pd.DataFrame(rows, columns=["setup", "strategy", "seed", "task", "metric", "score", "loss"])
+            better = "higher" if task == "digit" else "lower"
+            rows += [(setup, strategy, seed, task, metric, better, score, 1.0) for seed, score in enumerate(scores)]
+    return pd.DataFrame(rows, columns=["setup", "strategy", "seed", "task", "metric", "better", "score", "loss"])
 
 
 def row_of(scores: pd.DataFrame, strategy: str, task: str = "digit", setup: str = "mnist") -> pd.Series:

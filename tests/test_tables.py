@@ -9,7 +9,10 @@ from mtlbench.layout import lay_out
 from mtlbench.records import Cost, CostRecord, Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory
 
 SEEDS = (4, 7)
-TASKS = [TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")]
+TASKS = [
+    TaskInfo(name="digit", metric="accuracy", better="higher"),
+    TaskInfo(name="above_five", metric="error", better="lower"),
+]
 
 
 def run(label: str, accuracies: list[float], errors: list[float], only: str | None = None) -> RunRecord:
