@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mtlbench import catalogue, checkpoint, cost, harness, sealed, setups
+from mtlbench import catalogue, checkpoint, cost, harness, sealed, splits
 from mtlbench.errors import first_line
 from mtlbench.harness import Progress
 from mtlbench.records import REFERENCE, History, Result, Settings, Spec, Trial
@@ -69,10 +69,11 @@ class Timing:
 def train(job: StackJob, report: Report) -> Result:
     """Carry out a stack of a run, from its last checkpoint if there is one."""
     prepare()
-    setup = setups.find(job.settings.setup)
-    samples, held_out = setup.samples()
+    registry = Registry.load(job.plugins)
+    setup = registry.setup(job.settings.setup)
+    samples, held_out = splits.samples(setup)
     report(_begun(setup, job.spec))
-    trainer = _trainer(job, setup, samples)
+    trainer = _trainer(job, registry, setup, samples)
     found = checkpoint.read(job.checkpoint, job.key) if job.checkpoint else None
     if found is not None:
         trainer.restore(found.state)
@@ -93,18 +94,19 @@ def train(job: StackJob, report: Report) -> Result:
         so_far=found.history if found else None,
         keep=keep,
     )
-    return harness.tested(history, trainer, setup.test())
+    return harness.tested(history, trainer, splits.test(setup))
 
 
 def try_out(job: StackJob, report: Report) -> Trial:
     """Carry out a trial of tuning, in a process from which the test set cannot be read."""
     sealed.seal_test_set()
     prepare()
-    setup = sealed.without_test_split(setups.find(job.settings.setup))
-    samples, held_out = setup.samples()
+    registry = Registry.load(job.plugins)
+    setup = sealed.without_test_split(registry.setup(job.settings.setup))
+    samples, held_out = splits.samples(setup)
     report(_begun(setup, job.spec))
     history = harness.fit(
-        _trainer(job, setup, samples),
+        _trainer(job, registry, setup, samples),
         held_out,
         epochs=job.settings.epochs,
         watched=_watched(setup, job.spec),
@@ -129,8 +131,8 @@ def _watched(setup: Setup, spec: Spec) -> Task:
     return setup.tasks[setup.task_names.index(spec.only) if spec.only else 0]
 
 
-def _trainer(job: StackJob, setup: Setup, samples: Split) -> Trainer:
-    build = partial(Registry.load(job.plugins).build, job.spec)
+def _trainer(job: StackJob, registry: Registry, setup: Setup, samples: Split) -> Trainer:
+    build = partial(registry.build, job.spec)
     return _make_trainer(setup, job.settings, job.seeds, samples, torch.device(job.settings.device), build)
 
 
@@ -138,8 +140,8 @@ def measure(job: CostJob, report: Report) -> list[Timing]:
     """Carry out a cost measurement; fixed weights take part in every round whether asked for or not."""
     prepare()
     registry = Registry.load(job.plugins)
-    setup = setups.find(job.settings.setup)
-    samples, _ = setup.samples()
+    setup = registry.setup(job.settings.setup)
+    samples, _ = splits.samples(setup)
     device = torch.device(job.settings.device)
     builds: dict[str, Callable[[tuple[int, int]], Strategy]] = {REFERENCE: partial(registry.get(REFERENCE))}
     builds |= {spec.label: partial(registry.build, spec) for spec in job.specs}

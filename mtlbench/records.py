@@ -145,8 +145,16 @@ class TaskInfo(Record):
         return f"{self.name}_{self.metric.replace(' ', '_')}"
 
 
+class OwnSetup(Record):
+    """A setup that comes from a file of its own: what it says of itself, and the file as it was."""
+
+    about: str
+    source_file: str
+    source: str
+
+
 class RunRecord(Record):
-    """One run: what was asked, the strategy's own file, and the result or the error.
+    """One run: what was asked, the strategy's own file and the setup's if it has one, and the result or the error.
 
     `stacks` are the seeds that were trained together; a seed's result depends on its stack in rounding alone.
     """
@@ -158,6 +166,7 @@ class RunRecord(Record):
     tasks: list[TaskInfo]
     source_file: str
     source: str
+    own_setup: OwnSetup | None = None
     stacks: list[list[int]]
     result: Result | None = None
     error: str | None = None

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mtlbench import space, strategy
 from mtlbench.errors import UserError, first_line
-from mtlbench.registry import Registry, strategies_folder
+from mtlbench.plugins import strategies_folder
+from mtlbench.registry import Registry
 
 LONGEST_NAME = 40
 

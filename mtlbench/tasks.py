@@ -114,6 +114,11 @@ class Setup:
     dataset: Dataset | None = None
 
     @property
+    def features(self) -> int:
+        """F, the numbers that an input has."""
+        return self.widths[0]
+
+    @property
     def task_names(self) -> list[str]:
         """Names of the tasks, the main one first."""
         return [task.name for task in self.tasks]

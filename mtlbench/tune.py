@@ -67,7 +67,7 @@ def plan_tuning(request: Request, budget: int) -> TuningPlan:
             raise UserError(f"{spec.label} is a baseline, and is not tuned")
         settings = settings_on(setup, conditions)
         record = TuningRecord(
-            key=tuning_key(spec, settings, budget, registry),
+            key=tuning_key(spec, setup, settings, budget, registry),
             command=request.command,
             spec=spec,
             settings=settings,

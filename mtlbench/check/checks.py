@@ -14,8 +14,7 @@ from rich.text import Text
 
 from mtlbench.check import properties, training
 from mtlbench.check.subject import Subject
-from mtlbench.errors import in_one_line
-from mtlbench.strategy import ContractError
+from mtlbench.errors import ContractError, in_one_line
 
 Verdict = Literal["holds", "fails", "declared", "untried"]
 STYLES: dict[Verdict, str] = {"holds": "green", "fails": "bold red", "declared": "yellow", "untried": "dim"}

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_iter
 
 from mtlbench.check.cases import shown
 from mtlbench.check.subject import Subject
-from mtlbench.strategy import ContractError
+from mtlbench.errors import ContractError
 from mtlbench.tasks import Setup, Split, Task, binary, classification
 from mtlbench.trainer import Trainer
 
