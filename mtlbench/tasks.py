@@ -62,7 +62,7 @@ def regression(name: str) -> Task:
     """A task with real targets and one output: mean squared error, both loss and score."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.squeeze(-1) - targets).square().mean(-1)
+        return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().mean(-1)
 
     return Task(name, 1, "squared error", "lower", loss, loss)
 

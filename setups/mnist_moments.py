@@ -3,9 +3,9 @@
 With p[y, x] the value of a pixel in [0, 1], row y counted downwards, and m its sum over the image:
 
 - intensity is m divided by the number of pixels with p > 0, the mean value of the stroke's pixels;
-- slant is mu11 / mu02, where mu11 = sum p (x - x0)(y - y0) / m and mu02 = sum p (y - y0)^2 / m are central second moments
-  around the centroid (x0, y0): by so many columns each row of the digit is shifted against the row above it. It is the
-  shear that is taken out where MNIST is deskewed, as by OpenCV's sample `digits.py`; 0 for a digit of one row.
+- slant is mu11 / mu02, where mu11 = sum p (x - x0)(y - y0) / m and mu02 = sum p (y - y0)^2 / m are central second
+  moments around the centroid (x0, y0): by so many columns each row of the digit is shifted against the row above it. It
+  is the shear that is taken out where MNIST is deskewed, as by OpenCV's sample `digits.py`; 0 for a digit of one row.
 
 Both are standardised with mean and deviation of the 55,000 training images, so that a squared error of 1 is that of
 always guessing the mean.
@@ -60,7 +60,7 @@ def held_out() -> Split:
 register_setup(
     Setup(
         name="mnist-moments",
-        about="MNIST: which digit (10 classes, main), and two regressions: how bright the stroke, how slanted the digit",
+        about="MNIST: which digit (10 classes, main), how bright its stroke and how slanted (both regressions)",
         tasks=(classification("digit", 10), regression("intensity"), regression("slant")),
         widths=(784, 512, 256),
         samples=samples,

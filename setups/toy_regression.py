@@ -1,9 +1,9 @@
 """Two lines with known noise: what a weighting should make of tasks whose noise differs a hundredfold in variance.
 
 y1 = 2x + 8 + 10 e1 and y2 = 3x + 3 + e2, with x, e1 and e2 standard normal: the toy problem with which the code of
-Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics", CVPR 2018
-was published. No network can get below squared errors of 100 and 1 on data that it has not seen; uncertainty weighting with
-c = 0.5 learns the two standard deviations.
+Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
+CVPR 2018, was published. No network can get below squared errors of 100 and 1 on data that it has not seen; uncertainty
+weighting with c = 0.5 learns the two standard deviations.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from mtlbench import Setup, Split, register_setup, regression
 
 SLOPES, INTERCEPTS, NOISE = (2.0, 3.0), (8.0, 3.0), (10.0, 1.0)
-TRAINING, VALIDATION, TEST = 4_000, 2_000, 4_000  # samples; also the seeds that they are drawn with are apart
+TRAINING, VALIDATION, TEST = 4_000, 2_000, 4_000  # samples
 
 
 def lines(size: int, seed: int) -> Split:
