@@ -231,10 +231,8 @@ def _check_tuning(record: TuningRecord, setup: Setup, conditions: Conditions, re
     if changed := asked.differences(conditions):
         raise UserError(f"{record.spec.label} was tuned with {'; '.join(changed)}: {again}")
     if record.key != tuning_key(record.spec, setup, record.settings, record.budget, registry):
-        edited = (
-            record.spec.label if registry.setup_digest(setup.name) is None else f"{record.spec.label} or {setup.name}"
-        )
-        raise UserError(f"{edited} was edited since it was tuned: {again}")
+        either = f" or {setup.name}" if registry.setup_digest(setup.name) else ""
+        raise UserError(f"{record.spec.label}{either} was edited since it was tuned: {again}")
 
 
 def bench_runs(before: BenchRecord | None, runs: Sequence[Planned]) -> dict[str, list[str]]:

@@ -116,8 +116,8 @@ def training_lowers_the_loss(subject: SetupSubject) -> None:
     if not (after.sum(-1) < before.sum(-1)).all():
         names, batch = ", ".join(subject.setup.task_names), min(BATCH, len(subject.examples))
         raise ContractError(
-            f"after {STEPS} steps of Adam (learning rate {LR:g}, batch {batch}) the losses of {names} are {shown(after)}, "
-            f"at first {shown(before)}"
+            f"after {STEPS} steps of Adam (learning rate {LR:g}, batch {batch}) the losses of {names} are "
+            f"{shown(after)}, at first {shown(before)}"
         )
 
 
