@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows, in the order in which they stand before anything is sorted."""
+    """Columns and rows, in the order in which they stand before anything is sorted; `note` is what they need said."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -90,7 +90,7 @@ class Table:
             for row in self.rows
             if role_of(row.label) != "front"
         ]
-        return Table(tuple(self.columns[i] for i in kept), tuple(rows))
+        return Table(tuple(self.columns[i] for i in kept), tuple(rows), self.note)
 
 
 def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
@@ -138,7 +138,8 @@ def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
             cells += [_score(row, DELTA_M.replace("-", "_"), Metric(DELTA_M, "higher"))]
             cells += [_plain(row, "samples_per_second", "{:,.0f}".format), _plain(row, "cost_ratio", "{:.2f}".format)]
         rows.append(Row(str(row["strategy"]), tuple(cells), str(row["problem"])))
-    return Table(tuple(columns), tuple(rows))
+    said = dict.fromkeys(f"{metric.name}: {metric.direction}" for metric in metrics.values() if not metric.is_share)
+    return Table(tuple(columns), tuple(rows), "; ".join(said))
 
 
 def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
@@ -146,6 +147,8 @@ def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
     main = scores[scores["task"] == scores["setup"].map(main_tasks)]
     names = [str(name) for name in dict.fromkeys(main["strategy"]) if role_of(str(name)) == "strategy"]
     found = {(row["strategy"], row["setup"]): row for row in main.to_dict("records")}
+    measured = {str(row["setup"]): Metric.of(row) for row in found.values()}
+    said = (f"{name} in {own.name} ({own.direction})" for name, own in measured.items() if not own.is_share)
     return Table(
         tuple(Column(setup) for setup in main_tasks),
         tuple(
@@ -153,6 +156,7 @@ def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
             for name in names
             if name != REFERENCE
         ),
+        ", ".join(said),
     )
 
 

@@ -74,5 +74,6 @@ def _plain(value: float, scale: float, sign: str) -> str:
     if abs(value) >= LARGE:
         return f"{value:{sign}.{DIGITS - 1}e}"
     size = abs(scale) if math.isfinite(scale) and scale else abs(value)
-    places = DIGITS - 1 - math.floor(math.log10(size)) if math.isfinite(size) and size else DIGITS
+    # A number that begins with 1 has one digit more: else it would be written ten times as coarsely as one with 9.
+    places = DIGITS - 1 - math.floor(math.log10(size / 2)) if math.isfinite(size) and size else DIGITS
     return f"{value:{sign}.{min(max(places, FEWEST_PLACES), MOST_PLACES)}f}"

@@ -8,7 +8,7 @@ import inspect
 import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -44,9 +44,9 @@ class Registry:
     """
 
     strategies: Mapping[str, type[Strategy]]
-    setups: Mapping[str, Declared]
-    origins: Mapping[Kind, Mapping[str, str]]
-    problems: Sequence[str]
+    setups: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
+    origins: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict[Kind, Mapping[str, str]])
+    problems: Sequence[str] = ()
 
     @classmethod
     def load(cls, plugins: Sequence[Path] = ()) -> Registry:

@@ -74,6 +74,25 @@ def test_better_and_worse_follow_the_direction_of_the_metric() -> None:
         assert row_of(scores, "up", task)["gained"] == 1
 
 
+def test_the_direction_is_the_tasks_own_whatever_its_metric_is_called() -> None:
+    """A score of a name that says nothing, better when higher in one setup and when lower in another."""
+    runs = runs_of({"up": 0.01, "down": -0.01})
+    runs = runs[runs["task"] == "digit"].assign(metric="R2")
+    both = pd.concat([runs, runs.assign(setup="other", better="lower")])
+    scores = scores_frame(both)
+    verdicts = [row_of(scores, name, setup=setup)["verdict"] for setup in ("mnist", "other") for name in ("up", "down")]
+    assert verdicts == ["better", "worse", "worse", "better"]
+    assert set(scores["comparisons"].dropna()) == {4}
+    assert [row_of(scores, "up", setup=setup)["gained"] for setup in ("mnist", "other")] == [1, 0]
+    assert "up beats equal fixed weights in the digit R2 of mnist" in answer(scores, NO_COSTS, "mnist", "digit")[0]
+    assert "down beats equal fixed weights in the digit R2 of other" in answer(scores, NO_COSTS, "other", "digit")[0]
+    first: list[str] = []
+    for setup in ("mnist", "other"):
+        (ranking,) = rankings(both[both["setup"] == setup], {setup: "digit"})
+        first.append(ranking.strategies[int(np.argmin(ranking.ranks.mean_ranks))])
+    assert first == ["up", "down"]
+
+
 def test_nothing_is_tested_of_baselines_and_the_front() -> None:
     scores = scores_frame(runs_of({"front:0.9": 0.1}))
     assert scores["p"].isna().all()
