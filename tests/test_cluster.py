@@ -110,7 +110,11 @@ def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest
         result = cluster.submit(jobs.train, job, lambda _: None).result()
         assert len(result.test.scores[0]) == 3
         digests = iter(("of this machine", "of the worker"))
-        monkeypatch.setattr(Registry, "setup_digest", lambda *_: next(digests))
+
+        def digest(_: Registry, name: str) -> str:
+            return f"{name} {next(digests)}"
+
+        monkeypatch.setattr(Registry, "setup_digest", digest)
         with pytest.raises(WorkerError, match="another version of the setup own, or none"):
             cluster.submit(jobs.train, job, lambda _: None).result()
         cluster.stop()
