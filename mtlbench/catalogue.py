@@ -134,7 +134,7 @@ def show_one(registry: Registry, name: str, console: Console) -> None:
     if name == TORCHJD:
         show_torchjd(registry, console)
         return
-    if name in registry.setups:
+    if name in registry.setups and name not in registry.strategies:
         _show_setup(registry.setups[name], console)
         return
     cls = registry.get(name)

@@ -73,10 +73,8 @@ class Registry:
 
         None for the family of `mtlbench.setups`, which changes with the version alone.
         """
-        declared = self.setups[name]
-        if declared.module == family.__name__:
-            return None
-        return hashlib.sha256(declared.file.read_bytes()).hexdigest()
+        found = self.setups[name]
+        return None if found.module == family.__name__ else hashlib.sha256(found.file.read_bytes()).hexdigest()
 
     def get(self, name: str) -> type[Strategy]:
         """The strategy of that name; `torchjd:NAME` is a method of TorchJD, loaded only here.

@@ -167,3 +167,16 @@ def test_the_command_shows_a_line_for_each_property_and_ends_with_1_if_one_fails
         authoring.run_check_setup([str(write_setup(tmp_path / "own.py", size=7))])
     assert ended.value.exit_code == 1
     assert f"fails    {SIZE}: own: training_size is 7" in capsys.readouterr().out
+
+
+def test_a_new_setup_is_written_by_its_command_with_what_to_do_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authoring.run_new_setup("made-anew", tmp_path)
+    file, test = tmp_path / "made_anew.py", tmp_path / "test_made_anew.py"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"wrote {file}", f"wrote {test}"]
+    assert lines[2].endswith(f"mtlbench check-setup {file}")
+    assert f"--plugin {file} --setup made-anew" in lines[4]
+    (subject,) = setup_subjects([str(file)])
+    assert setup_failures(subject) == []
