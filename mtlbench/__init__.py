@@ -8,30 +8,42 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mtlbench.balancer import Balancer
+    from mtlbench.declaration import register_setup
     from mtlbench.errors import UserError
     from mtlbench.space import Choice, Integers, LogUniform, TaskWeights, Uniform
     from mtlbench.strategy import Step, Strategy, register, require
+    from mtlbench.tasks import Setup, Split, Task, binary, classification, regression, scaled
 
 __version__ = "0.1.0"
 _HOMES = {
     "mtlbench.balancer": ("Balancer",),
+    "mtlbench.declaration": ("register_setup",),
     "mtlbench.errors": ("UserError",),
     "mtlbench.space": ("Choice", "Integers", "LogUniform", "TaskWeights", "Uniform"),
     "mtlbench.strategy": ("Step", "Strategy", "register", "require"),
+    "mtlbench.tasks": ("Setup", "Split", "Task", "binary", "classification", "regression", "scaled"),
 }
 __all__ = [
     "Balancer",
     "Choice",
     "Integers",
     "LogUniform",
+    "Setup",
+    "Split",
     "Step",
     "Strategy",
+    "Task",
     "TaskWeights",
     "Uniform",
     "UserError",
     "__version__",
+    "binary",
+    "classification",
     "register",
+    "register_setup",
+    "regression",
     "require",
+    "scaled",
 ]
 
 

@@ -7,7 +7,8 @@ import math
 import pandas as pd
 
 from mtlbench.comparisons import seeds_needed
-from mtlbench.records import ALL_TASKS, REFERENCE, TUNED, difference_text, higher_is_better, role_of
+from mtlbench.metrics import Metric
+from mtlbench.records import ALL_TASKS, REFERENCE, TUNED, role_of
 
 
 def answer(scores: pd.DataFrame, costs: pd.DataFrame, setup: str, task: str) -> list[str]:
@@ -35,15 +36,18 @@ def answer(scores: pd.DataFrame, costs: pd.DataFrame, setup: str, task: str) -> 
 def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: str) -> str:
     if rows.empty:
         return f"Nothing was compared with {reference} on {setup}."
-    metric, seeds, comparisons = rows["metric"].iloc[0], int(rows["seeds"].min()), int(rows["comparisons"].max())
-    what = f"{task} {metric} of {setup}"
+    metric, seeds, comparisons = (
+        Metric.of(rows.iloc[0].to_dict()),
+        int(rows["seeds"].min()),
+        int(rows["comparisons"].max()),
+    )
+    what = f"{task} {metric.name} of {setup}"
     if (rows["verdict"] == "too few seeds").all():
         return (
             f"{seeds} seeds cannot tell any strategy from {reference} in the {what}: a test corrected for "
             f"{comparisons} comparisons needs {seeds_needed(comparisons)}."
         )
-    sign = 1 if higher_is_better(str(metric)) else -1
-    ordered = rows.sort_values("difference", ascending=sign < 0)
+    ordered = rows.sort_values("difference", ascending=not metric.higher_is_better)
     better, worse = ordered[ordered["verdict"] == "better"], ordered[ordered["verdict"] == "worse"]
     lost = f"; {_named(worse[::-1])} {_are(worse)} worse" if len(worse) else ""
     if len(better):
@@ -52,7 +56,7 @@ def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: st
     floor = float(rows["detectable"].replace(math.inf, math.nan).median())
     power = ""
     if math.isfinite(floor):
-        size = difference_text(floor, str(metric)).lstrip("+")
+        size = metric.difference(floor).lstrip("+")
         power = f", where a difference of {size} would have been found four times in five"
     return (
         f"{lead}, none of {len(rows)} strategies beat {reference} in the {what}: the best, {_plain(best['strategy'])}, "
@@ -84,10 +88,10 @@ def _on_cost(costs: pd.DataFrame) -> str:
 
 
 def _gap(row: pd.Series) -> str:
-    metric = str(row["metric"])
+    metric = Metric.of(row.to_dict())
     value, low, high = (float(row[name]) for name in ("difference", "difference_low", "difference_high"))
-    interval = f" [{difference_text(low, metric, unit=False)}, {difference_text(high, metric, unit=False)}]"
-    return difference_text(value, metric) + (interval if math.isfinite(low) else "")
+    interval = f" [{metric.difference(low, unit=False)}, {metric.difference(high, unit=False)}]"
+    return metric.difference(value) + (interval if math.isfinite(low) else "")
 
 
 def _named(rows: pd.DataFrame, most: int = 4) -> str:

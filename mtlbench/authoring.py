@@ -1,14 +1,24 @@
-"""Commands for those who write a strategy; what needs torch is imported when they run."""
+"""Commands for those who write a strategy or a setup; what needs torch is imported when they run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlbench.console import open_console, warn
 from mtlbench.options import PluginOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for both files; by default strategies or setups, and tests, where there are such folders."
+    ),
+]
 
 
 def run_check(
@@ -34,7 +44,37 @@ def run_check(
     chosen = subjects(targets, plugin or [])
     warn(chosen[0].registry.problems)
     console = open_console()
-    kept = [show(subject, check(subject), console) for subject in chosen]
+    kept = [show(f"{subject.spec.label}  {subject.file}", check(subject), console) for subject in chosen]
+    if not all(kept):
+        raise typer.Exit(1)
+
+
+def run_check_setup(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="NAME|FILE...", help="Setups by name, or the Python files of some.")
+    ],
+    plugin: PluginOption = None,
+) -> None:
+    """Prove that a setup is what it declares, before anything is trained on it: one line for each property.
+
+    A property that fails is shown by the first sample or the numbers that show it. Of a file, every setup that it
+    registers is checked.
+
+    Examples: `mtlbench check-setup mine.py`, `mtlbench check-setup toy-regression`
+
+    Exit code 1: a property fails; 2: there is no such setup or file, or it cannot be loaded.
+    """
+    import torch
+
+    from mtlbench.check import check_setup, setup_subjects, show
+    from mtlbench.running import fetch
+
+    torch.set_num_threads(1)
+    chosen = setup_subjects(targets, plugin or [])
+    warn(chosen[0].registry.problems)
+    console = open_console()
+    fetch([subject.setup for subject in chosen], console)
+    kept = [show(f"{subject.setup.name}  {subject.file}", check_setup(subject), console) for subject in chosen]
     if not all(kept):
         raise typer.Exit(1)
 
@@ -44,10 +84,7 @@ def run_new(
         str,
         typer.Argument(metavar="NAME", help="What the strategy is to be called: lower-case words joined by dashes."),
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for both files; by default strategies and tests, where there are such folders."),
-    ] = None,
+    out: FolderOption = None,
 ) -> None:
     """Write a strategy to start from and its test: a small published method, with comments on what is where and why.
 
@@ -59,5 +96,28 @@ def run_new(
 
     console = open_console()
     strategy, test = scaffold.write(name, out)
-    for line in (f"wrote {strategy}", f"wrote {test}", *scaffold.next_steps(name, strategy, test)):
+    _say(console, strategy, test, scaffold.next_steps(name, strategy, test))
+
+
+def run_new_setup(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What the setup is to be called: lower-case words joined by dashes.")
+    ],
+    out: FolderOption = None,
+) -> None:
+    """Write a setup to start from and its test: data, tasks and network, with comments on what is where and why.
+
+    Both pass `mtlbench check-setup` and pytest as they are.
+
+    Example: `mtlbench new-setup noisy-digits`
+    """
+    from mtlbench import scaffold
+
+    console = open_console()
+    setup, test = scaffold.write_setup(name, out)
+    _say(console, setup, test, scaffold.next_steps_of_setup(name, setup, test))
+
+
+def _say(console: Console, plugin: Path, test: Path, steps: list[str]) -> None:
+    for line in (f"wrote {plugin}", f"wrote {test}", *steps):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from mtlbench.declaration import Declared
 from mtlbench.labels import written
 from mtlbench.records import SINGLE
 from mtlbench.registry import TORCHJD, Registry, torchjd_methods
-from mtlbench.setups import SETUPS
 from mtlbench.strategy import Step, Strategy
 
 TASKS, FEATURES = 2, 3
@@ -99,12 +99,12 @@ def show_all(registry: Registry, console: Console) -> None:
         table.add_column(header, overflow="fold")
     for entry in entries(registry):
         table.add_row(entry.name, escape(entry.source), entry.needs, entry.heads, escape(", ".join(entry.hyper)))
-    for task in dict.fromkeys(task for setup in SETUPS.values() for task in setup.task_names):
+    for task in dict.fromkeys(task for one in registry.setups.values() for task in one.setup.task_names):
         table.add_row(f"{SINGLE}:{task}", f"baseline: {task} trained alone")
     console.print(table)
     console.print("heads: weighted is w_t dL_t for head t, own is dL_t; set it with NAME:heads=...\n", highlight=False)
-    for setup in SETUPS.values():
-        console.print(f"setup {setup.name}: {setup.about}", highlight=False, markup=False)
+    for one in registry.setups.values():
+        console.print(f"setup {one.setup.name}: {one.setup.about} ({one.file.name})", highlight=False, markup=False)
     console.print(f"{TORCHJD}:NAME is a method of TorchJD; mtlbench list {TORCHJD} names them", highlight=False)
 
 
@@ -124,13 +124,18 @@ def show_torchjd(registry: Registry, console: Console) -> None:
 
 
 def show_one(registry: Registry, name: str, console: Console) -> None:
-    """What a strategy is, needs and takes, and its file; `torchjd` stands for all of TorchJD's methods.
+    """What a strategy is, needs and takes, or what a setup is made of, and its file.
+
+    `torchjd` stands for all of TorchJD's methods.
 
     Raises:
-        UserError: no strategy has that name.
+        UserError: no strategy or setup has that name.
     """
     if name == TORCHJD:
         show_torchjd(registry, console)
+        return
+    if name in registry.setups and name not in registry.strategies:
+        _show_setup(registry.setups[name], console)
         return
     cls = registry.get(name)
     console.print(inspect.getdoc(cls) or "", highlight=False, markup=False)
@@ -142,6 +147,20 @@ def show_one(registry: Registry, name: str, console: Console) -> None:
         tuned = ", ".join(f"{key} in {space}" for key, space in spaces.items())
         console.print(f"Tuned over: {tuned}", highlight=False, markup=False)
     console.print(f"File: {registry.source(name)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_setup(declared: Declared, console: Console) -> None:
+    setup = declared.setup
+    trunk = "-".join(map(str, setup.widths))
+    console.print(setup.about, highlight=False, markup=False)
+    for t, task in enumerate(setup.tasks):
+        values = "real numbers" if task.classes is None else f"{task.classes} classes"
+        main = ", the main task" if t == 0 else ""
+        line = f"Task {task.name}: {values}, scored by {task.metric} ({task.better} is better){main}"
+        console.print(line, highlight=False, markup=False)
+    passes = f", {setup.passes} passes an epoch" if setup.passes > 1 else ""
+    console.print(f"Training samples: {setup.training_size:,}{passes}; trunk {trunk}", highlight=False, markup=False)
+    console.print(f"File: {declared.file}", highlight=False, markup=False, soft_wrap=True)
 
 
 class _Asked:

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mtlbench import data, environment, setups
+from mtlbench import data, environment
 from mtlbench.errors import UserError, first_line
 from mtlbench.execution import PRELOAD
 from mtlbench.harness import Progress
 from mtlbench.jobs import Report, StackJob
 from mtlbench.places import Function, carry_out
 from mtlbench.registry import Registry
+from mtlbench.tasks import Setup
 from mtlbench.workers import Limits, WorkerError, Workers
 
 try:
@@ -39,6 +40,7 @@ class Parcel:
     job: StackJob
     plugins: dict[str, str]
     source: str
+    setup_source: str | None
     versions: dict[str, str]
     limits: Limits
     topic: str
@@ -80,11 +82,12 @@ class Cluster:
 
     def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
         """Send a job to the cluster; it is sent again if the worker that has it is lost."""
-        topic = f"mtlbench-{uuid.uuid4()}"
+        topic, registry = f"mtlbench-{uuid.uuid4()}", Registry.load(job.plugins)
         parcel = Parcel(
             replace(job, plugins=()),
             {path.name: path.read_text(encoding="utf-8") for path in job.plugins},
-            Registry.load(job.plugins).digest(job.spec.name),
+            registry.digest(job.spec.name),
+            registry.setup_digest(job.settings.setup),
             environment.versions(),
             self._limits,
             topic,
@@ -117,9 +120,12 @@ def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel
         plugins = [Path(scratch) / name for name in parcel.plugins]
         for path in plugins:
             path.write_text(parcel.plugins[path.name], encoding="utf-8")
-        if Registry.load(tuple(plugins)).digest(parcel.job.spec.name) != parcel.source:
-            raise WorkerError(f"the Dask worker has another version of {parcel.job.spec.name}: install the same")
-        _have_data(parcel.job.settings.setup)
+        registry, spec, setup = Registry.load(tuple(plugins)), parcel.job.spec, parcel.job.settings.setup
+        if registry.digest(spec.name) != parcel.source:
+            raise WorkerError(f"the Dask worker has another version of {spec.name}: install the same")
+        if setup not in registry.setups or registry.setup_digest(setup) != parcel.setup_source:
+            raise WorkerError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
+        _have_data(registry.setup(setup))
         checkpoint = None if parcel.job.checkpoint is None else Path(scratch) / "state.safetensors"
         job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
 
@@ -142,12 +148,11 @@ def _may_have_children() -> None:
 _fetching = threading.Lock()
 
 
-def _have_data(setup: str) -> None:
-    """Fetch the setup's data into this machine's cache, if another job has not done so before."""
-    dataset = setups.find(setup).dataset
-    if dataset is not None:
+def _have_data(setup: Setup) -> None:
+    """Fetch the setup's data into this machine's cache, if it has any and another job has not done so before."""
+    if setup.dataset is not None:
         with _fetching:
-            data.fetch(dataset, lambda _: None)
+            data.fetch(setup.dataset, lambda _: None)
 
 
 def _end_all() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
+from mtlbench.metrics import DELTA_M, Better
 from mtlbench.plots import Ranking
 from mtlbench.ranks import rank_test
-from mtlbench.records import ALL_TASKS, DELTA_M, REFERENCE, SINGLE, higher_is_better, reference_of, role_of
+from mtlbench.records import ALL_TASKS, REFERENCE, SINGLE, reference_of, role_of
 from mtlbench.stats import (
     LEVEL,
     Comparison,
@@ -33,6 +34,7 @@ SCORE_COLUMNS = [
     "strategy",
     "task",
     "metric",
+    "better",
     "seeds",
     "mean",
     "low",
@@ -50,17 +52,24 @@ SCORE_COLUMNS = [
 ]
 
 
-@dataclass(frozen=True)
-class Group:
-    """One score of one strategy on one setup over seeds, and what it is compared with.
-
-    `differences` to the reference are of the seeds that both have; `tested` says whether a comparison is made of them.
-    """
+class Score(NamedTuple):
+    """What was scored: a task of a setup under a strategy, and which way of the metric is better."""
 
     setup: str
     strategy: str
     task: str
     metric: str
+    better: Better
+
+
+@dataclass(frozen=True)
+class Group:
+    """A score over seeds, and what it is compared with.
+
+    `differences` to the reference are of the seeds that both have; `tested` says whether a comparison is made of them.
+    """
+
+    score: Score
     reference: str
     values: Floats
     differences: Floats
@@ -80,8 +89,8 @@ def with_delta_m(runs: pd.DataFrame) -> pd.DataFrame:
         alone = pd.concat(
             [rows[rows["strategy"] == f"{SINGLE}:{task}"].set_index("seed")["score"] for task in tasks], axis=1
         )
-        metrics = dict(zip(rows["task"], rows["metric"], strict=True))
-        better = [higher_is_better(metrics[task]) for task in tasks]
+        ways = dict(zip(rows["task"], rows["better"], strict=True))
+        better = [ways[task] == "higher" for task in tasks]
         for strategy in (name for name in dict.fromkeys(rows["strategy"]) if role_of(name) != SINGLE):
             mine = table[names == strategy].droplevel("strategy")
             theirs = alone.reindex(mine.index)
@@ -96,6 +105,7 @@ def with_delta_m(runs: pd.DataFrame) -> pd.DataFrame:
                         "seed": mine.index,
                         "task": ALL_TASKS,
                         "metric": DELTA_M,
+                        "better": "higher",
                         "score": values,
                         "loss": math.nan,
                     }
@@ -111,40 +121,27 @@ def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """
     by_key = samples_of(runs)
 
-    def group(setup: str, strategy: str, task: str, metric: str) -> Group:
-        mine, reference = by_key[setup, strategy, task, metric], reference_of(strategy)
-        theirs = by_key.get((setup, reference, task, metric), mine.iloc[:0])
-        theirs = theirs.iloc[:0] if strategy == reference else theirs  # it has no difference to itself
-        tested = role_of(strategy) in ("strategy", "tuned") and strategy != REFERENCE
-        return paired(setup, strategy, task, metric, reference, mine, theirs, tested=tested)
+    def group(key: Score) -> Group:
+        mine, reference = by_key[key], reference_of(key.strategy)
+        theirs = by_key.get(key._replace(strategy=reference), mine.iloc[:0])
+        theirs = theirs.iloc[:0] if key.strategy == reference else theirs  # it has no difference to itself
+        tested = role_of(key.strategy) in ("strategy", "tuned") and key.strategy != REFERENCE
+        return paired(key, reference, mine, theirs, tested=tested)
 
-    return compare([group(*key) for key in by_key])
-
-
-def samples_of(runs: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series[float]]:
-    """The scores by seed of each setup, strategy, task and metric."""
-    keys = ["setup", "strategy", "task", "metric"]
-    return {
-        cast("tuple[str, str, str, str]", key): rows.set_index("seed")["score"]
-        for key, rows in runs.groupby(keys, sort=False)
-    }
+    return compare([group(key) for key in by_key])
 
 
-def paired(
-    setup: str,
-    strategy: str,
-    task: str,
-    metric: str,
-    reference: str,
-    mine: pd.Series[float],
-    theirs: pd.Series[float],
-    *,
-    tested: bool,
-) -> Group:
+def samples_of(runs: pd.DataFrame) -> dict[Score, pd.Series[float]]:
+    """The scores by seed of all that was scored."""
+    groups = runs.groupby(list(Score._fields), sort=False)
+    return {Score(*cast("Score", key)): rows.set_index("seed")["score"] for key, rows in groups}
+
+
+def paired(score: Score, reference: str, mine: pd.Series[float], theirs: pd.Series[float], *, tested: bool) -> Group:
     """A group from scores by seed."""
     pairs = np.asarray(pd.concat([mine, theirs], axis=1, join="inner"), dtype=np.float64)
     values = np.asarray(mine, dtype=np.float64)
-    return Group(setup, strategy, task, metric, reference, values, pairs[:, 0] - pairs[:, 1], tested)
+    return Group(score, reference, values, pairs[:, 0] - pairs[:, 1], tested)
 
 
 def compare(groups: Sequence[Group]) -> pd.DataFrame:
@@ -157,12 +154,11 @@ def compare(groups: Sequence[Group]) -> pd.DataFrame:
     """
     means, gains = _estimates([group.values for group in groups]), _estimates([group.differences for group in groups])
     rows = [_row(*one) for one in zip(groups, means, gains, strict=True)]
-    for metric in dict.fromkeys(group.metric for group in groups):
-        family = [i for i, group in enumerate(groups) if group.metric == metric and group.tested]
+    for metric in dict.fromkeys(group.score.metric for group in groups):
+        family = [i for i, group in enumerate(groups) if group.score.metric == metric and group.tested]
         ps = [sign_flip_p(groups[i].differences) for i in family]
-        sign = 1 if higher_is_better(metric) else -1
         for i, p, p_holm in zip(family, ps, holm(ps), strict=True):
-            differences = groups[i].differences
+            differences, sign = groups[i].differences, 1 if groups[i].score.better == "higher" else -1
             share = gained(sign * differences)
             comparison = Comparison(gains[i], p, share, len(differences))
             rows[i] |= {
@@ -196,8 +192,8 @@ def rankings(runs: pd.DataFrame, main_tasks: dict[str, str]) -> list[Ranking]:
         table = table.loc[:, table.notna().all()]
         if table.shape[0] < 2 or table.shape[1] < 2:
             continue
-        metrics = rows.groupby(block, sort=False)["metric"].first().reindex(table.index)
-        better = [higher_is_better(str(metric)) for metric in metrics]
+        ways = rows.groupby(block, sort=False)["better"].first().reindex(table.index)
+        better = [way == "higher" for way in ways]
         names = [str(name) for name in table.columns]
         found.append(Ranking(score, names, rank_test(table.to_numpy(), better), "setups" if several else "seeds"))
     return found
@@ -205,10 +201,7 @@ def rankings(runs: pd.DataFrame, main_tasks: dict[str, str]) -> list[Ranking]:
 
 def _row(group: Group, mean: Estimate, gain: Estimate) -> dict[str, object]:
     return {
-        "setup": group.setup,
-        "strategy": group.strategy,
-        "task": group.task,
-        "metric": group.metric,
+        **group.score._asdict(),
         "seeds": len(group.values),
         "mean": mean.value,
         "low": mean.low,

@@ -13,7 +13,7 @@ from mtlbench import __version__
 from mtlbench.records import Environment
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "seaborn")
-CODE = ("mtlbench", "strategies")  # folders that code is imported from
+CODE = ("mtlbench", "strategies", "setups")  # folders that code is imported from
 
 
 def now() -> str:

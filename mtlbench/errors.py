@@ -1,4 +1,4 @@
-"""The one exception that speaks to a user, and others' errors in one line."""
+"""The exceptions that speak to a user, and others' errors in one line."""
 
 
 class UserError(Exception):
@@ -6,6 +6,10 @@ class UserError(Exception):
 
     The command line prints it and exits with code 2. It must be raised before anything is lost.
     """
+
+
+class ContractError(Exception):
+    """A strategy or a setup is not what it has to be; the message says how, in a line."""
 
 
 def first_line(error: object) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mtlbench import catalogue, checkpoint, cost, harness, models, sealed, setups
+from mtlbench import catalogue, checkpoint, cost, harness, models, sealed, splits
 from mtlbench.errors import first_line
 from mtlbench.harness import Progress
 from mtlbench.records import REFERENCE, History, Result, Settings, Spec, Trial
@@ -81,23 +81,24 @@ def train(job: StackJob, report: Report) -> Result:
 
 def train_model(job: ModelJob, report: Report) -> Result:
     """Likewise for one seed; the network is kept as it is after the last epoch, unless its training diverged."""
-    result, trainer, samples = _trained(job.stack, report)
+    result, trainer, setup, samples = _trained(job.stack, report)
     spec, settings = job.stack.spec, job.stack.settings
     if not trainer.network.parameters.isfinite().all():  # the last update is seen by no loss
         updates = settings.epochs * trainer.steps_per_epoch
         return replace(result, diverged=[updates if at is None else at for at in result.diverged])
     if result.diverged == [None]:
-        models.save(job.save, models.of(trainer.network, setups.find(settings.setup), samples, spec, settings, result))
+        models.save(job.save, models.of(trainer.network, setup, samples, spec, settings, result))
     return result
 
 
-def _trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Split]:
-    """What a stack leaves, the trainer in its last state, and the training split."""
+def _trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Setup, Split]:
+    """What a stack leaves, the trainer in its last state, the setup and its training split."""
     prepare()
-    setup = setups.find(job.settings.setup)
-    samples, held_out = setup.samples()
+    registry = Registry.load(job.plugins)
+    setup = registry.setup(job.settings.setup)
+    samples, held_out = splits.samples(setup)
     report(_begun(setup, job.spec))
-    trainer = _trainer(job, setup, samples)
+    trainer = _trainer(job, registry, setup, samples)
     found = checkpoint.read(job.checkpoint, job.key) if job.checkpoint else None
     if found is not None:
         trainer.restore(found.state)
@@ -118,18 +119,19 @@ def _trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Split]:
         so_far=found.history if found else None,
         keep=keep,
     )
-    return harness.tested(history, trainer, setup.test()), trainer, samples
+    return harness.tested(history, trainer, splits.test(setup)), trainer, setup, samples
 
 
 def try_out(job: StackJob, report: Report) -> Trial:
     """Carry out a trial of tuning, in a process from which the test set cannot be read."""
     sealed.seal_test_set()
     prepare()
-    setup = sealed.without_test_split(setups.find(job.settings.setup))
-    samples, held_out = setup.samples()
+    registry = Registry.load(job.plugins)
+    setup = sealed.without_test_split(registry.setup(job.settings.setup))
+    samples, held_out = splits.samples(setup)
     report(_begun(setup, job.spec))
     history = harness.fit(
-        _trainer(job, setup, samples),
+        _trainer(job, registry, setup, samples),
         held_out,
         epochs=job.settings.epochs,
         watched=_watched(setup, job.spec),
@@ -154,8 +156,8 @@ def _watched(setup: Setup, spec: Spec) -> Task:
     return setup.tasks[setup.task_names.index(spec.only) if spec.only else 0]
 
 
-def _trainer(job: StackJob, setup: Setup, samples: Split) -> Trainer:
-    build = partial(Registry.load(job.plugins).build, job.spec)
+def _trainer(job: StackJob, registry: Registry, setup: Setup, samples: Split) -> Trainer:
+    build = partial(registry.build, job.spec)
     return _make_trainer(setup, job.settings, job.seeds, samples, torch.device(job.settings.device), build)
 
 
@@ -163,8 +165,8 @@ def measure(job: CostJob, report: Report) -> list[Timing]:
     """Carry out a cost measurement; fixed weights take part in every round whether asked for or not."""
     prepare()
     registry = Registry.load(job.plugins)
-    setup = setups.find(job.settings.setup)
-    samples, _ = setup.samples()
+    setup = registry.setup(job.settings.setup)
+    samples, _ = splits.samples(setup)
     device = torch.device(job.settings.device)
     builds: dict[str, Callable[[tuple[int, int]], Strategy]] = {REFERENCE: partial(registry.get(REFERENCE))}
     builds |= {spec.label: partial(registry.build, spec) for spec in job.specs}

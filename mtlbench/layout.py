@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
-from mtlbench.records import (
-    ALL_TASKS,
-    DELTA_M,
-    REFERENCE,
-    TUNED,
-    TaskInfo,
-    difference_text,
-    role_of,
-)
+from mtlbench.metrics import DELTA_M, Metric
+from mtlbench.records import ALL_TASKS, REFERENCE, TUNED, TaskInfo, role_of
 
 NOTHING = "–"
 MINUS = f"minus {REFERENCE}"
@@ -72,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows, in the order in which they stand before anything is sorted."""
+    """Columns and rows, in the order in which they stand before anything is sorted; `note` is what they need said."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -97,22 +90,25 @@ class Table:
             for row in self.rows
             if role_of(row.label) != "front"
         ]
-        return Table(tuple(self.columns[i] for i in kept), tuple(rows))
+        return Table(tuple(self.columns[i] for i in kept), tuple(rows), self.note)
 
 
 def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
-    """The runs of one setup: scores in per cent, differences in points, speeds; tuned strategies below their own.
+    """The runs of one setup: scores, differences, speeds; tuned strategies below their own.
 
     Args:
         summary: `tables.summary_frame` of the setup.
         tasks: the setup's, the main one first.
     """
     shown = list(tasks) if len(tasks) <= MOST_TASKS else list(tasks[:1])
-    main, all_tasks = tasks[0], TaskInfo(name=ALL_TASKS, metric=DELTA_M)
+    main, metrics = tasks[0], {task.name: _measured(summary, task) for task in shown}
     columns: list[Column] = []
     for task in shown:
-        unit, points = ("%", "points") if task.is_share else ("", "")
-        better, about = task.higher_is_better, f"test {task.metric}: mean over seeds with its 95% interval"
+        unit, points = ("%", "points") if metrics[task.name].is_share else ("", "")
+        better, about = (
+            metrics[task.name].higher_is_better,
+            f"test {task.metric}: mean over seeds with its 95% interval",
+        )
         columns += [
             Column(f"{task.metric} {unit}".strip(), task.name, about, better),
             Column(f"{MINUS} {points}".strip(), task.name, f"paired by seed, {AGAINST}", better),
@@ -134,14 +130,16 @@ def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
     for row in _tuned_below_their_own(summary).to_dict("records"):
         cells: list[Cell] = []
         for task in () if row["problem"] else shown:
-            cells += [_score(row, task), _difference(row, task)]
+            metric = metrics[task.name]
+            cells += [_score(row, task.column, metric), _difference(row, task.column, metric)]
             if task == main:
-                cells += [_p(row, task), _gained(row, task), _detectable(row, task)]
+                cells += [_p(row, task.column), _gained(row, task.column), _detectable(row, task.column, metric)]
         if not row["problem"]:
-            cells += [_score(row, all_tasks)]
-            cells += [_plain(row, "samples_per_second", ",.0f"), _plain(row, "cost_ratio", ".2f")]
+            cells += [_score(row, DELTA_M.replace("-", "_"), Metric(DELTA_M, "higher"))]
+            cells += [_plain(row, "samples_per_second", "{:,.0f}".format), _plain(row, "cost_ratio", "{:.2f}".format)]
         rows.append(Row(str(row["strategy"]), tuple(cells), str(row["problem"])))
-    return Table(tuple(columns), tuple(rows))
+    said = dict.fromkeys(f"{metric.name}: {metric.direction}" for metric in metrics.values() if not metric.is_share)
+    return Table(tuple(columns), tuple(rows), "; ".join(said))
 
 
 def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
@@ -149,6 +147,8 @@ def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
     main = scores[scores["task"] == scores["setup"].map(main_tasks)]
     names = [str(name) for name in dict.fromkeys(main["strategy"]) if role_of(str(name)) == "strategy"]
     found = {(row["strategy"], row["setup"]): row for row in main.to_dict("records")}
+    measured = {str(row["setup"]): Metric.of(row) for row in found.values()}
+    said = (f"{name} in {own.name} ({own.direction})" for name, own in measured.items() if not own.is_share)
     return Table(
         tuple(Column(setup) for setup in main_tasks),
         tuple(
@@ -156,6 +156,7 @@ def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
             for name in names
             if name != REFERENCE
         ),
+        ", ".join(said),
     )
 
 
@@ -170,62 +171,63 @@ def _tuned_below_their_own(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.set_index("strategy", drop=False).loc[sorted(order, key=rank)]
 
 
-def _column(task: TaskInfo) -> str:
-    return DELTA_M.replace("-", "_") if task.name == ALL_TASKS else task.column
+def _measured(summary: pd.DataFrame, task: TaskInfo) -> Metric:
+    """A task's metric at the scale of fixed weights."""
+    fixed = summary[summary["strategy"] == REFERENCE].to_dict("records")
+    return task.measured(number(fixed[0], task.column) if fixed else math.nan)
 
 
-def _score(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    return _plain(row, _column(task), "z.2f" if task.is_share else ".4g", factor=100 if task.is_share else 1)
+def _score(row: dict[Any, Any], name: str, metric: Metric) -> Cell:
+    return _plain(row, name, lambda value: metric.score(value, unit=False))
 
 
-def _difference(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    name = _column(task)
+def _difference(row: dict[Any, Any], name: str, metric: Metric) -> Cell:
     value, low, high = (number(row, f"{name}_difference{suffix}") for suffix in ("", "_low", "_high"))
     if row["strategy"] == REFERENCE or math.isnan(value):
         return Cell(NOTHING)
-    interval = "" if math.isnan(low) else " ".join(difference_text(x, task.metric, unit=False) for x in (low, high))
-    shown = difference_text(value, task.metric, unit=False)
+    interval = "" if math.isnan(low) else " ".join(metric.difference(x, unit=False) for x in (low, high))
+    shown = metric.difference(value, unit=False)
     return Cell(shown, interval, key=value, verdict=str(row[f"{name}_verdict"]))
 
 
-def _p(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    p = number(row, f"{task.column}_p_holm")
+def _p(row: dict[Any, Any], name: str) -> Cell:
+    p = number(row, f"{name}_p_holm")
     if math.isnan(p):
         return Cell(NOTHING)
-    if row[f"{task.column}_verdict"] == "too few seeds":
+    if row[f"{name}_verdict"] == "too few seeds":
         return Cell("too few seeds")
     return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", key=p)
 
 
-def _gained(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    share = number(row, f"{task.column}_gained")
+def _gained(row: dict[Any, Any], name: str) -> Cell:
+    share = number(row, f"{name}_gained")
     return Cell(NOTHING) if math.isnan(share) else Cell(f"{share:.0%}", key=share)
 
 
-def _detectable(row: dict[Any, Any], task: TaskInfo) -> Cell:
-    size = number(row, f"{task.column}_detectable")
+def _detectable(row: dict[Any, Any], name: str, metric: Metric) -> Cell:
+    size = number(row, f"{name}_detectable")
     if math.isnan(size):
         return Cell(NOTHING)
     if math.isinf(size):
         return Cell("none")
-    return Cell(difference_text(size, task.metric, unit=False).lstrip("+"), key=size)
+    return Cell(metric.difference(size, unit=False).lstrip("+"), key=size)
 
 
-def _plain(row: dict[Any, Any], name: str, pattern: str, factor: float = 1) -> Cell:
+def _plain(row: dict[Any, Any], name: str, text: Callable[[float], str]) -> Cell:
     value, low, high = (number(row, name + suffix) for suffix in ("", "_low", "_high"))
     if math.isnan(value):
         return Cell(NOTHING)
-    shown = format(value * factor, pattern)
+    shown = text(value)
     if math.isnan(low) or math.isnan(high):
         return Cell(shown, key=value)
-    return Cell(shown, f"{format(low * factor, pattern)} {format(high * factor, pattern)}", key=value)
+    return Cell(shown, f"{text(low)} {text(high)}", key=value)
 
 
 def _of_setup(row: dict[Any, Any] | None) -> Cell:
     value = math.nan if row is None else number(row, "difference")
     if row is None or math.isnan(value):
         return Cell(NOTHING)
-    shown = difference_text(value, str(row["metric"]), unit=False)
+    shown = Metric.of(row).difference(value, unit=False)
     return Cell(shown, key=value, verdict=str(row["verdict"]))
 
 

@@ -19,8 +19,9 @@ from torch import Tensor
 from mtlbench import __version__, files
 from mtlbench.errors import UserError, first_line
 from mtlbench.images import SIDE, Framing, framing_of
+from mtlbench.metrics import named_score
 from mtlbench.network import Network
-from mtlbench.records import Evaluation, Record, Result, Settings, Spec, score_text
+from mtlbench.records import Evaluation, Record, Result, Settings, Spec
 from mtlbench.tasks import Setup, Split, Task
 
 Kind = Literal["classification", "binary", "regression", "other"]
@@ -50,7 +51,7 @@ class TaskCard(Record):
 
     def text(self, score: Score) -> str:
         """The score as it is shown."""
-        return score_text(score.score, self.metric)
+        return named_score(score.score, self.metric)
 
 
 class Card(Record):
@@ -95,13 +96,12 @@ class Model:
 
 
 def kind_of(task: Task) -> Kind:
-    """What the outputs of a task are, by what its score counts."""
-    kinds: dict[tuple[str, bool], Kind] = {
-        ("accuracy", False): "classification",
-        ("error", True): "binary",
-        ("squared error", True): "regression",
-    }
-    return kinds.get((task.metric, task.columns == 1), "other")
+    """What the outputs of a task are, by its classes and columns."""
+    if task.classes is None:
+        return "regression" if task.columns == 1 else "other"
+    if task.columns == task.classes:
+        return "classification"
+    return "binary" if (task.columns, task.classes) == (1, 2) else "other"
 
 
 def trunk_names(layers: int) -> list[str]:

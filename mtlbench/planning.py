@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtlbench import setups
 from mtlbench.errors import UserError
 from mtlbench.harness import DEVICES, resolve_device
 from mtlbench.records import (
@@ -122,7 +121,8 @@ def check(request: Request) -> tuple[list[Setup], Conditions, Registry]:
     Raises:
         UserError: one of them cannot be.
     """
-    chosen = [setups.find(name) for name in dict.fromkeys(request.setups)]
+    registry = Registry.load(request.plugins)
+    chosen = [registry.setup(name) for name in dict.fromkeys(request.setups)]
     if request.device not in DEVICES:
         raise UserError(f"no device is called {request.device!r}; there is {', '.join(DEVICES)}")
     if request.epochs < 1:
@@ -147,7 +147,7 @@ def check(request: Request) -> tuple[list[Setup], Conditions, Registry]:
         lr=request.lr,
         device=resolve_device(request.device),
     )
-    return chosen, conditions, Registry.load(request.plugins)
+    return chosen, conditions, registry
 
 
 def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, *, several: bool) -> Planned:
@@ -156,8 +156,21 @@ def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry
     if spec.lr is not None:
         settings = settings.model_copy(update={"lr": spec.lr})
     # By its name and values alone, so that a run is the same whatever it is called.
-    key = key_of(name=spec.name, hyper=spec.hyper, only=spec.only, settings=settings, source=registry.digest(spec.name))
+    key = key_of(
+        name=spec.name,
+        hyper=spec.hyper,
+        only=spec.only,
+        settings=settings,
+        source=registry.digest(spec.name),
+        **_of_file(setup, registry),
+    )
     return Planned(f"{setup.name} {spec.label}" if several else spec.label, setup, spec, settings, key)
+
+
+def _of_file(setup: Setup, registry: Registry) -> dict[str, str]:
+    """What a setup that comes from a file of its own adds to a key."""
+    digest = registry.setup_digest(setup.name)
+    return {} if digest is None else {"setup_source": digest}
 
 
 def settings_on(setup: Setup, conditions: Conditions) -> Settings:
@@ -167,14 +180,22 @@ def settings_on(setup: Setup, conditions: Conditions) -> Settings:
 
 def task_infos(setup: Setup) -> list[TaskInfo]:
     """The tasks of a setup as they are stored."""
-    return [TaskInfo(name=task.name, metric=task.metric) for task in setup.tasks]
+    return [TaskInfo(name=task.name, metric=task.metric, better=task.better) for task in setup.tasks]
 
 
-def tuning_key(spec: Spec, settings: Settings, budget: int, registry: Registry) -> str:
-    """Identity of a strategy's tuning: another space, budget or file of the strategy makes it another."""
+def tuning_key(spec: Spec, setup: Setup, settings: Settings, budget: int, registry: Registry) -> str:
+    """Identity of a strategy's tuning: another space, budget or file of the strategy or setup makes it another."""
     spaces = {name: repr(space) for name, space in registry.spaces(spec.name).items()}
     source = registry.digest(spec.name)
-    return key_of(spec=spec, settings=settings, budget=budget, spaces=spaces, lr_factor=LR_FACTOR, source=source)
+    return key_of(
+        spec=spec,
+        settings=settings,
+        budget=budget,
+        spaces=spaces,
+        lr_factor=LR_FACTOR,
+        source=source,
+        **_of_file(setup, registry),
+    )
 
 
 def tuned_label(label: str) -> str:
@@ -193,7 +214,7 @@ def _tuned(specs: Sequence[Spec], setup: Setup, conditions: Conditions, registry
         record = store.tuning(setup.name, spec.label) if role_of(spec.label) == "strategy" else None
         if record is None or record.chosen is None:
             continue
-        _check_tuning(record, conditions, registry, store)
+        _check_tuning(record, setup, conditions, registry, store)
         lr = record.chosen.lr
         found.append(Spec(label=tuned_label(spec.label), name=spec.name, hyper=record.chosen.hyper, lr=lr))
     if tuned_label(REFERENCE) not in {spec.label for spec in found}:
@@ -204,13 +225,14 @@ def _tuned(specs: Sequence[Spec], setup: Setup, conditions: Conditions, registry
     return found
 
 
-def _check_tuning(record: TuningRecord, conditions: Conditions, registry: Registry, store: Store) -> None:
+def _check_tuning(record: TuningRecord, setup: Setup, conditions: Conditions, registry: Registry, store: Store) -> None:
     again = f"run `mtlbench tune --name {store.folder.name} --setup {record.settings.setup}` again"
     asked = record.settings.model_copy(update=conditions.model_dump(exclude={"epochs", "batch_size"}))
     if changed := asked.differences(conditions):
         raise UserError(f"{record.spec.label} was tuned with {'; '.join(changed)}: {again}")
-    if record.key != tuning_key(record.spec, record.settings, record.budget, registry):
-        raise UserError(f"{record.spec.label} was edited since it was tuned: {again}")
+    if record.key != tuning_key(record.spec, setup, record.settings, record.budget, registry):
+        either = f" or {setup.name}" if registry.setup_digest(setup.name) else ""
+        raise UserError(f"{record.spec.label}{either} was edited since it was tuned: {again}")
 
 
 def bench_runs(before: BenchRecord | None, runs: Sequence[Planned]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mtlbench.harness import Progress as RunProgress
-from mtlbench.records import score_text
+from mtlbench.metrics import named_score
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Run:
         """The last validation score, with what it counts."""
         if self.progress is None or self.progress.score is None:
             return "-"
-        return score_text(self.progress.score, self.progress.metric)
+        return named_score(self.progress.score, self.progress.metric)
 
     @property
     def passed(self) -> float:

@@ -8,7 +8,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from mtlbench.metrics import SHARES, Better, Metric, named_score
 
 FORMAT = 3
 REFERENCE = "fixed"  # the strategy that every other is compared with; equal weights
@@ -70,8 +72,8 @@ class Record(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-ALL_TASKS, DELTA_M = "all tasks", "delta-m"
-"""Task and metric of Delta-m where it stands among the scores of tasks."""
+ALL_TASKS = "all tasks"
+"""The task of Delta-m where it stands among the scores of tasks."""
 
 
 def role_of(label: str) -> Role:
@@ -120,43 +122,22 @@ class Settings(Conditions):
     setup: str
 
 
-def is_share(metric: str) -> bool:
-    """Whether a score is shown in per cent, and a difference in points of them."""
-    return metric in {"accuracy", "error", DELTA_M}
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether more of a score is better."""
-    return metric in {"accuracy", DELTA_M}
-
-
-def score_text(score: float, metric: str) -> str:
-    """A score with what it counts, as it is shown while a bench goes on."""
-    return f"{metric} {score:.2%}" if is_share(metric) else f"{metric} {score:.4g}"
-
-
-def difference_text(difference: float, metric: str, *, unit: bool = True) -> str:
-    """A difference of scores with its sign; of shares in percentage points."""
-    if not is_share(metric):
-        return f"{difference:+.4g}"
-    return f"{100 * difference:+z.2f}" + (" points" if unit else "")
-
-
 class TaskInfo(Record):
-    """Name and metric of a task; `metric` is what its score counts."""
+    """Name and metric of a task; `metric` is what its score counts, `better` which way of it is better."""
 
     name: str
     metric: str
+    better: Better
 
-    @property
-    def is_share(self) -> bool:
-        """Whether the score is shown in per cent."""
-        return is_share(self.metric)
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, given: dict[str, object]) -> dict[str, object]:
+        # Runs were stored without it while it followed from the metric.
+        return {"better": SHARES.get(str(given.get("metric")), "lower"), **given}
 
-    @property
-    def higher_is_better(self) -> bool:
-        """The direction of the score."""
-        return higher_is_better(self.metric)
+    def measured(self, scale: float = math.nan) -> Metric:
+        """The metric, with about how large it is."""
+        return Metric(self.metric, self.better, scale)
 
     @property
     def column(self) -> str:
@@ -164,8 +145,16 @@ class TaskInfo(Record):
         return f"{self.name}_{self.metric.replace(' ', '_')}"
 
 
+class OwnSetup(Record):
+    """A setup that comes from a file of its own: what it says of itself, and the file as it was."""
+
+    about: str
+    source_file: str
+    source: str
+
+
 class RunRecord(Record):
-    """One run: what was asked, the strategy's own file, and the result or the error.
+    """One run: what was asked, the strategy's own file and the setup's if it has one, and the result or the error.
 
     `stacks` are the seeds that were trained together; a seed's result depends on its stack in rounding alone.
     """
@@ -177,6 +166,7 @@ class RunRecord(Record):
     tasks: list[TaskInfo]
     source_file: str
     source: str
+    own_setup: OwnSetup | None = None
     stacks: list[list[int]]
     result: Result | None = None
     error: str | None = None
@@ -208,7 +198,7 @@ class RunRecord(Record):
             return self.problem
         rows = self.scored.test.scores
         means = [(task, sum(row[t] for row in rows) / len(rows)) for t, task in self.trained]
-        return "test " + ", ".join(f"{task.name} {score_text(mean, task.metric)}" for task, mean in means)
+        return "test " + ", ".join(f"{task.name} {named_score(mean, task.metric)}" for task, mean in means)
 
 
 class Trial(Record):
@@ -250,7 +240,7 @@ class TuningRecord(Record):
     def _merit(self, trial: Trial) -> tuple[float, float]:
         assert trial.validation is not None
         scores, losses = ([row[0] for row in rows] for rows in (trial.validation.scores, trial.validation.losses))
-        sign = 1 if self.tasks[0].higher_is_better else -1
+        sign = 1 if self.tasks[0].better == "higher" else -1
         score, loss = sign * sum(scores) / len(scores), -sum(losses) / len(losses)
         return (score, loss) if math.isfinite(score) and math.isfinite(loss) else (-math.inf, -math.inf)
 

@@ -1,29 +1,29 @@
-"""Which strategies there are, where they come from, and what a user's `name:hyper=value` stands for."""
+"""Which strategies and setups there are, and what a user's `name:hyper=value` stands for."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib.util
 import inspect
 import math
-import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
+from mtlbench import setups as family
 from mtlbench import strategy as contract
-from mtlbench.errors import UserError, first_line, in_one_line
+from mtlbench.declaration import Declared
+from mtlbench.errors import UserError, first_line
 from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typed, written
+from mtlbench.plugins import Kind, load
 from mtlbench.records import FRONT, REFERENCE, SINGLE, TUNED, Spec
 from mtlbench.space import Space, declared
 from mtlbench.strategy import Heads, Strategy
+from mtlbench.tasks import Setup
 
-ENTRY_POINTS = "mtlbench.strategies"
 TORCHJD = "torchjd"
 
 
@@ -36,66 +36,45 @@ class HasTasks(Protocol):
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Registry:
-    """The strategies that could be loaded, where each was found, and a line for each plugin that could not."""
+    """The strategies and setups that could be loaded, and a line for each plugin that could not.
 
-    strategies: dict[str, type[Strategy]] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    `origins` says of each kind which plugin a name is from.
+    """
+
+    strategies: Mapping[str, type[Strategy]]
+    setups: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
+    origins: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict[Kind, Mapping[str, str]])
+    problems: Sequence[str] = ()
 
     @classmethod
     def load(cls, plugins: Sequence[Path] = ()) -> Registry:
-        """Find strategies in `strategies/`, in installed packages' entry points, and in `plugins`.
-
-        A plugin that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
+        """Find all that there are, those of the files `plugins` among them; see `plugins.load`.
 
         Raises:
             UserError: a file of `plugins` does not exist.
         """
-        registry = cls()
-        contract.registered.clear()
-        folder = strategies_folder()
-        for path in sorted(folder.glob("[!_]*.py")):
-            registry._add_file(path)
-        for entry in entry_points(group=ENTRY_POINTS):
-            registry._add(str(entry.value), entry.load)
-        for path in plugins:
-            if not path.is_file():
-                raise UserError(f"there is no plugin file {path}")
-            registry._add_file(path)
-        registry.strategies = dict(contract.registered)
-        return registry
+        found = load(plugins)
+        return cls(found.strategies, found.setups, found.origins, found.problems)
 
-    def _add_file(self, path: Path) -> None:
-        # Known to the interpreter like any module, under a name that no other file has.
-        name = f"mtlbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    def setup(self, name: str) -> Setup:
+        """The setup of that name.
 
-        def run() -> None:
-            spec = importlib.util.spec_from_file_location(name, path)
-            if spec is None or spec.loader is None:
-                raise ImportError("not a Python file")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
+        Raises:
+            UserError: there is none; lists the close ones.
+        """
+        if name not in self.setups:
+            raise UserError(self._unknown("setup", name, self.setups))
+        return self.setups[name].setup
 
-        self._add(str(path), run)
+    def setup_digest(self, name: str) -> str | None:
+        """SHA-256 of the content of the file that registers a setup, part of the key of the runs on it.
 
-    def _add(self, origin: str, load: typing.Callable[[], object]) -> None:
-        before = dict(contract.registered)
-        try:
-            found = load()
-            if inspect.isclass(found) and issubclass(found, Strategy) and found.name not in before:
-                contract.registered[found.name] = found
-            if isinstance(found, ModuleType):
-                _register_again(found)
-            for name in contract.registered.keys() - before.keys():
-                typing.get_type_hints(contract.registered[name].__init__)  # they say what a hyper-parameter may be
-            self.origins |= {name: origin for name in contract.registered if name not in before}
-        except (Exception, SystemExit) as error:
-            contract.registered.clear()
-            contract.registered.update(before)
-            self.problems.append(f"{origin} is left out: {in_one_line(error)}")
+        None for the family of `mtlbench.setups`, which changes with the version alone.
+        """
+        found = self.setups[name]
+        return None if found.module == family.__name__ else hashlib.sha256(found.file.read_bytes()).hexdigest()
 
     def get(self, name: str) -> type[Strategy]:
         """The strategy of that name; `torchjd:NAME` is a method of TorchJD, loaded only here.
@@ -107,10 +86,7 @@ class Registry:
         if owner == TORCHJD:
             return _method_of_torchjd(method)
         if name not in self.strategies:
-            known = [*self.strategies, SINGLE]
-            close = difflib.get_close_matches(name, known) or known
-            broken = f" ({'; '.join(self.problems)})" if self.problems else ""
-            raise UserError(f"no strategy is called {name!r}; there is {', '.join(close)}{broken}")
+            raise UserError(self._unknown("strategy", name, [*self.strategies, SINGLE]))
         return self.strategies[name]
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
@@ -188,6 +164,11 @@ class Registry:
             content += version(TORCHJD).encode()
         return hashlib.sha256(content).hexdigest()
 
+    def _unknown(self, kind: Kind, name: str, known: Iterable[str]) -> str:
+        close = difflib.get_close_matches(name, known := list(known)) or known
+        broken = f" ({'; '.join(self.problems)})" if self.problems else ""
+        return f"no {kind} is called {name!r}; there is {', '.join(close)}{broken}"
+
     def _single(self, task: str, setup: HasTasks) -> Spec:
         if task not in setup.task_names:
             choices = ", ".join(f"{SINGLE}:{name}" for name in setup.task_names)
@@ -231,33 +212,6 @@ def _method_of_torchjd(method: str) -> type[Strategy]:
         names = ", ".join(f"{TORCHJD}:{name}" for name in close)
         raise UserError(f"no method of TorchJD is called {method!r}; there is {names}")
     return there[method]
-
-
-def strategies_folder() -> Path:
-    """The folder of the strategies that come with mtlbench: in the checkout, or inside the installed package."""
-    package = Path(__file__).resolve().parent
-    inside = package / "strategies"
-    return inside if inside.is_dir() else package.parent / "strategies"
-
-
-def _register_again(module: ModuleType) -> None:
-    """Make the strategies of a module, or of a package's modules, known although it was imported before.
-
-    Raises:
-        ValueError: the name of one is taken by another.
-    """
-
-    def within(cls: type) -> bool:
-        return f"{cls.__module__}.".startswith(f"{module.__name__}.")
-
-    found = list(Strategy.__subclasses__())
-    for cls in found:
-        found += cls.__subclasses__()
-    for cls in reversed(found):  # of a class that was defined twice the later one
-        if within(cls) and "name" in vars(cls):
-            known = contract.registered.setdefault(cls.name, cls)
-            if not within(known):
-                raise ValueError(f"the name {cls.name!r} is already taken by {contract.source_file(known)}")
 
 
 def _written_type(parameter: inspect.Parameter) -> object:

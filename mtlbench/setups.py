@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from mtlbench import data
 from mtlbench.data import Dataset
-from mtlbench.errors import UserError
+from mtlbench.declaration import register_setup
 from mtlbench.tasks import Setup, Split, binary, classification, scaled
 
 VALIDATION_SIZE = 5_000
@@ -161,16 +160,4 @@ STRESS = (
 )
 """Each isolates one thing that a weighting should cope with."""
 
-SETUPS = {setup.name: setup for setup in (MNIST, *STRESS)}
-
-
-def find(name: str) -> Setup:
-    """The setup of that name.
-
-    Raises:
-        UserError: there is none; lists the close ones.
-    """
-    if name not in SETUPS:
-        close = difflib.get_close_matches(name, SETUPS) or list(SETUPS)
-        raise UserError(f"no setup is called {name!r}; there is {', '.join(close)}")
-    return SETUPS[name]
+SETUPS = {setup.name: register_setup(setup) for setup in (MNIST, *STRESS)}

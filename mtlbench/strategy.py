@@ -14,6 +14,8 @@ from typing import ClassVar, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mtlbench.errors import ContractError
+
 Heads = Literal["weighted", "own"]
 RESERVED = ("single", "tuned", "front", "torchjd")
 
@@ -178,10 +180,6 @@ class Strategy(nn.Module):
     def overrides(cls, hook: str) -> bool:
         """Whether the class has an own version of a hook, so that an unused one costs nothing."""
         return getattr(cls, hook) is not getattr(Strategy, hook)
-
-
-class ContractError(Exception):
-    """A strategy broke the contract of `Strategy.forward`; the message says how."""
 
 
 def weigh(strategy: Strategy, step: Step) -> Tensor:

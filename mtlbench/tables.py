@@ -7,10 +7,11 @@ from itertools import combinations
 
 import pandas as pd
 
-from mtlbench.records import ALL_TASKS, DELTA_M, CostRecord, Result, RunRecord
+from mtlbench.metrics import DELTA_M
+from mtlbench.records import ALL_TASKS, CostRecord, Result, RunRecord
 from mtlbench.stats import median_over_rounds
 
-RUN_COLUMNS = ["setup", "strategy", "seed", "task", "metric", "score", "loss"]
+RUN_COLUMNS = ["setup", "strategy", "seed", "task", "metric", "better", "score", "loss"]
 CURVE_COLUMNS = [
     "setup",
     "strategy",
@@ -47,7 +48,7 @@ def runs_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
             for t, task in run.trained:
                 test = run.scored.test
                 scored = test.scores[k][t], test.losses[k][t]
-                rows.append((run.settings.setup, run.spec.label, seed, task.name, task.metric, *scored))
+                rows.append((run.settings.setup, run.spec.label, seed, task.name, task.metric, task.better, *scored))
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
@@ -108,8 +109,8 @@ SUMMARY_OF_SCORE = {
 def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """One row per run of one setup: scores, comparisons with the reference, speed; those without with their problem.
 
-    Scores and differences are shares; `samples_per_second` and `cost_ratio` are of the whole stack, those with
-    `_one_replica` of a single replica.
+    Scores and differences are as they were scored, those of accuracy and error as shares; `samples_per_second` and
+    `cost_ratio` are of the whole stack, those with `_one_replica` of a single replica.
     """
     rows: list[dict[str, object]] = []
     for run in runs:

@@ -10,21 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtlbench.data import Dataset
+from mtlbench.metrics import Better
 
 
 @dataclass(frozen=True)
 class Task:
     """One loss and one metric on its own output columns; all are means over the batch, one per replica.
 
-    `loss(outputs [K, B, columns], targets [K, B]) -> [K]`, `score` likewise; `metric` names the score
-    (`accuracy` or `error`, as a share; or `squared error`).
+    `loss(outputs [K, B, columns], targets [K, B]) -> [K]`, `score` likewise. `metric` names the score and `better` says
+    which way of it is better; `accuracy` and `error` are shares of 1 and shown in per cent, any other as it is.
+    Targets are whole numbers in [0, classes), or any finite number where `classes` is None.
     """
 
     name: str
     columns: int
     metric: str
+    better: Better
     loss: Callable[[Tensor, Tensor], Tensor]
     score: Callable[[Tensor, Tensor], Tensor]
+    classes: int | None = None
 
 
 def classification(name: str, classes: int) -> Task:
@@ -37,7 +41,7 @@ def classification(name: str, classes: int) -> Task:
     def score(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.argmax(-1) == targets).to(outputs.dtype).mean(-1)
 
-    return Task(name, classes, "accuracy", loss, score)
+    return Task(name, classes, "accuracy", "higher", loss, score, classes)
 
 
 def binary(name: str) -> Task:
@@ -51,16 +55,16 @@ def binary(name: str) -> Task:
     def score(outputs: Tensor, targets: Tensor) -> Tensor:
         return ((outputs.squeeze(-1) > 0) != (targets > 0)).to(outputs.dtype).mean(-1)
 
-    return Task(name, 1, "error", loss, score)
+    return Task(name, 1, "error", "lower", loss, score, classes=2)
 
 
 def regression(name: str) -> Task:
     """A task with real targets and one output: mean squared error, both loss and score."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.squeeze(-1) - targets).square().mean(-1)
+        return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().mean(-1)
 
-    return Task(name, 1, "squared error", loss, loss)
+    return Task(name, 1, "squared error", "lower", loss, loss)
 
 
 def scaled(task: Task, factor: float) -> Task:
@@ -108,6 +112,11 @@ class Setup:
     shift: float = 0.0
     passes: int = 1
     dataset: Dataset | None = None
+
+    @property
+    def features(self) -> int:
+        """F, the numbers that an input has."""
+        return self.widths[0]
 
     @property
     def task_names(self) -> list[str]:

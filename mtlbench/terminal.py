@@ -29,12 +29,13 @@ def show(report: Report, console: Console) -> None:
         shown, which = _two_lines_each(table), "below a mean or a difference its 95% interval over seeds"
         which += ", below a cost that over rounds"
     console.print(shown)
-    console.print(f"{which}; bold: shown after Holm's correction", style="dim", highlight=False)
+    said = f"{table.note}; " if table.note else ""
+    console.print(escape(f"{said}{which}; bold: shown after Holm's correction"), style="dim", highlight=False)
     if report.over_setups is not None:
         console.print(_beside(report.over_setups, set(), 2, break_at=" -"))
-        console.print(
-            "main task, minus fixed in points; bold: shown after Holm's correction", style="dim", highlight=False
-        )
+        unit = f"points, {report.over_setups.note}" if report.over_setups.note else "points"
+        line = f"main task, minus fixed in {unit}; bold: shown after Holm's correction"
+        console.print(escape(line), style="dim", highlight=False)
     for sentence in report.answer:
         console.print(escape(sentence), highlight=False)
     for note in report.notes:

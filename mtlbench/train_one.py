@@ -12,8 +12,9 @@ from rich.table import Table
 
 from mtlbench import jobs, planning
 from mtlbench.execution import PRELOAD, Display, Shown
+from mtlbench.metrics import named_score
 from mtlbench.models import Card
-from mtlbench.records import Result, Settings, Spec, score_text
+from mtlbench.records import Result, Settings, Spec
 from mtlbench.tasks import Setup
 from mtlbench.workers import Workers
 
@@ -26,7 +27,7 @@ class Planned:
     spec: Spec
     settings: Settings
     plugins: tuple[Path, ...]
-    problems: list[str]
+    problems: Sequence[str]
 
 
 def plan(
@@ -93,7 +94,7 @@ def scores(card: Card) -> Table:
         cells = (
             cell
             for each in (task.validation, task.test)
-            for cell in (f"{each.loss:.4f}", score_text(each.score, task.metric))
+            for cell in (f"{each.loss:.4f}", named_score(each.score, task.metric))
         )
         table.add_row(escape(task.name), *cells)
     return table

@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mtlbench import environment, jobs, stacks
 from mtlbench.execution import Display, Shown, place_of
 from mtlbench.places import side_by_side
 from mtlbench.planning import Plan, Planned, planned, task_infos
-from mtlbench.records import Result, RunRecord, key_of, role_of
+from mtlbench.records import OwnSetup, Result, RunRecord, key_of, role_of
+from mtlbench.registry import Registry
 from mtlbench.stacks import Seeds
 from mtlbench.tasks import Setup
 from mtlbench.workers import WorkerError, Workers
@@ -137,7 +139,8 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
         settings=run.settings,
         tasks=task_infos(run.setup),
         source_file=source.name,
-        source=source.read_text(encoding="utf-8", errors="replace"),
+        source=_text_of(source),
+        own_setup=_own_setup(run.setup, plan.registry),
         stacks=[list(seeds) for seeds in divided.seeds],
         result=result,
         error=error,
@@ -146,6 +149,18 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
     if result is not None:
         plan.store.drop_checkpoints(run.setup.name, run.spec.label)
     return record
+
+
+def _own_setup(setup: Setup, registry: Registry) -> OwnSetup | None:
+    if registry.setup_digest(setup.name) is None:
+        return None
+    file = registry.setups[setup.name].file
+    return OwnSetup(about=setup.about, source_file=file.name, source=_text_of(file))
+
+
+def _text_of(file: Path) -> str:
+    """A plugin's source."""
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def _details(error: WorkerError) -> str:

@@ -13,9 +13,10 @@ from mtlbench import jobs
 from mtlbench.errors import UserError
 from mtlbench.execution import Display, Shown, place_of
 from mtlbench.labels import settings_text
+from mtlbench.metrics import named_score
 from mtlbench.places import side_by_side
 from mtlbench.planning import LR_FACTOR, Request, check, settings_on, task_infos, tuning_key
-from mtlbench.records import REFERENCE, Spec, Trial, TuningRecord, role_of, score_text
+from mtlbench.records import REFERENCE, Spec, Trial, TuningRecord, role_of
 from mtlbench.registry import Registry
 from mtlbench.seeds import FIRST_TUNING_SEED
 from mtlbench.space import LogUniform
@@ -66,7 +67,7 @@ def plan_tuning(request: Request, budget: int) -> TuningPlan:
             raise UserError(f"{spec.label} is a baseline, and is not tuned")
         settings = settings_on(setup, conditions)
         record = TuningRecord(
-            key=tuning_key(spec, settings, budget, registry),
+            key=tuning_key(spec, setup, settings, budget, registry),
             command=request.command,
             spec=spec,
             settings=settings,
@@ -186,7 +187,7 @@ def _try_all(
 def _score(record: TuningRecord, trial: Trial) -> str:
     assert trial.validation is not None
     scores = [row[0] for row in trial.validation.scores]
-    return f"validation {record.tasks[0].name} {score_text(sum(scores) / len(scores), record.tasks[0].metric)}"
+    return f"validation {record.tasks[0].name} {named_score(sum(scores) / len(scores), record.tasks[0].metric)}"
 
 
 def _outcome(record: TuningRecord) -> str:

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mtlbench.comparisons import compare, paired, samples_of, with_delta_m
+from mtlbench.comparisons import Score, compare, paired, samples_of, with_delta_m
 from mtlbench.errors import UserError
-from mtlbench.records import BenchRecord, difference_text, role_of, score_text
+from mtlbench.metrics import Metric
+from mtlbench.records import BenchRecord, role_of
 from mtlbench.store import Store
 from mtlbench.tables import runs_frame
 
@@ -48,7 +49,8 @@ def versus(before: Store, after: Store) -> Versus:
     if not common:
         raise UserError(f"{before.folder} and {after.folder} have no run of the same strategy on the same setup")
     groups = [
-        paired(*key, before.folder.name, mine[key], theirs[key], tested=role_of(key[1]) != "front") for key in common
+        paired(key, before.folder.name, mine[key], theirs[key], tested=role_of(key.strategy) != "front")
+        for key in common
     ]
     names = [{f"{setup} {strategy}" for setup, strategy, *_ in some} for some in (theirs, mine)]
     return Versus(
@@ -89,7 +91,7 @@ def show(found: Versus, console: Console) -> None:
     )
 
 
-def _read(store: Store) -> tuple[BenchRecord, Mapping[tuple[str, str, str, str], pd.Series[float]]]:
+def _read(store: Store) -> tuple[BenchRecord, Mapping[Score, pd.Series[float]]]:
     bench = store.bench()
     if bench is None:
         raise UserError(f"there is no bench in {store.folder}")
@@ -116,18 +118,18 @@ def _conditions(before: BenchRecord, after: BenchRecord) -> list[str]:
 
 
 def _cells(row: dict[Any, Any]) -> list[str]:
-    metric = str(row["metric"])
+    metric = Metric.of(row)
     mean, difference, low, high, p, p_holm = (
         float(str(row[name])) for name in ("mean", "difference", "difference_low", "difference_high", "p", "p_holm")
     )
-    interval = f" [{difference_text(low, metric, unit=False)}, {difference_text(high, metric, unit=False)}]"
+    interval = f" [{metric.difference(low, unit=False)}, {metric.difference(high, unit=False)}]"
     return [
         str(row["setup"]),
         str(row["strategy"]),
         str(row["task"]),
-        score_text(mean - difference, metric),
-        score_text(mean, metric),
-        difference_text(difference, metric, unit=False) + (interval if math.isfinite(low) else ""),
+        f"{metric.name} {metric.score(mean - difference)}",
+        f"{metric.name} {metric.score(mean)}",
+        metric.difference(difference, unit=False) + (interval if math.isfinite(low) else ""),
         f"{p:.2g}" if math.isfinite(p) else "",
         f"{p_holm:.2g}" if math.isfinite(p_holm) else "",
         str(row["verdict"]),

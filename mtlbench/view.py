@@ -169,9 +169,15 @@ def _figure(saved: Saved) -> Figure:
 
 
 def _setup(found: Findings, name: str, saved: Sequence[Saved]) -> Setup:
-    known = SETUPS.get(name)
     table = lay_out(found.summaries[name], found.tasks[name])
-    return Setup(name, known.about if known else "", table, tuple(_figure(picture) for picture in saved))
+    return Setup(name, _about(found.runs[name][-1], name), table, tuple(_figure(picture) for picture in saved))
+
+
+def _about(run: RunRecord, setup: str) -> str:
+    """What a setup says of itself: where it is from a file, as it was when the run was trained."""
+    if run.own_setup is not None:
+        return run.own_setup.about
+    return SETUPS[setup].about if setup in SETUPS else ""
 
 
 def _asked(found: Findings) -> tuple[tuple[str, str], ...]:

@@ -68,14 +68,26 @@ def make_frames(
                 errors += front_of(float(name[6:]), main=t == 0) + effect * (1 - 1.6 * (t > 0))
             values = 1 - errors if task == MAIN else errors
             found[name, task] = values
-            about: dict[str, object] = {"setup": setup, "strategy": name, "task": task, "metric": metric}
+            about: dict[str, object] = {
+                "setup": setup,
+                "strategy": name,
+                "task": task,
+                "metric": metric,
+                "better": "higher" if task == MAIN else "lower",
+            }
             runs += [about | {"seed": i, "score": x, "loss": 0.06 + rng.normal(0, 0.005)} for i, x in enumerate(values)]
             scores.append(about | {"seeds": seeds} | compared(name, values, found.get((reference_of(name), task))))
             curves += made_curves(rng, about, errors, epochs, points, effect)
         if role_of(name) == "strategy":
             costs += made_costs(name, seeds)
         if role_of(name) in ("strategy", "tuned"):
-            about: dict[str, object] = {"setup": setup, "strategy": name, "task": "all tasks", "metric": "delta-m"}
+            about: dict[str, object] = {
+                "setup": setup,
+                "strategy": name,
+                "task": "all tasks",
+                "metric": "delta-m",
+                "better": "higher",
+            }
             values = np.asarray(10 * effect + rng.normal(0, 0.004, seeds))
             found[name, "all tasks"] = values
             runs += [about | {"seed": i, "score": x, "loss": np.nan} for i, x in enumerate(values)]

@@ -23,7 +23,10 @@ from mtlbench.store import Store
 
 SEEDS = tuple(range(12))
 CONDITIONS = Conditions(seeds=SEEDS, epochs=2, batch_size=64, lr=1e-3, device="cpu")
-TASKS = [TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")]
+TASKS = [
+    TaskInfo(name="digit", metric="accuracy", better="higher"),
+    TaskInfo(name="above_five", metric="error", better="lower"),
+]
 ENVIRONMENT = Environment(
     machine="a machine", cores=2, memory_gib=4, system="Linux", versions={"torch": "2"}, commit=None
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from torch import Tensor
 
 from mtlbench import catalogue
@@ -64,3 +67,24 @@ def test_what_a_broken_strategy_needs_is_known_up_to_where_it_breaks() -> None:
 )
 def test_a_source_is_cited_by_first_author_and_year(source: str, cited: str) -> None:
     assert catalogue.cited(f"Something.\n\nSource: {source}\n") == cited
+
+
+def text_of(show: Callable[[Console], None]) -> str:
+    out = io.StringIO()
+    show(Console(file=out, width=400))
+    return out.getvalue()
+
+
+def test_setups_are_listed_with_their_files_and_the_readme_has_them(registry: Registry) -> None:
+    listed = text_of(lambda console: catalogue.show_all(registry, console))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, declared in registry.setups.items():
+        assert f"setup {name}: {declared.setup.about} ({declared.file.name})" in listed
+        assert f"`{name}`" in readme
+
+
+def test_a_setup_is_shown_with_its_tasks_and_their_directions(registry: Registry) -> None:
+    shown = text_of(lambda console: catalogue.show_one(registry, "mnist-moments", console))
+    assert "Task digit: 10 classes, scored by accuracy (higher is better), the main task\n" in shown
+    assert "Task slant: real numbers, scored by squared error (lower is better)\n" in shown
+    assert f"File: {registry.setups['mnist-moments'].file}" in shown

@@ -16,13 +16,17 @@ import psutil
 import pytest
 from dask.distributed import Client, LocalCluster
 
-from mtlbench import bench
+from mtlbench import bench, jobs
 from mtlbench.cluster import Cluster
 from mtlbench.errors import UserError
 from mtlbench.harness import Progress
+from mtlbench.jobs import StackJob
 from mtlbench.planning import plan
-from mtlbench.workers import Limits
+from mtlbench.records import Settings, Spec
+from mtlbench.registry import Registry
+from mtlbench.workers import Limits, WorkerError
 from tests.kills import SETUP, Quiet, results, small_plan
+from tests.own import write_setup
 from tests.test_bench import few_rounds, write
 
 __all__ = ["few_rounds"]  # a fixture that is used as it is there
@@ -94,6 +98,26 @@ def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fai
     failed = [run for run in small_plan(tmp_path).store.runs(SETUP) if run.problem]
     assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
     assert results(tmp_path) == local
+
+
+def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no data to fetch; a worker that knows another setup of that name takes no part."""
+    file = write_setup(tmp_path / "own.py")
+    settings = Settings(seeds=(0,), epochs=1, batch_size=20, lr=1e-3, device="cpu", setup="own")
+    job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (file,))
+    with local_cluster(1, processes=False) as address:
+        cluster = Cluster(address, "cpu", Limits())
+        result = cluster.submit(jobs.train, job, lambda _: None).result()
+        assert len(result.test.scores[0]) == 3
+        digests = iter(("of this machine", "of the worker"))
+
+        def digest(_: Registry, name: str) -> str:
+            return f"{name} {next(digests)}"
+
+        monkeypatch.setattr(Registry, "setup_digest", digest)
+        with pytest.raises(WorkerError, match="another version of the setup own, or none"):
+            cluster.submit(jobs.train, job, lambda _: None).result()
+        cluster.stop()
 
 
 class Striking(Quiet):

@@ -12,7 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from mtlbench.answer import answer
 from mtlbench.comparisons import rankings, scores_frame, seeds_needed, with_delta_m
-from mtlbench.records import ALL_TASKS, DELTA_M
+from mtlbench.metrics import DELTA_M
+from mtlbench.records import ALL_TASKS
 
 TASKS = {"digit": "accuracy", "above_five": "error"}
 NO_COSTS = pd.DataFrame({"strategy": [], "replicas": [], "ratio": []})
@@ -29,8 +30,9 @@ def runs_of(gains: dict[str, float], setup: str = "mnist", seeds: int = 12, nois
                 continue
             base = 0.9 + gain if task == "digit" else 0.1 - gain
             scores = base + shared + rng.normal(0, noise, seeds)
-            rows += [(setup, strategy, seed, task, metric, score, 1.0) for seed, score in enumerate(scores)]
-    return pd.DataFrame(rows, columns=["setup", "strategy", "seed", "task", "metric", "score", "loss"])
+            better = "higher" if task == "digit" else "lower"
+            rows += [(setup, strategy, seed, task, metric, better, score, 1.0) for seed, score in enumerate(scores)]
+    return pd.DataFrame(rows, columns=["setup", "strategy", "seed", "task", "metric", "better", "score", "loss"])
 
 
 def row_of(scores: pd.DataFrame, strategy: str, task: str = "digit", setup: str = "mnist") -> pd.Series:
@@ -70,6 +72,25 @@ def test_better_and_worse_follow_the_direction_of_the_metric() -> None:
         assert row_of(scores, "same", task)["verdict"] == "none shown"
         assert row_of(scores, "down", task)["verdict"] == "worse"
         assert row_of(scores, "up", task)["gained"] == 1
+
+
+def test_the_direction_is_the_tasks_own_whatever_its_metric_is_called() -> None:
+    """A score of a name that says nothing, better when higher in one setup and when lower in another."""
+    runs = runs_of({"up": 0.01, "down": -0.01})
+    runs = runs[runs["task"] == "digit"].assign(metric="R2")
+    both = pd.concat([runs, runs.assign(setup="other", better="lower")])
+    scores = scores_frame(both)
+    verdicts = [row_of(scores, name, setup=setup)["verdict"] for setup in ("mnist", "other") for name in ("up", "down")]
+    assert verdicts == ["better", "worse", "worse", "better"]
+    assert set(scores["comparisons"].dropna()) == {4}
+    assert [row_of(scores, "up", setup=setup)["gained"] for setup in ("mnist", "other")] == [1, 0]
+    assert "up beats equal fixed weights in the digit R2 of mnist" in answer(scores, NO_COSTS, "mnist", "digit")[0]
+    assert "down beats equal fixed weights in the digit R2 of other" in answer(scores, NO_COSTS, "other", "digit")[0]
+    first: list[str] = []
+    for setup in ("mnist", "other"):
+        (ranking,) = rankings(both[both["setup"] == setup], {setup: "digit"})
+        first.append(ranking.strategies[int(np.argmin(ranking.ranks.mean_ranks))])
+    assert first == ["up", "down"]
 
 
 def test_nothing_is_tested_of_baselines_and_the_front() -> None:

@@ -250,7 +250,9 @@ def test_what_is_read_is_the_published_data_set(dataset: Dataset) -> None:
         assert part.labels.bincount().tolist() == counts
 
 
-@pytest.mark.parametrize("setup", [setups.find("mnist"), setups.find("fashion-mnist")], ids=lambda setup: setup.name)
+@pytest.mark.parametrize(
+    "setup", [setups.SETUPS["mnist"], setups.SETUPS["fashion-mnist"]], ids=lambda setup: setup.name
+)
 def test_setups_see_pixels_of_mean_zero_and_deviation_one(setup: Setup) -> None:
     assert setup.dataset is not None
     data.fetch(setup.dataset, print)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from mtlbench import cli, planning, registry, scaffold, strategy, tune
+from mtlbench import cli, planning, plugins, scaffold, strategy, tune
 from mtlbench.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ def test_commands_can_be_given(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "strategies", "strategies")
     Path("tests").mkdir()
-    monkeypatch.setattr(registry, "strategies_folder", lambda: tmp_path / "strategies")
+    monkeypatch.setattr(plugins, "strategies_folder", lambda: tmp_path / "strategies")
     scaffold.write("mine", tmp_path)
     found = commands("mtlbench")
     assert {words[1] for words in found} >= {"bench", "tune", "list", "new", "check", "report"}

@@ -84,7 +84,7 @@ def test_the_exponent_of_a_power_law_is_its_power(power: float, factor: float, x
 def test_many_tasks_begin_as_the_setup_of_eight_and_go_on_with_single_digits(count: int) -> None:
     data.fetch(data.MNIST, print)
     setup = measure.many_tasks(count)
-    eight = setups.find("mnist-8-tasks")
+    eight = setups.SETUPS["mnist-8-tasks"]
     for mine, theirs in zip(setup.samples(), eight.samples(), strict=True):
         assert mine.targets.shape == (len(theirs), count)
         shared = min(count, len(eight.tasks))

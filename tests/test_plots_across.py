@@ -155,7 +155,7 @@ def test_cells_are_blue_where_better_and_grey_where_not_significant() -> None:
 def test_errors_are_better_when_smaller() -> None:
     scores = overview("few").scores.copy()
     main = scores["task"] == MAIN
-    scores.loc[main, "metric"] = "squared error"
+    scores.loc[main, ["metric", "better"]] = ("squared error", "lower")
     scores.loc[main & (scores["strategy"] == "dwa"), ["difference", "verdict"]] = (-0.3, "worse")
     figure = OVERVIEW_PLOTS["heat-map"].draw(replace(overview("few"), scores=scores))
     colour = colour_of(figure, "dwa on mnist: −0.3 ")

@@ -159,7 +159,7 @@ def test_an_entry_point_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def found(group: str) -> list[EntryPoint]:
         return [entry] if group == "mtlbench.strategies" else []
 
-    monkeypatch.setattr("mtlbench.registry.entry_points", found)
+    monkeypatch.setattr("mtlbench.plugins.entry_points", found)
     for _ in range(3):  # its module is imported once
         registry = Registry.load()
         assert "from-a-package" in registry.strategies
@@ -179,7 +179,7 @@ def test_an_entry_point_that_names_a_package_is_found_each_time(
     def found(group: str) -> list[EntryPoint]:
         return [EntryPoint("x", "of_many", group), EntryPoint("y", "of_many.two:Mine", group)]
 
-    monkeypatch.setattr("mtlbench.registry.entry_points", found)
+    monkeypatch.setattr("mtlbench.plugins.entry_points", found)
     for _ in range(2):
         registry = Registry.load()
         assert {"one-of-many", "two-of-many"} < set(registry.strategies)

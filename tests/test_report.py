@@ -95,7 +95,7 @@ def test_table_and_notes_of_the_readme_end_before_its_text_begins(tmp_path: Path
     lines = report.make(make_store(tmp_path, runs)).readme.read_text().splitlines()
     last_row = max(i for i, line in enumerate(lines) if line.startswith("| "))
     assert lines[last_row + 1] == ""
-    begin = next(i for i, line in enumerate(lines) if line.startswith("Accuracy and error"))
+    begin = next(i for i, line in enumerate(lines) if line.startswith("Scores are on the test set"))
     assert lines[begin - 1] == ""
     headings = [i for i, line in enumerate(lines) if line.startswith("## ")]
     assert all(lines[i - 1] == lines[i + 1] == "" for i in headings)

@@ -1,4 +1,4 @@
-"""What `mtlbench new` writes passes its own test, the linter and the type checker as it is."""
+"""What `mtlbench new` and `new-setup` write passes its own test, the linter and the type checker as it is."""
 
 from __future__ import annotations
 
@@ -35,14 +35,41 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def written_setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Likewise with a new setup."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("setups", "tests"):
+        (folder / name).mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert scaffold.write_setup("made-anew") == (Path("setups/made_anew.py"), Path("tests/test_made_anew.py"))
+    return folder
+
+
+def test_the_test_of_a_new_setup_passes(written_setup: Path) -> None:
+    assert "2 passed" in run("pytest", "-q", "-W", "error", "tests/test_made_anew.py", folder=written_setup)
+
+
+def test_a_setup_is_not_called_as_another_one(tmp_path: Path) -> None:
+    for name, says in (("mnist", "already taken"), ("Mine", "lower-case words"), ("statistics", "hide the module")):
+        with pytest.raises(UserError, match=says):
+            scaffold.write_setup(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_its_test_passes(written: Path) -> None:
     assert "2 passed" in run("pytest", "-q", "-W", "error", "tests/test_made_anew.py", folder=written)
 
 
-def test_it_is_formatted_linted_and_typed(written: Path) -> None:
+def test_both_are_formatted_linted_and_typed(written: Path, written_setup: Path) -> None:
+    (written / "setups").mkdir()
+    own = written / "setups" / "made_setup.py", written / "tests" / "test_made_setup.py"
+    for path, made in zip(own, ("setups/made_anew.py", "tests/test_made_anew.py"), strict=True):
+        path.write_text((written_setup / made).read_text())
     (written / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     (written / "mtlbench").symlink_to(ROOT / "mtlbench")  # so that the linter takes it for the project's own
-    files = ("strategies/made_anew.py", "tests/test_made_anew.py")
+    files = ["strategies/made_anew.py", "tests/test_made_anew.py", *(str(path.relative_to(written)) for path in own)]
     run("ruff", "format", "--check", *files, folder=written)
     run("ruff", "check", *files, folder=written)
     interpreter = ("--pythonpath", sys.executable)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlbench import data, setups
+from mtlbench import data
 from mtlbench.setups import MNIST, NOISE, PROPERTIES, SETUPS, VALIDATION_SIZE
 from mtlbench.tasks import Setup, Split, Task, binary, classification, regression, scaled
 
@@ -47,14 +47,14 @@ def test_variants_of_mnist_see_its_images_and_digits(name: str) -> None:
 
 
 def test_few_labels_are_the_first_of_mnist_and_are_held_out_alike() -> None:
-    few, whole = splits(setups.find("mnist-few-labels")), splits(MNIST)
+    few, whole = splits(SETUPS["mnist-few-labels"]), splits(MNIST)
     assert torch.equal(few[0].inputs, whole[0].inputs[:1000])
     assert torch.equal(few[1].targets, whole[1].targets)
     assert torch.equal(few[2].targets, whole[2].targets)
 
 
 def test_noise_is_in_training_alone_and_of_the_share_it_says() -> None:
-    noisy, clean = splits(setups.find("mnist-aux-noise")), splits(MNIST)
+    noisy, clean = splits(SETUPS["mnist-aux-noise"]), splits(MNIST)
     flipped = (noisy[0].targets[:, 1] != clean[0].targets[:, 1]).double()
     assert float(flipped.mean()) == pytest.approx(NOISE, abs=4 * (NOISE * (1 - NOISE) / 55_000) ** 0.5)
     for digit in range(10):
@@ -64,7 +64,7 @@ def test_noise_is_in_training_alone_and_of_the_share_it_says() -> None:
 
 
 def test_random_auxiliary_labels_say_nothing_on_the_image() -> None:
-    for mine, clean in zip(splits(setups.find("mnist-aux-random")), splits(MNIST), strict=True):
+    for mine, clean in zip(splits(SETUPS["mnist-aux-random"]), splits(MNIST), strict=True):
         ones = mine.targets[:, 1].double()
         assert float(ones.mean()) == pytest.approx(0.5, abs=2 / len(ones) ** 0.5)
         agrees = (mine.targets[:, 1] == clean.targets[:, 1]).double()
@@ -75,7 +75,7 @@ def test_random_auxiliary_labels_say_nothing_on_the_image() -> None:
 def test_the_scale_setups_multiply_the_auxiliary_loss_alone(name: str, factor: float) -> None:
     generator = torch.Generator().manual_seed(0)
     outputs, targets = torch.randn(2, 5, 1, generator=generator), torch.randint(2, (2, 5), generator=generator)
-    (main, auxiliary), (_, plain) = setups.find(name).tasks, MNIST.tasks
+    (main, auxiliary), (_, plain) = SETUPS[name].tasks, MNIST.tasks
     assert main == MNIST.tasks[0]
     torch.testing.assert_close(auxiliary.loss(outputs, targets), factor * plain.loss(outputs, targets))
     assert torch.equal(auxiliary.score(outputs, targets), plain.score(outputs, targets))
@@ -92,7 +92,7 @@ def test_the_questions_on_a_digit_have_the_right_answers() -> None:
         "has_loop": lambda d: d in (0, 6, 8, 9),
     }
     assert {name: tuple(filter(holds, range(10))) for name, holds in facts.items()} == PROPERTIES
-    training, _ = setups.find("mnist-8-tasks").samples()
+    training, _ = SETUPS["mnist-8-tasks"].samples()
     for column, members in enumerate(PROPERTIES.values(), start=1):
         expected = torch.isin(training.targets[:, 0], torch.tensor(members))
         assert torch.equal(training.targets[:, column].bool(), expected)
@@ -100,7 +100,7 @@ def test_the_questions_on_a_digit_have_the_right_answers() -> None:
 
 
 def test_footwear_is_sandals_sneakers_and_ankle_boots() -> None:
-    _, validation = setups.find("fashion-mnist").samples()
+    _, validation = SETUPS["fashion-mnist"].samples()
     assert set(validation.targets[validation.targets[:, 1] == 1, 0].tolist()) == {5, 7, 9}
 
 

@@ -22,7 +22,10 @@ def record(label: str = "fixed", value: float = 0.5) -> RunRecord:
         key="k",
         spec=Spec(label=label, name="fixed", hyper={}),
         settings=SETTINGS,
-        tasks=[TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")],
+        tasks=[
+            TaskInfo(name="digit", metric="accuracy", better="higher"),
+            TaskInfo(name="above_five", metric="error", better="lower"),
+        ],
         source_file="fixed.py",
         source="",
         stacks=[[0, 1]],

@@ -19,7 +19,6 @@ from mtlbench.check.properties import replicas_are_independent, state_round_trip
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
 from mtlbench.strategy import Step
-from mtlbench.tasks import Setup, Split, regression
 from mtlbench.trainer import Trainer
 from tests.toy import GivenGradients, build, given_step, problem, weigh
 
@@ -131,20 +130,8 @@ def test_uncertainty_weights_by_precision(registry: Registry, seed: int, s: floa
 
 def test_uncertainty_recovers_known_noise(registry: Registry) -> None:
     """Gal's toy problem: y1 = 2x + 8 + 10 e, y2 = 3x + 3 + e; enough data that fitting it shrinks no sigma."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4000, 1, generator=generator)
-    noise = torch.randn(4000, 2, generator=generator) * torch.tensor([10.0, 1.0])
-    y = x * torch.tensor([2.0, 3.0]) + torch.tensor([8.0, 3.0]) + noise
-    samples = Split(x, y)
-    setup = Setup(
-        name="toy-regression",
-        about="two lines with known noise",
-        tasks=(regression("wide"), regression("narrow")),
-        widths=(1, 1024),
-        samples=lambda: (samples, samples),
-        test=lambda: samples,
-        training_size=4000,
-    )
+    setup = registry.setup("toy-regression")
+    samples, _ = setup.samples()
     spec = registry.parse("uncertainty:c=0.5", setup)
     trainer = Trainer(
         setup,
@@ -155,7 +142,7 @@ def test_uncertainty_recovers_known_noise(registry: Registry) -> None:
         lr=3e-3,
         device=torch.device("cpu"),
     )
-    for epoch in range(45):
+    for epoch in range(45 // setup.passes):
         trainer.start_epoch(epoch)
         for _ in range(trainer.steps_per_epoch):
             trainer.step()

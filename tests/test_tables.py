@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mtlbench import comparisons, tables
-from mtlbench.layout import lay_out
+from mtlbench.layout import lay_out, over_setups
 from mtlbench.records import Cost, CostRecord, Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory
 
 SEEDS = (4, 7)
-TASKS = [TaskInfo(name="digit", metric="accuracy"), TaskInfo(name="above_five", metric="error")]
+TASKS = [
+    TaskInfo(name="digit", metric="accuracy", better="higher"),
+    TaskInfo(name="above_five", metric="error", better="lower"),
+]
 
 
 def run(label: str, accuracies: list[float], errors: list[float], only: str | None = None) -> RunRecord:
@@ -97,6 +100,21 @@ def test_a_failed_run_keeps_its_row() -> None:
     assert [cell.value for cell in table.rows[1].cells][5:7] == ["3.50", "-0.50"]
     assert table.rows[3].cells[5].value == "–"
     assert summary["digit_accuracy_low"].isna().all()
+
+
+def test_scores_that_are_no_shares_are_in_their_own_unit_and_say_which_way_is_better() -> None:
+    tasks = [TASKS[0], TaskInfo(name="above_five", metric="squared error", better="lower")]
+    runs = [run.model_copy(update={"tasks": tasks}) for run in (FIXED, OTHER, SINGLE)]
+    scores = comparisons.scores_frame(tables.runs_frame(runs))
+    table = lay_out(tables.summary_frame(runs, scores, tables.costs_frame(None, [])), tasks)
+    assert [column.title for column in table.columns][5:7] == ["above_five squared error", "above_five minus fixed"]
+    assert [cell.value for cell in table.rows[1].cells][5:7] == ["0.03500", "-0.00500"]
+    assert table.note == table.brief().note == "squared error: lower is better"
+    assert [column.higher_is_better for column in table.columns][5:7] == [False, False]
+    main = over_setups(scores.assign(task="digit").drop_duplicates("strategy"), {"mnist": "digit"})
+    assert main.note == ""
+    own = scores[scores["task"] == "above_five"]
+    assert over_setups(own, {"mnist": "above_five"}).note == "mnist in squared error (lower is better)"
 
 
 def test_identical_runs_are_pointed_out() -> None:

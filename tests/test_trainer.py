@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from mtlbench.check import Subject
 from mtlbench.check.training import stack_trains_as_each_alone
+from mtlbench.errors import ContractError
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
-from mtlbench.strategy import ContractError, Step, Strategy
+from mtlbench.strategy import Step, Strategy
 from mtlbench.tasks import Setup, Split
 from mtlbench.trainer import Trainer
 from tests.plain import PlainNetwork, train

@@ -23,7 +23,7 @@ units = st.floats(0, 1, exclude_max=True)
 PEEKS = {
     "by its path": "open(data.MNIST.folder / 't10k-images-idx3-ubyte', 'rb').read(16)",
     "by the package": "data.test(data.MNIST)",
-    "by the setup": "setups.find('mnist').test()",
+    "by the setup": "setups.SETUPS['mnist'].test()",
     "by numpy": "numpy.memmap(str(data.MNIST.folder / 't10k-labels-idx1-ubyte'))",
     "by a descriptor": "os.open(data.MNIST.folder / 't10k-labels-idx1-ubyte', os.O_RDONLY)",
 }

@@ -11,7 +11,8 @@ from torch import Tensor
 from mtlbench.check.cases import FEATURES, Case, degenerate_case, random_case, shown
 from mtlbench.check.steps import Taken, live, permuted
 from mtlbench.check.subject import Subject
-from mtlbench.strategy import ContractError, Step, Strategy
+from mtlbench.errors import ContractError
+from mtlbench.strategy import Step, Strategy
 
 EXAMPLES = 2
 """Random problems of each shape; the first shapes are the smallest."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlbench.strategy import ContractError, Step, Strategy
+from mtlbench.errors import ContractError
+from mtlbench.strategy import Step, Strategy
 
 
 class GivenGradients:

@@ -11,13 +11,15 @@ import torch
 from mtlbench.check.cases import FEATURES
 from mtlbench.errors import UserError
 from mtlbench.labels import split_specs
+from mtlbench.plugins import Kind
 from mtlbench.records import Spec
-from mtlbench.registry import Registry, strategies_folder
+from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
 from mtlbench.space import TaskWeights
 from mtlbench.strategy import Strategy
 
 SUFFIX = ".py"
+REGISTERS: dict[Kind, str] = {"strategy": "@register on a class", "setup": "register_setup(Setup(...))"}
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,11 @@ def subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[Subje
             is refused.
     """
     files = [Path(target) for target in targets if target.endswith(SUFFIX)]
-    beside = [path for path in dict.fromkeys([*plugins, *files]) if not _found_by_itself(path)]
-    registry = Registry.load(beside)
+    registry = Registry.load([*plugins, *files])
     chosen: list[str] = []
     for target in targets:
         if target.endswith(SUFFIX):
-            chosen += _registered_by(registry, Path(target))
+            chosen += registered_by(registry, "strategy", Path(target))
         else:
             chosen += split_specs([target])
     if not chosen:
@@ -85,17 +86,16 @@ def subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[Subje
     return [Subject(registry, registry.parse(text, MNIST)) for text in dict.fromkeys(chosen)]
 
 
-def _registered_by(registry: Registry, path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"there is no plugin file {path}")
-    names = [name for name, origin in registry.origins.items() if Path(origin).resolve() == path.resolve()]
+def registered_by(registry: Registry, kind: Kind, path: Path) -> list[str]:
+    """The names of what a file registers.
+
+    Raises:
+        UserError: nothing, or the file could not be loaded.
+    """
+    names = [name for name, origin in registry.origins[kind].items() if Path(origin).resolve() == path.resolve()]
     if not names:
         broken = [
             problem for problem in registry.problems if problem.startswith((f"{path} is", f"{path.resolve()} is"))
         ]
-        raise UserError(broken[0] if broken else f"{path} registers no strategy: it needs @register on a class")
+        raise UserError(broken[0] if broken else f"{path} registers no {kind}: it needs {REGISTERS[kind]}")
     return names
-
-
-def _found_by_itself(path: Path) -> bool:
-    return path.resolve().parent == strategies_folder() and not path.name.startswith("_")

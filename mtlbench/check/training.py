@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_iter
 
 from mtlbench.check.cases import shown
 from mtlbench.check.subject import Subject
-from mtlbench.strategy import ContractError
+from mtlbench.errors import ContractError
 from mtlbench.tasks import Setup, Split, Task, binary, classification
 from mtlbench.trainer import Trainer
 
@@ -116,7 +116,7 @@ def runs_on_meta(subject: Subject) -> str | None:
         return "its step waits for the device (waits = True)"
     for tasks in subject.counts(2, 3):
         trainer = trainer_of(subject, SEEDS, tasks=tasks, size=BATCH, device="meta", dtype=torch.float32)
-        with _NothingThatWaits():
+        with NothingThatWaits():
             for taken in range(2):  # an epoch and the first step of the next
                 advance(trainer, taken)
     return None
@@ -138,7 +138,7 @@ def memory_does_not_grow(subject: Subject) -> None:
         raise ContractError(f"{alive[0]} bytes of tensors are alive after 100 steps, {alive[1]} after 200{hint}")
 
 
-class _NothingThatWaits(TorchDispatchMode):
+class NothingThatWaits(TorchDispatchMode):
     """Refuses what runs on meta but waits for a real device."""
 
     def __torch_dispatch__(

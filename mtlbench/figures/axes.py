@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from mtlbench.figures.frames import Frames
 from mtlbench.figures.style import in_rows, is_baseline
-from mtlbench.records import higher_is_better, is_share, role_of
+from mtlbench.metrics import Better, Metric
+from mtlbench.records import REFERENCE, role_of
 
 Floats = NDArray[np.float64]
 
@@ -50,27 +52,24 @@ def intervals_of(frames: Frames, task: str) -> dict[str, Floats]:
     return dict(zip(map(str, rows["strategy"]), floats(rows, "mean", "low", "high"), strict=True))
 
 
-def metric_of(frames: Frames, task: str) -> str:
-    """What the task's score measures."""
-    found = pd.concat([frames.scores, frames.runs]).query("task == @task")["metric"]
-    return str(found.iloc[0]) if len(found) else "score"
+def metric_of(frames: Frames, task: str) -> Metric:
+    """What the task's score measures, at the scale of fixed weights."""
+    rows = rows_of(pd.concat([frames.scores, frames.runs]), task=task)
+    if rows.empty:
+        return Metric("score", "lower")
+    first = rows.iloc[0]
+    scale = floats(rows_of(frames.scores, task=task, strategy=REFERENCE), "mean").ravel()
+    return Metric(str(first["metric"]), cast("Better", first["better"]), float(scale[0]) if scale.size else math.nan)
 
 
-def better(metric: str) -> str:
-    """The direction to look for."""
-    return "higher is better" if higher_is_better(metric) else "lower is better"
-
-
-def number(value: float, metric: str, *, signed: bool = False) -> str:
+def number(value: float, metric: Metric, *, signed: bool = False) -> str:
     """A score, or a difference of scores (in percentage points), as text."""
     if not math.isfinite(value):
         return "–"
-    scaled, unit = (100 * value, "%") if is_share(metric) else (value, "")
-    digits = ".2f" if is_share(metric) else ".4g"
-    return (f"{scaled:+{digits}}" if signed else f"{scaled:{digits}}{unit}").replace("-", "−")
+    return (metric.difference(value, unit=False) if signed else metric.score(value)).replace("-", "−")
 
 
-def estimate(values: Floats, metric: str) -> str:
+def estimate(values: Floats, metric: Metric) -> str:
     """Mean and interval, `[3]`, as text."""
     mean, low, high = values
     if not math.isfinite(low + high):
@@ -91,11 +90,11 @@ def limits(values: Floats, reach: float = 12.0) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def number_axis(ax: Axes, which: str, metric: str, bins: int = 6) -> None:
+def number_axis(ax: Axes, which: str, metric: Metric, bins: int = 6) -> None:
     """Round ticks, in per cent for shares."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_locator(MaxNLocator(bins, steps=[1, 2, 5, 10]))
-    if is_share(metric):
+    if metric.is_share:
         ticks = axis.get_major_locator().tick_values(*axis.get_view_interval())
         digits = -math.floor(math.log10(100 * (ticks[1] - ticks[0])) + 1e-6)
         axis.set_major_formatter(PercentFormatter(1, decimals=max(0, digits)))

@@ -18,9 +18,9 @@ from mtlbench.figures.frames import Overview
 from mtlbench.figures.marks import mark
 from mtlbench.figures.page import nothing, page
 from mtlbench.figures.style import FAINT, INK
-from mtlbench.records import REFERENCE, higher_is_better, is_share, role_of
+from mtlbench.metrics import SHARES
+from mtlbench.records import ALL_TASKS, REFERENCE, role_of
 
-ALL_TASKS, DELTA_M = "all tasks", "delta-m"
 WORSE_TO_BETTER = LinearSegmentedColormap.from_list(
     "worse to better", ["#b8520a", "#f2a65e", "#f6f6f6", "#7fb2dd", "#1c5d9f"]
 )
@@ -59,9 +59,11 @@ def heat_map(overview: Overview) -> Figure:
     height = 0.4 + 0.13 * max(map(len, heads)) + ROW * len(names)
     note = "Points of per cent; blue is better than fixed weights, orange worse, grey not significant after Holm's "
     note += "correction, – no run. Rows are in the order of their mean rank over the setups."
-    kinds = {str(metric) for metric in tables.get("main task", scores.iloc[:0])["metric"] if not is_share(str(metric))}
+    others = tables.get("main task", scores.iloc[:0]).drop_duplicates(["metric", "better"])
+    kinds = [f"{row['metric']} ({row['better']} is better)" for row in others.to_dict("records")
+             if row["metric"] not in SHARES]  # fmt: skip
     if kinds:
-        note = f"{note} Other units: {', '.join(sorted(kinds))}, where less is better."
+        note = f"{note} In units of their own: {', '.join(sorted(kinds))}."
     figure = page(overview, title, height * (1 if beside else len(tables)), note=note)
     grid = (1, len(tables)) if beside else (len(tables), 1)
     panels = figure.subplots(*grid, squeeze=False, sharey=True).ravel()
@@ -81,7 +83,7 @@ def heat_map(overview: Overview) -> Figure:
 
 def _with_merit(table: pd.DataFrame) -> pd.DataFrame:
     """With `merit`, the difference so that more is better, and `told`, whether it is significant."""
-    signs = [1 if metric == DELTA_M or higher_is_better(str(metric)) else -1 for metric in table["metric"]]
+    signs = [1 if way == "higher" else -1 for way in table["better"]]
     merit = table["difference"].astype(float) * signs
     return table.assign(merit=merit, told=table["verdict"].isin(["better", "worse"]))
 
@@ -119,7 +121,7 @@ def _panel(
 def _cells(table: pd.DataFrame) -> dict[tuple[str, str], _Cell]:
     """By setup and strategy; shares have one colour scale in common, every other setup one of its own."""
     cells: dict[tuple[str, str], _Cell] = {}
-    shares = pd.Series([_in_points(str(metric)) for metric in table["metric"]], index=table.index, dtype=bool)
+    shares = table["metric"].isin(SHARES)
     scales = table["setup"].astype(str).where(~shares, "")
     for _, group in table.groupby(scales):
         sizes = group.loc[group["told"] & np.isfinite(group["merit"]), "merit"].abs()
@@ -138,12 +140,9 @@ def _cells(table: pd.DataFrame) -> dict[tuple[str, str], _Cell]:
     return cells
 
 
-def _in_points(metric: str) -> bool:
-    return metric == DELTA_M or is_share(metric)
-
-
 def _text(value: float, metric: str) -> str:
     if not math.isfinite(value):
         return "–"
-    digits = (".2f" if abs(value) < 0.1 else ".1f") if _in_points(metric) else ".2g"
-    return f"{value * (100 if _in_points(metric) else 1):+{digits}}".replace("-", "−")
+    in_points = metric in SHARES
+    digits = (".2f" if abs(value) < 0.1 else ".1f") if in_points else ".2g"
+    return f"{value * (100 if in_points else 1):+{digits}}".replace("-", "−")

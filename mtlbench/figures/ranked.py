@@ -15,6 +15,7 @@ from scipy.optimize import isotonic_regression
 from mtlbench.figures.axes import Floats, limits, number, wrapped
 from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.style import FAINT, Style, is_baseline, shown
+from mtlbench.metrics import Metric, score_text
 from mtlbench.records import REFERENCE
 
 LINE = 9.0  # points from one name to the next
@@ -40,7 +41,14 @@ def extremes(data: pd.DataFrame, column: str, *, higher_is_better: bool) -> list
 
 
 def many_lines(
-    ax: Axes, data: pd.DataFrame, column: str, look: dict[str, Style], marked: Sequence[str], *, log: bool, metric: str
+    ax: Axes,
+    data: pd.DataFrame,
+    column: str,
+    look: dict[str, Style],
+    marked: Sequence[str],
+    *,
+    log: bool,
+    metric: Metric,
 ) -> Ends:
     """One line per strategy, the mean over seeds; with `log` only those in colour are named, else all.
 
@@ -56,6 +64,10 @@ def many_lines(
         ax.set_yscale("log")
     ax.set_ylim(*((10**low, 10**high) if log else (low, high)))
     few_points = len(means) <= 8
+
+    def written(end: float) -> str:
+        return score_text(end, "loss") if log else number(end, metric)
+
     texts: dict[str, Annotation] = {}
     for name, end in ends.items():
         style, line, clear = look[name], means[name].dropna(), name in marked
@@ -65,11 +77,11 @@ def many_lines(
             marker=style.marker if few_points else "", markersize=6 if clear else 2.5, markeredgewidth=0.6,
             markeredgecolor="white" if clear else "#c9c9c9",
         )  # fmt: skip
-        mark_all(drawn, name, f"{shown(name)}: {number(end, '' if log else metric)} at the end")
+        mark_all(drawn, name, f"{shown(name)}: {written(end)} at the end")
         if clear and style.dashes:
             drawn[0].set_dashes(style.dashes)
         if clear or not log:
-            away = "" if name in near else f" {'↓' if scale(end) < low else '↑'} {number(end, '' if log else metric)}"
+            away = "" if name in near else f" {'↓' if scale(end) < low else '↑'} {written(end)}"
             texts[name] = ax.annotate(
                 wrapped(shown(name), 30, 1) + away, (1, 0.5), (GAP, 0), xycoords="axes fraction",
                 textcoords="offset points", size=7, va="center_baseline", color=style.ink if clear else FAINT,

@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from mtlbench.figures.axes import (
     MAX_FACETS,
     Floats,
-    better,
     estimate,
     floats,
     limits,
@@ -33,7 +32,8 @@ from mtlbench.figures.frames import Frames
 from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.page import nothing, page
 from mtlbench.figures.style import FAINT, INK, Style, base_of, shown, styles
-from mtlbench.records import REFERENCE, TUNED, is_share, role_of
+from mtlbench.metrics import Metric
+from mtlbench.records import REFERENCE, TUNED, role_of
 
 LOG_COSTS = 5
 """From this cost on, a linear axis would press the usual ones, 1 to 2.5, together."""
@@ -63,7 +63,7 @@ def forest(ax: Axes, frames: Frames, task: str, names: list[str], *, numbers: bo
     span = limits(np.concatenate([floats(scores, "mean", "low", "high").ravel(), floats(runs, "score").ravel()]))
     ax.set_xlim(*span)
     number_axis(ax, "x", metric, bins=6 if numbers else 5)
-    ax.set_xlabel(f"test {metric}" if numbers else f"{task}: test {metric}\n({better(metric)})")
+    ax.set_xlabel(f"test {metric.name}" if numbers else f"{task}: test {metric.name}\n({metric.direction})")
     reference = floats(rows_of(scores, strategy=REFERENCE), "mean").ravel()
     if reference.size and span[0] <= reference[0] <= span[1]:
         ax.axvline(reference[0], color=INK, linewidth=0.9, dashes=(4, 3), zorder=1)
@@ -79,7 +79,7 @@ def forest(ax: Axes, frames: Frames, task: str, names: list[str], *, numbers: bo
             paired = "" if lead == "–" else lead if least == "–" else f"{lead} [{least}, {most}]"
             beside(ax, y, (number(values[0], metric), paired), name, told=str(row["verdict"].iloc[0]) in TOLD)
     if numbers:
-        unit = " (points)" if is_share(metric) else ""
+        unit = " (points)" if metric.is_share else ""
         beside(ax, -0.6, ("mean", f"vs fixed{unit}"))
 
 
@@ -87,7 +87,7 @@ def _of_task(frames: Frames, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows_of(frames.scores, task=task), rows_of(frames.runs, task=task)
 
 
-def _row(ax: Axes, y: int, name: str, style: Style, seeds: Floats, values: Floats, metric: str) -> None:
+def _row(ax: Axes, y: int, name: str, style: Style, seeds: Floats, values: Floats, metric: Metric) -> None:
     """A strategy's seeds, its mean and its interval; a triangle at the edge is what lies off the scale."""
     span = ax.get_xlim()
     mean, low, high = values
@@ -144,7 +144,7 @@ def _differences_note(frames: Frames, tasks: Sequence[str], *, numbers: bool) ->
         if math.isinf(least):
             return f"{note} These seeds can show no difference after correction."
         if math.isfinite(least):
-            unit = " points" if is_share(metric) else ""
+            unit = " points" if metric.is_share else ""
             text = number(least, metric, signed=True).removeprefix("+") + unit
             smallest.append(f"{text} for {task}" if len(tasks) > 1 else text)
     found = f" Smallest difference that could be shown (median of strategies): {', '.join(smallest)}."
@@ -154,7 +154,7 @@ def _differences_note(frames: Frames, tasks: Sequence[str], *, numbers: bool) ->
 def accuracy(frames: Frames) -> Figure:
     """The main task's score of every strategy."""
     task = frames.tasks[0]
-    title = f"{task}: test {metric_of(frames, task)} ({better(metric_of(frames, task))})"
+    title = _title(frames, task)
     names = names_of(rows_of(frames.scores, task=task))
     if not names:
         return nothing(frames, title, "no finished run")
@@ -164,13 +164,18 @@ def accuracy(frames: Frames) -> Figure:
     return figure
 
 
+def _title(frames: Frames, task: str) -> str:
+    metric = metric_of(frames, task)
+    return f"{task}: test {metric.name} ({metric.direction})"
+
+
 def auxiliary(frames: Frames) -> Figure:
     """The auxiliary tasks' scores, side by side."""
     tasks = frames.tasks[1 : 1 + MAX_FACETS]
     names = names_of(frames.scores[frames.scores["task"].isin(tasks)])
     title = "Auxiliary tasks"
     if len(tasks) == 1:
-        title = f"{tasks[0]}: test {metric_of(frames, tasks[0])} ({better(metric_of(frames, tasks[0]))})"
+        title = _title(frames, tasks[0])
     if not names:
         return nothing(frames, title, "no finished run with an auxiliary task")
     note = f"{_differences_note(frames, tasks, numbers=len(tasks) == 1)} {not_drawn(frames.tasks[1 + MAX_FACETS :])}"

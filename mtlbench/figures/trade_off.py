@@ -14,7 +14,6 @@ from matplotlib.patches import FancyArrowPatch
 
 from mtlbench.figures.axes import (
     Floats,
-    better,
     estimate,
     floats,
     intervals_of,
@@ -30,7 +29,8 @@ from mtlbench.figures.labels import Label, Place, label_points
 from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.page import mark_legend, nothing, page, settle
 from mtlbench.figures.style import FAINT, FEW, INK, Style, base_of, shown, styles
-from mtlbench.records import FRONT, REFERENCE, higher_is_better, role_of
+from mtlbench.metrics import Metric
+from mtlbench.records import FRONT, REFERENCE, role_of
 
 ARROWS = 12  # strategies up to which arrows lead to their tuned settings
 LEAST = 3  # points that make a front
@@ -44,7 +44,7 @@ class _Data:
     """What is drawn: tasks as (x, y), intervals by label in each, seeds, and the labels with both means."""
 
     tasks: tuple[str, str]
-    metrics: tuple[str, str]
+    metrics: tuple[Metric, Metric]
     x: dict[str, Floats]
     y: dict[str, Floats]
     seeds: pd.DataFrame
@@ -138,7 +138,7 @@ def _draw(frames: Frames, data: _Data, *, direct: bool) -> tuple[Figure, bool]:
     ax.set(xlim=spans[0], ylim=spans[1])
     for which, task, metric in zip("xy", data.tasks, data.metrics, strict=True):
         number_axis(ax, which, metric, bins=7)
-        ax.set(**{f"{which}label": f"test {metric} of {task} ({better(metric)})"})
+        ax.set(**{f"{which}label": f"test {metric.name} of {task} ({metric.direction})"})
     _baselines(ax, data, look)
     _front(ax, data)
     arrows: list[tuple[Place, Place]] = []
@@ -183,7 +183,7 @@ def _legend(data: _Data, points: list[str], look: dict[str, Style], *, direct: b
 
 def _note(data: _Data, points: list[str], spans: Spans, dots: dict[str, Floats]) -> str:
     """The corner to look for, and what the axes leave out."""
-    x, y = (higher_is_better(metric) for metric in data.metrics)
+    x, y = (metric.higher_is_better for metric in data.metrics)
     note = f"Best is the {'upper' if y else 'lower'} {'right' if x else 'left'} corner."
     away = [data.text(name, shown(name)) for name in data.names if name not in points]
     missed = sum(not _within((at[0], at[1]), spans) for cloud in dots.values() for at in cloud)

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from mtlbench.figures.axes import (
     MAX_FACETS,
     Floats,
-    better,
     epoch_axis,
     floats,
     limits,
@@ -32,7 +31,6 @@ from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.page import even_panels, mark_legend, nothing, page, settle
 from mtlbench.figures.ranked import LINE, Ends, extremes, many_lines, name_ends
 from mtlbench.figures.style import DASHES, FEW, INK, Style, is_baseline, shown, styles
-from mtlbench.records import higher_is_better
 
 
 def band_lines(ax: Axes, data: pd.DataFrame, column: str, look: dict[str, Style], strategy: str = "") -> Floats:
@@ -88,7 +86,7 @@ def curves(frames: Frames) -> Figure:
             if len(training):
                 band_lines(below, training, "loss", look)
         else:
-            marked = extremes(validation, "score", higher_is_better=higher_is_better(metric)) if len(validation) else []
+            marked = extremes(validation, "score", higher_is_better=metric.higher_is_better) if len(validation) else []
             for ax, part, column in ((above, validation, "score"), (below, training, "loss")):
                 if len(part):
                     log = column == "loss"
@@ -97,7 +95,7 @@ def curves(frames: Frames) -> Figure:
             log_axis(below, "y")
         number_axis(above, "y", metric)
         gap = "\n" if len(tasks) > 2 else " "
-        above.set_title(f"{task}: validation {metric}{gap}({better(metric)})", size=9)
+        above.set_title(f"{task}: validation {metric.name}{gap}({metric.direction})", size=9)
         below.set_title(f"{task}: training loss (log scale)", size=9)
         above.set(xlabel="", ylabel="")
         below.set(xlabel="epochs", ylabel="")

@@ -39,12 +39,12 @@ class Loop:
 @cache
 def training_split(setup: str = "mnist") -> Split:
     """The samples that a setup trains on, read once."""
-    return setups.find(setup).samples()[0]
+    return setups.SETUPS[setup].samples()[0]
 
 
 def stack(registry: Registry, label: str, replicas: int, setup_name: str = "mnist") -> Loop:
     """Training steps of a stack, as in a bench."""
-    setup = setups.find(setup_name)
+    setup = setups.SETUPS[setup_name]
     build = partial(registry.build, registry.parse(label, setup))
     trainer = Trainer(
         setup,

@@ -88,7 +88,7 @@ def layer_at(curve: str, x: int) -> LayerShape:
 
 def many_tasks(count: int) -> Setup:
     """A setup of 2 to 16 tasks: those of `mnist-8-tasks` in their order, then "is it a 0", "is it a 1" up to 7."""
-    base = setups.find("mnist-8-tasks")
+    base = setups.SETUPS["mnist-8-tasks"]
     digits = range(MOST_TASKS - len(base.tasks))
 
     def relabelled(split: Split) -> Split:
