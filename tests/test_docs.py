@@ -23,7 +23,8 @@ GIVEN = {
     "README.md": """
 import torch
 from torch import Tensor, nn
-from mtlbench import Step, Strategy, register
+from mtlbench import Setup, Step, Strategy, classification, register, register_setup, regression
+samples = held_out = None
 model = nn.Sequential()
 model.trunk = nn.Linear(3, 3)
 losses = list(model.trunk(torch.randn(4, 3)).square().mean(0)[:2])
@@ -71,9 +72,11 @@ def commands(program: str) -> list[list[str]]:
     found = [
         shlex.split(line, comments=True)
         for page in PAGES
-        for block in re.findall(r"^```\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        for language, block in re.findall(
+            r"^```(.*?)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
         for line in block.splitlines()
-        if line.startswith(f"{program} ")
+        if not language and line.startswith(f"{program} ")
     ]
     return [list(words) for words in dict.fromkeys(map(tuple, found))]
 
@@ -108,12 +111,14 @@ def test_commands_can_be_given(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "strategies", "strategies")
     Path("tests").mkdir()
+    Path("setups").mkdir()
     monkeypatch.setattr(plugins, "strategies_folder", lambda: tmp_path / "strategies")
+    monkeypatch.setattr(plugins, "setups_folder", lambda: tmp_path / "setups")
     scaffold.write("mine", tmp_path)
     found = commands("mtlbench")
     assert {words[1] for words in found} >= {"bench", "tune", "list", "new", "check", "report"}
-    for words in sorted(found, key=lambda words: words[1] != "new"):  # what is new is used by others
-        if words[1] in ("new", "list", "check"):
+    for words in sorted(found, key=lambda words: not words[1].startswith("new")):  # what is new is used by others
+        if words[1] in ("new", "new-setup", "list", "check", "check-setup"):
             assert call(*words)[0] == 0, words
         elif words[1] in ("bench", "tune"):
             code, said = call(*words)

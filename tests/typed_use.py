@@ -14,14 +14,22 @@ from mtlbench import (
     Choice,
     Integers,
     LogUniform,
+    Setup,
+    Split,
     Step,
     Strategy,
+    Task,
     TaskWeights,
     Uniform,
     UserError,
     __version__,
+    binary,
+    classification,
     register,
+    register_setup,
+    regression,
     require,
+    scaled,
 )
 
 VERSION: str = __version__
@@ -29,6 +37,29 @@ SPACES = (Uniform(0, 1), LogUniform(1e-3, 1), Integers(1, 4), Choice(("a", "b"))
 assert_type(SPACES[0].at([0.5]), float)
 assert_type(SPACES[2].at([0.5]), int)
 assert_type(SPACES[4].at([0.5]), list[float])
+
+
+TASKS = (classification("digit", 10), binary("odd"), scaled(regression("slant"), 0.1))
+assert_type(TASKS[2], Task)
+
+
+def samples() -> tuple[Split, Split]:
+    """A training and a validation split."""
+    split = Split(torch.zeros(1, 4), torch.zeros(1, 3))
+    return split, split
+
+
+register_setup(
+    Setup(
+        name="typed-use",
+        about="nothing to learn",
+        tasks=TASKS,
+        widths=(4, 2),
+        samples=samples,
+        test=lambda: samples()[0],
+        training_size=1,
+    )
+)
 
 
 @register("typed-use")
