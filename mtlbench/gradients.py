@@ -24,11 +24,12 @@ def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tenso
 
     With input rows x_b and deltas d_tb, dW_t = sum_b d_tb x_b', so <dW_s, dW_t> + <db_s, db_t> =
     sum_bc (x_b . y_c + 1) (d_sb . e_tc) (the identity behind ghost clipping, Goodfellow, arXiv:1510.01799).
+    The rows are samples; of a convolution, the patches of all samples.
 
     Args:
-        x: layer input `[K, B, in]`.
-        deltas: per-task gradients by the pre-activation `[K, T, B, out]`.
-        y: layer input of the other batch, or `x` again for a Gramian.
+        x: what the layer's weight was multiplied with, `[K, B, in]`.
+        deltas: per-task gradients by the products, `[K, T, B, out]`.
+        y: rows of the other batch, or `x` again for a Gramian.
         others: its deltas.
 
     Returns:
@@ -64,22 +65,46 @@ def explicit_gramian(x: Tensor, deltas: Tensor) -> Tensor:
     return torch.bmm(jacobian, jacobian.mT)
 
 
-def gramian_costs(*, tasks: int, batch: int, into: int, out: int) -> tuple[int, int]:
-    """What `ghost_product` and `explicit_gramian` cost for one replica of a layer with `into` inputs.
+def explicit_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
+    """What `ghost_product` is, by way of both Jacobians."""
+    return torch.bmm(explicit_jacobian(x, deltas), explicit_jacobian(y, others).mT)
+
+
+def gramian_costs(*, tasks: int, batch: int, into: int, out: int, jacobians: int = 1) -> tuple[int, int]:
+    """What `ghost_product` and `explicit_gramian` cost for one replica of a layer.
 
     It is the multiply-adds of their matrix products, and `PER_JACOBIAN_VALUE` for each value of the Jacobian.
+
+    Args:
+        tasks: T.
+        batch: rows; of a convolution, the patches of all samples.
+        into: values of a row.
+        out: outputs of a row.
+        jacobians: 1 for a Gramian; 2 for the products between two batches, `explicit_product`.
     """
     ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
     values = tasks * (into + 1) * out
-    explicit = tasks * batch * into * out + tasks * values + PER_JACOBIAN_VALUE * values
+    explicit = jacobians * (tasks * batch * into * out + PER_JACOBIAN_VALUE * values) + tasks * values
     return ghost, explicit
 
 
 def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
     """Gramian of one layer's task gradients, `[K, T, T]`, by the cheaper of the two products for the shape."""
+    if _ghost_is_cheaper(x, deltas, jacobians=1):
+        return ghost_product(x, deltas, x, deltas)
+    return explicit_gramian(x, deltas)
+
+
+def layer_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
+    """Inner products of one layer's task gradients on two batches, likewise; arguments as in `ghost_product`."""
+    way = ghost_product if _ghost_is_cheaper(x, deltas, jacobians=2) else explicit_product
+    return way(x, deltas, y, others)
+
+
+def _ghost_is_cheaper(x: Tensor, deltas: Tensor, jacobians: int) -> bool:
     _, tasks, batch, out = deltas.shape
-    ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=x.shape[-1], out=out)
-    return ghost_product(x, deltas, x, deltas) if ghost <= explicit else explicit_gramian(x, deltas)
+    ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=x.shape[-1], out=out, jacobians=jacobians)
+    return ghost <= explicit
 
 
 class TaskGradients:
@@ -106,7 +131,7 @@ class TaskGradients:
         """Inner products of the task gradients over the trunk, or over its last layer alone, `[K, T, T]`."""
         depth = len(self._network.trunk)
         chosen = [depth - 1] if last else range(depth)
-        parts = [layer_gramian(self._tape.inputs[i], self._deltas_of(i)) for i in chosen]
+        parts = [layer_gramian(*self._rows_of(i)) for i in chosen]
         return torch.stack(parts).sum(0)
 
     def jacobian(self) -> Tensor:
@@ -115,16 +140,14 @@ class TaskGradients:
         replicas, tasks = self._deltas_of(len(sizes) - 1).shape[:2]
         jacobian = self._output_delta.new_empty(replicas, tasks, sum(sizes))
         for i, part in enumerate(jacobian.split(sizes, dim=-1)):
-            explicit_jacobian(self._tape.inputs[i], self._deltas_of(i), part)
+            explicit_jacobian(*self._rows_of(i), part)
         return jacobian
 
     def independent_gramian(self) -> Tensor:
         """Inner products over the trunk between the task gradients of two further batches, `[K, T, T]`."""
         one, other = self._another(), self._another()
-        parts = [
-            ghost_product(one._tape.inputs[i], one._deltas_of(i), other._tape.inputs[i], other._deltas_of(i))
-            for i in range(len(self._network.trunk))
-        ]
+        layers = range(len(self._network.trunk))
+        parts = [layer_product(*one._rows_of(i), *other._rows_of(i)) for i in layers]
         return torch.stack(parts).sum(0)
 
     def representation_gradients(self) -> Tensor:
@@ -141,9 +164,9 @@ class TaskGradients:
             heads: `weighted` gives head t its share of that sum, `own` the gradient of L_t itself.
             step: what the strategy has seen, with the direction it chose.
         """
-        network, last = self._network, self._tape.inputs[-1]
+        network, last, seen = self._network, self._tape.inputs[-1], self._tape.seen[-1]
         delta = self._output_delta * (weights @ network.mask).unsqueeze(1)  # [K, B, O]
-        network.heads.write_gradient(last, delta if heads == "weighted" else self._output_delta)
+        network.heads.write_gradient(seen, delta if heads == "weighted" else self._output_delta)
         if step.direction is not None:
             network.write_trunk_gradient(step.direction)
         elif step.representation_direction is not None:
@@ -151,20 +174,25 @@ class TaskGradients:
         elif self._task_deltas:
             self._write_trunk(_weighted(weights, self._deltas_of(len(network.trunk) - 1)), weights)
         else:
-            self._write_trunk(_through_relu(network.heads.input_delta(delta), last))
+            self._write_trunk(_through_relu(network.heads.input_delta(seen, delta), last))
 
     def _write_trunk(self, delta: Tensor, weights: Tensor | None = None) -> None:
         """Write the trunk's gradients, given the gradient by the last pre-activation, `[K, B, F]`.
 
         With `weights`, the per-task deltas that are already there are summed instead of being computed again.
         """
-        trunk, inputs = self._network.trunk, self._tape.inputs
+        trunk, inputs, seen = self._network.trunk, self._tape.inputs, self._tape.seen
         for i in reversed(range(len(trunk))):
-            trunk[i].write_gradient(inputs[i], delta)
+            trunk[i].write_gradient(seen[i], delta)
             if i and weights is not None and i - 1 in self._task_deltas:
                 delta = _weighted(weights, self._task_deltas[i - 1])
             elif i:
-                delta = _through_relu(trunk[i].input_delta(delta), inputs[i])
+                delta = _through_relu(trunk[i].input_delta(seen[i], delta), inputs[i])
+
+    def _rows_of(self, layer: int) -> tuple[Tensor, Tensor]:
+        """What a trunk layer's weight was multiplied with, and the per-task gradients by the products."""
+        seen = self._tape.seen[layer]
+        return seen.rows, self._network.trunk[layer].row_deltas(seen, self._deltas_of(layer))
 
     def _deltas_of(self, layer: int) -> Tensor:
         """Per-task gradients by the pre-activation of a trunk layer, `[K, T, B, F]`."""
@@ -174,7 +202,7 @@ class TaskGradients:
                 above, deltas = network.heads, self._output_delta.unsqueeze(1) * network.mask[:, None]
             else:
                 above, deltas = network.trunk[layer + 1], self._deltas_of(layer + 1)
-            below = above.input_delta(deltas.flatten(1, 2)).view(*deltas.shape[:3], -1)
+            below = above.input_delta(self._tape.seen[layer + 1], deltas)
             self._task_deltas[layer] = _through_relu(below, self._tape.inputs[layer + 1].unsqueeze(1))
         return self._task_deltas[layer]
 

@@ -1,4 +1,4 @@
-"""The setups that come with mtlbench: MNIST, its stress variants, and Fashion-MNIST."""
+"""The setups that come with mtlbench: MNIST, its stress variants, Fashion-MNIST, and MultiMNIST."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlbench import data
 from mtlbench.data import Dataset
 from mtlbench.errors import UserError
+from mtlbench.multimnist import MULTIMNIST
 from mtlbench.tasks import Setup, Split, binary, classification, scaled
 
 VALIDATION_SIZE = 5_000
@@ -161,7 +162,7 @@ STRESS = (
 )
 """Each isolates one thing that a weighting should cope with."""
 
-SETUPS = {setup.name: setup for setup in (MNIST, *STRESS)}
+SETUPS = {setup.name: setup for setup in (MNIST, *STRESS, MULTIMNIST)}
 
 
 def find(name: str) -> Setup:
