@@ -1,12 +1,14 @@
 """MultiMNIST: two digits of MNIST in one image, one at the top left and one at the bottom right.
 
 Source: Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, after Sabour, Frosst &
-Hinton, "Dynamic Routing Between Capsules", NeurIPS 2017. As in the code of the former
-(isl-org/MultiObjectiveOptimization), both digits are laid on 36 x 36 pixels, the second one 6 pixels further down and to
-the right, the brighter pixel is kept, and the whole is made 28 x 28 by the nearest pixel. Each image of a split is the
-left digit once; the right one is drawn uniformly from the same split. Theirs draws anew whenever the data set is made, pairs
-all 60,000 training images, and stretches each image's brightest pixel to 255; here pairs are fixed by a seed, the last
-5,000 training images are paired among themselves for validation, and pixels stay as they are.
+Hinton, "Dynamic Routing Between Capsules", NeurIPS 2017. As in the code of the former (multi_mnist_loader.py of
+isl-org/MultiObjectiveOptimization), both digits are laid on 36 x 36 pixels, the second one 6 further down and 6 further
+to the right; of both the brighter pixel is kept, and the whole is made 28 x 28 by taking the nearest pixels. Each image
+of a split is a left digit once; its right one is drawn uniformly from the same split.
+
+Theirs draws anew whenever the data set is made, pairs all 60,000 training images with each other, and stretches each
+image's brightest pixel to 255. Here the pairs are fixed by a seed, the last 5,000 training images are paired among
+themselves for validation, and pixels stay as they are.
 """
 
 from __future__ import annotations
