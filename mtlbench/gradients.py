@@ -11,8 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mtlbench.layers import Linear, Seen, explicit_jacobian
 from mtlbench.network import Network, Tape
 from mtlbench.strategy import Heads, Step
+
+Differentiated = tuple[Seen, Tensor]
+"""What a layer has seen of a batch, and the deltas of the tasks `[K, T, B, F]`."""
 
 # A value of the Jacobian is written to memory and read again, which took as long as about that many multiply-adds:
 # without it, narrow layers go the longer way (docs/performance.md).
@@ -43,31 +47,10 @@ def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tenso
     return torch.bmm(deltas.reshape(replicas, tasks, batch * out), right.mT)
 
 
-def explicit_jacobian(x: Tensor, deltas: Tensor, jacobian: Tensor | None = None) -> Tensor:
-    """One layer's task gradients, weight then bias, `[K, T, out * in + out]`; arguments as in `ghost_product`.
-
-    They are written into `jacobian`, if it is given, whose last dimension may be part of a longer one.
-    """
-    replicas, tasks, _, out = deltas.shape
-    size = out * x.shape[-1]
-    if jacobian is None:
-        jacobian = deltas.new_empty(replicas, tasks, size + out)
-    weight, bias = jacobian.split([size, out], dim=-1)
-    for task in range(tasks):
-        torch.bmm(deltas[:, task].mT, x, out=weight[:, task].view(replicas, out, -1))
-    torch.sum(deltas, 2, out=bias)
-    return jacobian
-
-
 def explicit_gramian(x: Tensor, deltas: Tensor) -> Tensor:
     """What `ghost_product(x, deltas, x, deltas)` is, by way of the Jacobian."""
     jacobian = explicit_jacobian(x, deltas)
     return torch.bmm(jacobian, jacobian.mT)
-
-
-def explicit_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
-    """What `ghost_product` is, by way of both Jacobians."""
-    return torch.bmm(explicit_jacobian(x, deltas), explicit_jacobian(y, others).mT)
 
 
 def gramian_costs(*, tasks: int, batch: int, into: int, out: int, jacobians: int = 1) -> tuple[int, int]:
@@ -80,7 +63,7 @@ def gramian_costs(*, tasks: int, batch: int, into: int, out: int, jacobians: int
         batch: rows; of a convolution, the patches of all samples.
         into: values of a row.
         out: outputs of a row.
-        jacobians: 1 for a Gramian; 2 for the products between two batches, `explicit_product`.
+        jacobians: 1 for a Gramian; 2 for the products between two batches, `explicit` then being by way of both.
     """
     ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
     values = tasks * (into + 1) * out
@@ -88,23 +71,23 @@ def gramian_costs(*, tasks: int, batch: int, into: int, out: int, jacobians: int
     return ghost, explicit
 
 
-def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
-    """Gramian of one layer's task gradients, `[K, T, T]`, by the cheaper of the two products for the shape."""
-    if _ghost_is_cheaper(x, deltas, jacobians=1):
-        return ghost_product(x, deltas, x, deltas)
-    return explicit_gramian(x, deltas)
+def layer_product(layer: Linear, one: Differentiated, other: Differentiated) -> Tensor:
+    """Inner products of one layer's task gradients on two batches, `[K, T, T]`, by the cheaper way for the shape.
 
-
-def layer_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
-    """Inner products of one layer's task gradients on two batches, likewise; arguments as in `ghost_product`."""
-    way = ghost_product if _ghost_is_cheaper(x, deltas, jacobians=2) else explicit_product
-    return way(x, deltas, y, others)
-
-
-def _ghost_is_cheaper(x: Tensor, deltas: Tensor, jacobians: int) -> bool:
-    _, tasks, batch, out = deltas.shape
-    ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=x.shape[-1], out=out, jacobians=jacobians)
-    return ghost <= explicit
+    Args:
+        layer: of the trunk.
+        one: of a batch.
+        other: of the other batch, or `one` again for a Gramian.
+    """
+    same = other is one
+    _, out, into = layer.weight.shape
+    tasks, batch = one[1].shape[1], layer.row_count(one[0])
+    ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=into, out=out, jacobians=1 if same else 2)
+    if ghost <= explicit:
+        rows = layer.rows(*one)
+        return ghost_product(*rows, *(rows if same else layer.rows(*other)))
+    jacobian = layer.jacobian(*one)
+    return torch.bmm(jacobian, (jacobian if same else layer.jacobian(*other)).mT)
 
 
 class TaskGradients:
@@ -131,7 +114,7 @@ class TaskGradients:
         """Inner products of the task gradients over the trunk, or over its last layer alone, `[K, T, T]`."""
         depth = len(self._network.trunk)
         chosen = [depth - 1] if last else range(depth)
-        parts = [layer_gramian(*self._rows_of(i)) for i in chosen]
+        parts = [layer_product(self._network.trunk[i], of, of) for i in chosen for of in [self._differentiated(i)]]
         return torch.stack(parts).sum(0)
 
     def jacobian(self) -> Tensor:
@@ -140,14 +123,16 @@ class TaskGradients:
         replicas, tasks = self._deltas_of(len(sizes) - 1).shape[:2]
         jacobian = self._output_delta.new_empty(replicas, tasks, sum(sizes))
         for i, part in enumerate(jacobian.split(sizes, dim=-1)):
-            explicit_jacobian(*self._rows_of(i), part)
+            self._network.trunk[i].jacobian(*self._differentiated(i), part)
         return jacobian
 
     def independent_gramian(self) -> Tensor:
         """Inner products over the trunk between the task gradients of two further batches, `[K, T, T]`."""
         one, other = self._another(), self._another()
-        layers = range(len(self._network.trunk))
-        parts = [layer_product(*one._rows_of(i), *other._rows_of(i)) for i in layers]
+        parts = [
+            layer_product(layer, one._differentiated(i), other._differentiated(i))
+            for i, layer in enumerate(self._network.trunk)
+        ]
         return torch.stack(parts).sum(0)
 
     def representation_gradients(self) -> Tensor:
@@ -189,10 +174,8 @@ class TaskGradients:
             elif i:
                 delta = _through_relu(trunk[i].input_delta(seen[i], delta), inputs[i])
 
-    def _rows_of(self, layer: int) -> tuple[Tensor, Tensor]:
-        """What a trunk layer's weight was multiplied with, and the per-task gradients by the products."""
-        seen = self._tape.seen[layer]
-        return seen.rows, self._network.trunk[layer].row_deltas(seen, self._deltas_of(layer))
+    def _differentiated(self, layer: int) -> Differentiated:
+        return self._tape.seen[layer], self._deltas_of(layer)
 
     def _deltas_of(self, layer: int) -> Tensor:
         """Per-task gradients by the pre-activation of a trunk layer, `[K, T, B, F]`."""

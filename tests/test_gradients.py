@@ -14,21 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtlbench.gradients import (
-    PER_JACOBIAN_VALUE,
-    TaskGradients,
-    explicit_gramian,
-    explicit_jacobian,
-    explicit_product,
-    ghost_product,
-    gramian_costs,
-    layer_gramian,
-    layer_product,
-)
+from mtlbench.gradients import PER_JACOBIAN_VALUE, TaskGradients
 from mtlbench.layers import Conv, Convolutions
 from mtlbench.network import Network
 from mtlbench.tasks import binary, classification, regression
-from tests.growth.measure import multiply_adds_of
 from tests.toy import given_step
 
 TOLERANCE = 1e-10
@@ -153,6 +142,14 @@ class Reference:
         summed = torch.autograd.grad(weighted, flat)
         return torch.stack(rows, dim=1), [list(summed[i : i + 2]) for i in range(0, len(summed), 2)]
 
+    def rows(self) -> list[int]:
+        """Rows of each trunk layer: samples, or patches of all samples."""
+        batch = self.inputs.shape[1]
+        patches = [
+            batch * (image[1] - conv.kernel + 1) * (image[2] - conv.kernel + 1) for conv, image in self.convolved
+        ]
+        return patches + [batch] * (len(self.network.trunk) - len(patches))
+
     def written(self) -> list[Tensor]:
         """What lies in the trunk's gradient buffers, weight and bias of each layer."""
         return [grad for layer in self.network.trunk for grad in (layer.weight_grad, layer.bias_grad)]
@@ -251,65 +248,3 @@ def test_a_direction_of_the_representation_goes_down_the_trunk(shape: dict[str, 
     expected = torch.autograd.grad(hidden, flat[:-2], direction)
     for found, grad in zip(reference.written(), expected, strict=True):
         assert relative(found, grad) < TOLERANCE
-
-
-@given(
-    st.integers(1, 3),
-    st.integers(1, 4),
-    st.integers(1, 40),
-    st.integers(1, 20),
-    st.integers(1, 20),
-)
-def test_both_gramian_paths_agree(replicas: int, tasks: int, batch: int, into: int, out: int) -> None:
-    x = torch.randn(replicas, batch, into, dtype=torch.float64)
-    deltas = torch.randn(replicas, tasks, batch, out, dtype=torch.float64)
-    jacobian = explicit_jacobian(x, deltas)
-    expected = jacobian @ jacobian.mT
-    assert relative(ghost_product(x, deltas, x, deltas), expected) < TOLERANCE
-    assert relative(layer_gramian(x, deltas), expected) < TOLERANCE
-    assert relative(layer_product(x, deltas, x.flip(1), deltas.flip(2)), expected) < TOLERANCE
-
-
-layers = st.fixed_dictionaries(
-    {
-        "tasks": st.integers(1, 16),
-        "batch": st.integers(1, 1024),
-        "into": st.integers(1, 1024),
-        "out": st.integers(1, 1024),
-    }
-)
-
-
-def on_meta(replicas: int, *, tasks: int, batch: int, into: int, out: int) -> tuple[Tensor, Tensor]:
-    """A layer's input and deltas of that shape, which cost nothing to multiply."""
-    x = torch.empty(replicas, batch, into, device="meta")
-    return x, torch.empty(replicas, tasks, batch, out, device="meta")
-
-
-@given(layers, st.integers(1, 3))
-def test_costs_of_a_gramian_count_its_multiply_adds_and_the_values_of_the_jacobian(
-    layer: dict[str, int], replicas: int
-) -> None:
-    x, deltas = on_meta(replicas, **layer)
-    ghost, explicit = gramian_costs(**layer)
-    assert replicas * ghost == multiply_adds_of(lambda: ghost_product(x, deltas, x, deltas))
-    values = explicit_jacobian(x, deltas).numel()
-    products = multiply_adds_of(lambda: explicit_gramian(x, deltas))
-    assert replicas * explicit == products + PER_JACOBIAN_VALUE * values
-    _, explicit = gramian_costs(**layer, jacobians=2)
-    products = multiply_adds_of(lambda: explicit_product(x, deltas, x, deltas))
-    assert replicas * explicit == products + 2 * PER_JACOBIAN_VALUE * values
-
-
-@given(layers)
-def test_the_cheaper_way_to_a_gramian_is_taken(layer: dict[str, int]) -> None:
-    x, deltas = on_meta(1, **layer)
-    ghost, explicit = gramian_costs(**layer)
-    ways = (
-        multiply_adds_of(lambda: ghost_product(x, deltas, x, deltas)),
-        multiply_adds_of(lambda: explicit_gramian(x, deltas)),
-    )
-    assert multiply_adds_of(lambda: layer_gramian(x, deltas)) == ways[ghost > explicit]
-    ghost, explicit = gramian_costs(**layer, jacobians=2)
-    ways = (ways[0], multiply_adds_of(lambda: explicit_product(x, deltas, x, deltas)))
-    assert multiply_adds_of(lambda: layer_product(x, deltas, x, deltas)) == ways[ghost > explicit]
