@@ -11,8 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mtlbench.layers import Linear, Seen, explicit_jacobian
 from mtlbench.network import Network, Tape
 from mtlbench.strategy import Heads, Step
+
+Differentiated = tuple[Seen, Tensor]
+"""What a layer has seen of a batch, and the deltas of the tasks `[K, T, B, F]`."""
 
 # A value of the Jacobian is written to memory and read again, which took as long as about that many multiply-adds:
 # without it, narrow layers go the longer way (docs/performance.md).
@@ -24,11 +28,12 @@ def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tenso
 
     With input rows x_b and deltas d_tb, dW_t = sum_b d_tb x_b', so <dW_s, dW_t> + <db_s, db_t> =
     sum_bc (x_b . y_c + 1) (d_sb . e_tc) (the identity behind ghost clipping, Goodfellow, arXiv:1510.01799).
+    The rows are samples; of a convolution, the patches of all samples.
 
     Args:
-        x: layer input `[K, B, in]`.
-        deltas: per-task gradients by the pre-activation `[K, T, B, out]`.
-        y: layer input of the other batch, or `x` again for a Gramian.
+        x: what the layer's weight was multiplied with, `[K, B, in]`.
+        deltas: per-task gradients by the products, `[K, T, B, out]`.
+        y: rows of the other batch, or `x` again for a Gramian.
         others: its deltas.
 
     Returns:
@@ -42,44 +47,47 @@ def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tenso
     return torch.bmm(deltas.reshape(replicas, tasks, batch * out), right.mT)
 
 
-def explicit_jacobian(x: Tensor, deltas: Tensor, jacobian: Tensor | None = None) -> Tensor:
-    """One layer's task gradients, weight then bias, `[K, T, out * in + out]`; arguments as in `ghost_product`.
-
-    They are written into `jacobian`, if it is given, whose last dimension may be part of a longer one.
-    """
-    replicas, tasks, _, out = deltas.shape
-    size = out * x.shape[-1]
-    if jacobian is None:
-        jacobian = deltas.new_empty(replicas, tasks, size + out)
-    weight, bias = jacobian.split([size, out], dim=-1)
-    for task in range(tasks):
-        torch.bmm(deltas[:, task].mT, x, out=weight[:, task].view(replicas, out, -1))
-    torch.sum(deltas, 2, out=bias)
-    return jacobian
-
-
 def explicit_gramian(x: Tensor, deltas: Tensor) -> Tensor:
     """What `ghost_product(x, deltas, x, deltas)` is, by way of the Jacobian."""
     jacobian = explicit_jacobian(x, deltas)
     return torch.bmm(jacobian, jacobian.mT)
 
 
-def gramian_costs(*, tasks: int, batch: int, into: int, out: int) -> tuple[int, int]:
-    """What `ghost_product` and `explicit_gramian` cost for one replica of a layer with `into` inputs.
+def gramian_costs(*, tasks: int, batch: int, into: int, out: int, jacobians: int = 1) -> tuple[int, int]:
+    """What `ghost_product` and `explicit_gramian` cost for one replica of a layer.
 
     It is the multiply-adds of their matrix products, and `PER_JACOBIAN_VALUE` for each value of the Jacobian.
+
+    Args:
+        tasks: T.
+        batch: rows; of a convolution, the patches of all samples.
+        into: values of a row.
+        out: outputs of a row.
+        jacobians: 1 for a Gramian; 2 for the products between two batches, `explicit` then being by way of both.
     """
     ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
     values = tasks * (into + 1) * out
-    explicit = tasks * batch * into * out + tasks * values + PER_JACOBIAN_VALUE * values
+    explicit = jacobians * (tasks * batch * into * out + PER_JACOBIAN_VALUE * values) + tasks * values
     return ghost, explicit
 
 
-def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
-    """Gramian of one layer's task gradients, `[K, T, T]`, by the cheaper of the two products for the shape."""
-    _, tasks, batch, out = deltas.shape
-    ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=x.shape[-1], out=out)
-    return ghost_product(x, deltas, x, deltas) if ghost <= explicit else explicit_gramian(x, deltas)
+def layer_product(layer: Linear, one: Differentiated, other: Differentiated) -> Tensor:
+    """Inner products of one layer's task gradients on two batches, `[K, T, T]`, by the cheaper way for the shape.
+
+    Args:
+        layer: of the trunk.
+        one: of a batch.
+        other: of the other batch, or `one` again for a Gramian.
+    """
+    same = other is one
+    _, out, into = layer.weight.shape
+    tasks, batch = one[1].shape[1], layer.row_count(one[0])
+    ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=into, out=out, jacobians=1 if same else 2)
+    if ghost <= explicit:
+        rows = layer.rows(*one)
+        return ghost_product(*rows, *(rows if same else layer.rows(*other)))
+    jacobian = layer.jacobian(*one)
+    return torch.bmm(jacobian, (jacobian if same else layer.jacobian(*other)).mT)
 
 
 class TaskGradients:
@@ -106,7 +114,7 @@ class TaskGradients:
         """Inner products of the task gradients over the trunk, or over its last layer alone, `[K, T, T]`."""
         depth = len(self._network.trunk)
         chosen = [depth - 1] if last else range(depth)
-        parts = [layer_gramian(self._tape.inputs[i], self._deltas_of(i)) for i in chosen]
+        parts = [layer_product(self._network.trunk[i], of, of) for i in chosen for of in [self._differentiated(i)]]
         return torch.stack(parts).sum(0)
 
     def jacobian(self) -> Tensor:
@@ -115,15 +123,15 @@ class TaskGradients:
         replicas, tasks = self._deltas_of(len(sizes) - 1).shape[:2]
         jacobian = self._output_delta.new_empty(replicas, tasks, sum(sizes))
         for i, part in enumerate(jacobian.split(sizes, dim=-1)):
-            explicit_jacobian(self._tape.inputs[i], self._deltas_of(i), part)
+            self._network.trunk[i].jacobian(*self._differentiated(i), part)
         return jacobian
 
     def independent_gramian(self) -> Tensor:
         """Inner products over the trunk between the task gradients of two further batches, `[K, T, T]`."""
         one, other = self._another(), self._another()
         parts = [
-            ghost_product(one._tape.inputs[i], one._deltas_of(i), other._tape.inputs[i], other._deltas_of(i))
-            for i in range(len(self._network.trunk))
+            layer_product(layer, one._differentiated(i), other._differentiated(i))
+            for i, layer in enumerate(self._network.trunk)
         ]
         return torch.stack(parts).sum(0)
 
@@ -141,9 +149,9 @@ class TaskGradients:
             heads: `weighted` gives head t its share of that sum, `own` the gradient of L_t itself.
             step: what the strategy has seen, with the direction it chose.
         """
-        network, last = self._network, self._tape.inputs[-1]
+        network, last, seen = self._network, self._tape.inputs[-1], self._tape.seen[-1]
         delta = self._output_delta * (weights @ network.mask).unsqueeze(1)  # [K, B, O]
-        network.heads.write_gradient(last, delta if heads == "weighted" else self._output_delta)
+        network.heads.write_gradient(seen, delta if heads == "weighted" else self._output_delta)
         if step.direction is not None:
             network.write_trunk_gradient(step.direction)
         elif step.representation_direction is not None:
@@ -151,20 +159,23 @@ class TaskGradients:
         elif self._task_deltas:
             self._write_trunk(_weighted(weights, self._deltas_of(len(network.trunk) - 1)), weights)
         else:
-            self._write_trunk(_through_relu(network.heads.input_delta(delta), last))
+            self._write_trunk(_through_relu(network.heads.input_delta(seen, delta), last))
 
     def _write_trunk(self, delta: Tensor, weights: Tensor | None = None) -> None:
         """Write the trunk's gradients, given the gradient by the last pre-activation, `[K, B, F]`.
 
         With `weights`, the per-task deltas that are already there are summed instead of being computed again.
         """
-        trunk, inputs = self._network.trunk, self._tape.inputs
+        trunk, inputs, seen = self._network.trunk, self._tape.inputs, self._tape.seen
         for i in reversed(range(len(trunk))):
-            trunk[i].write_gradient(inputs[i], delta)
+            trunk[i].write_gradient(seen[i], delta)
             if i and weights is not None and i - 1 in self._task_deltas:
                 delta = _weighted(weights, self._task_deltas[i - 1])
             elif i:
-                delta = _through_relu(trunk[i].input_delta(delta), inputs[i])
+                delta = _through_relu(trunk[i].input_delta(seen[i], delta), inputs[i])
+
+    def _differentiated(self, layer: int) -> Differentiated:
+        return self._tape.seen[layer], self._deltas_of(layer)
 
     def _deltas_of(self, layer: int) -> Tensor:
         """Per-task gradients by the pre-activation of a trunk layer, `[K, T, B, F]`."""
@@ -174,7 +185,7 @@ class TaskGradients:
                 above, deltas = network.heads, self._output_delta.unsqueeze(1) * network.mask[:, None]
             else:
                 above, deltas = network.trunk[layer + 1], self._deltas_of(layer + 1)
-            below = above.input_delta(deltas.flatten(1, 2)).view(*deltas.shape[:3], -1)
+            below = above.input_delta(self._tape.seen[layer + 1], deltas)
             self._task_deltas[layer] = _through_relu(below, self._tape.inputs[layer + 1].unsqueeze(1))
         return self._task_deltas[layer]
 

@@ -9,31 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Linear:
-    """K linear layers side by side, with the buffers that their gradients are written into.
-
-    `weight` `[K, out, in]`, `bias` `[K, out]`, and their gradients of the same shapes.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    weight_grad: Tensor
-    bias_grad: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The pre-activation `[K, B, out]` of an input `[K, B, in]`."""
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
-
-    def input_delta(self, delta: Tensor) -> Tensor:
-        """Gradient by the input, `[K, N, in]`, from the gradient by the pre-activation, `[K, N, out]`."""
-        return torch.bmm(delta, self.weight)
-
-    def write_gradient(self, x: Tensor, delta: Tensor) -> None:
-        """Write the gradients by weight and bias, given the layer's input and its pre-activation's gradient."""
-        torch.bmm(delta.mT, x, out=self.weight_grad)
-        torch.sum(delta, 1, out=self.bias_grad)
+from mtlbench.layers import Convolution, Convolutions, Linear, Seen
 
 
 @dataclass(frozen=True)
@@ -41,10 +17,12 @@ class Tape:
     """What a forward pass leaves for the backward products.
 
     `inputs[l]` `[K, B, F_l]` is the input of trunk layer l, the last entry is the shared representation that
-    the heads see; `outputs` `[K, B, O]` holds all heads' outputs side by side.
+    the heads see; `seen[l]` is what layer l kept, the last entry what the heads did; `outputs` `[K, B, O]` holds all
+    heads' outputs side by side.
     """
 
     inputs: list[Tensor]
+    seen: list[Seen]
     outputs: Tensor
 
 
@@ -52,13 +30,15 @@ class Network:
     """K multi-task networks, parameters and gradients each in one flat buffer; nothing requires grad.
 
     The heads are one linear layer whose output columns are divided among the tasks: `mask` `[T, O]` is 1
-    where column o is task t's. Every replica starts from the default initialisation of `torch.nn.Linear`,
-    uniform within 1 / sqrt(in), drawn from its own generator, so that a seed starts alike in every stack.
+    where column o is task t's. Every replica starts from the default initialisation of `torch.nn.Linear` and
+    `torch.nn.Conv2d`, uniform within 1 / sqrt(in) for what a column of the weight has, drawn from its own generator, so
+    that a seed starts alike in every stack.
 
     Args:
         seeds: one per replica.
-        widths: features of the input and of each trunk layer.
+        widths: features that the linear layers of the trunk are given, and of each of them.
         outputs: output columns per task.
+        convolutions: what stands before the linear layers.
         device: where the buffers lie.
         dtype: of parameters and activations.
     """
@@ -69,16 +49,20 @@ class Network:
         widths: Sequence[int],
         outputs: Sequence[int],
         *,
+        convolutions: Convolutions | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        ends = [*widths[1:], sum(outputs)]
-        shapes = [(into, out) for into, out in zip(widths, ends, strict=True)]
+        convolved = convolutions.each() if convolutions else []
+        patches = [(image[0] * conv.kernel**2, conv.channels) for conv, image in convolved]
+        shapes = [*patches, *zip(widths, [*widths[1:], sum(outputs)], strict=True)]
         replicas = len(seeds)
         size = replicas * sum(out * into + out for into, out in shapes)
         self.parameters = torch.zeros(size, device=device, dtype=dtype)
         self.grad = torch.zeros_like(self.parameters)
-        layers = _layers(self.parameters, self.grad, replicas, shapes)
+        layers = [Linear(*views) for views in _views(self.parameters, self.grad, replicas, shapes)]
+        for i, (conv, image) in enumerate(convolved):
+            layers[i] = Convolution(**vars(layers[i]), image=image, kernel=conv.kernel, pool=conv.pool)
         self.trunk, self.heads = layers[:-1], layers[-1]
         self._columns = list(outputs)
         blocks = [torch.ones(1, columns) for columns in outputs]
@@ -93,10 +77,13 @@ class Network:
 
     def forward(self, x: Tensor) -> Tape:
         """Run all replicas on `[K, B, F]`."""
-        inputs = [x]
+        inputs, seen = [x], list[Seen]()
         for layer in self.trunk:
-            inputs.append(layer.forward(inputs[-1]).relu_())
-        return Tape(inputs, self.heads.forward(inputs[-1]))
+            before, kept = layer.forward(inputs[-1])
+            inputs.append(before.relu_())
+            seen.append(kept)
+        outputs, kept = self.heads.forward(inputs[-1])
+        return Tape(inputs, [*seen, kept], outputs)
 
     @property
     def trunk_sizes(self) -> list[int]:
@@ -115,12 +102,14 @@ class Network:
         return list(outputs.split(self._columns, dim=-1))
 
 
-def _layers(parameters: Tensor, grad: Tensor, replicas: int, shapes: Sequence[tuple[int, int]]) -> list[Linear]:
-    """Views of the flat buffers, layer after layer, so that each layer's stack is contiguous."""
+def _views(
+    parameters: Tensor, grad: Tensor, replicas: int, shapes: Sequence[tuple[int, int]]
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Weight, bias and their gradients of each layer in the flat buffers, one after another, each stack contiguous."""
     sizes = [size for into, out in shapes for size in (replicas * out * into, replicas * out)]
     values, grads = parameters.split(sizes), grad.split(sizes)
     return [
-        Linear(
+        (
             values[2 * i].view(replicas, out, into),
             values[2 * i + 1].view(replicas, out),
             grads[2 * i].view(replicas, out, into),

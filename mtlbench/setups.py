@@ -1,4 +1,4 @@
-"""The setups that come with mtlbench: MNIST, its stress variants, and Fashion-MNIST."""
+"""The setups that come with mtlbench: MNIST, its stress variants, Fashion-MNIST, and MultiMNIST."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from mtlbench import data
 from mtlbench.data import Dataset
 from mtlbench.declaration import register_setup
+from mtlbench.multimnist import MULTIMNIST
 from mtlbench.tasks import Setup, Split, binary, classification, scaled
 
 VALIDATION_SIZE = 5_000
@@ -160,4 +161,4 @@ STRESS = (
 )
 """Each isolates one thing that a weighting should cope with."""
 
-SETUPS = {setup.name: register_setup(setup) for setup in (MNIST, *STRESS)}
+SETUPS = {setup.name: register_setup(setup) for setup in (MNIST, *STRESS, MULTIMNIST)}

@@ -56,7 +56,7 @@ def check_inputs(setup: Setup, purpose: str, split: Split) -> None:
     """
     where, shape = f"{setup.name}, {purpose}", list(split.inputs.shape)
     if len(shape) != 2 or shape[1] != setup.features:
-        raise ContractError(f"{where}: inputs must be [N, {setup.features}] as `widths` says, not {shape}")
+        raise ContractError(f"{where}: inputs must be [N, {setup.features}] as the setup says, not {shape}")
     if not shape[0]:
         raise ContractError(f"{where}: there are no samples")
     if (odd := _first(~split.inputs.isfinite().all(-1))) is not None:

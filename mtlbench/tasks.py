@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtlbench.data import Dataset
+from mtlbench.layers import Convolutions
 from mtlbench.metrics import Better
 
 
@@ -95,10 +97,14 @@ class Split:
 class Setup:
     """Tasks, network and data under one name; the first task is the main one.
 
-    `widths` are the features of the input and of each trunk layer. An input value v is seen by the network
-    as `v * scale + shift`, computed after the batch has been gathered. `samples()` gives the training and the
-    validation split, `test()` the test split; each is called at most once a run. An epoch is `passes` passes over
-    the training split of `training_size` samples. `dataset` is what must be in the cache before.
+    `widths` are the features of the input and of each linear trunk layer; where `convolutions` come before those, it
+    begins with the features that they leave. An input value v is seen by the network as `v * scale + shift`, computed
+    after the batch has been gathered. `samples()` gives the training and the validation split, `test()` the test split;
+    each is called at most once a run. An epoch is `passes` passes over the training split of `training_size` samples.
+    `dataset` is what must be in the cache before.
+
+    Raises:
+        ValueError: the first width is not what the convolutions leave.
     """
 
     name: str
@@ -112,11 +118,24 @@ class Setup:
     shift: float = 0.0
     passes: int = 1
     dataset: Dataset | None = None
+    convolutions: Convolutions | None = None
+
+    def __post_init__(self) -> None:
+        left = self.convolutions and self.convolutions.features
+        if left is not None and self.widths[:1] != (left,):
+            raise ValueError(f"{self.name}: the convolutions leave {left} features, but widths are {self.widths}")
 
     @property
     def features(self) -> int:
-        """F, the numbers that an input has."""
-        return self.widths[0]
+        """F, the values of one sample."""
+        return self.convolutions.inputs if self.convolutions else self.widths[0]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those of one sample in the forward pass."""
+        ends = [*self.widths, sum(task.columns for task in self.tasks)]
+        dense = sum(into * out for into, out in itertools.pairwise(ends))
+        return dense + (self.convolutions.multiply_adds if self.convolutions else 0)
 
     @property
     def task_names(self) -> list[str]:

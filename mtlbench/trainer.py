@@ -57,7 +57,9 @@ class Trainer:
             dtype,
         )
         columns = [task.columns for task in setup.tasks]
-        self.network = Network(seeds, setup.widths, columns, device=device, dtype=dtype)
+        self.network = Network(
+            seeds, setup.widths, columns, convolutions=setup.convolutions, device=device, dtype=dtype
+        )
         self.network.parameters.grad = self.network.grad
         self.strategy = build((len(seeds), len(setup.tasks)))
         self.strategy.allocate(sum(self.network.trunk_sizes))
@@ -141,9 +143,11 @@ class Trainer:
         samples = split.to(self._device)
         replicas, tasks = len(self._seeds), len(self._setup.tasks)
         total = torch.zeros(2, replicas, tasks, device=self._device, dtype=self._dtype)
-        for start in range(0, len(samples), EVALUATION_CHUNK):
-            inputs = samples.inputs[start : start + EVALUATION_CHUNK]
-            targets = samples.targets[start : start + EVALUATION_CHUNK].expand(replicas, -1, -1)
+        # Patches take many times the memory of their images: no more than in a step.
+        chunk = min(EVALUATION_CHUNK, self._batch) if self._setup.convolutions else EVALUATION_CHUNK
+        for start in range(0, len(samples), chunk):
+            inputs = samples.inputs[start : start + chunk]
+            targets = samples.targets[start : start + chunk].expand(replicas, -1, -1)
             outputs = self.network.forward(self._seen(inputs).expand(replicas, -1, -1)).outputs
             total[0] += len(inputs) * self._task_losses(outputs, targets)
             total[1] += len(inputs) * self._task_scores(outputs, targets)

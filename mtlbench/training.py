@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -107,10 +106,8 @@ def _needs(plan: Plan, workers: Workers) -> dict[str, str]:
 
 
 def _work(setup: Setup, needs: str) -> float:
-    """Work of a run relative to others: samples seen, parameters that each meets, and the strategy's cost."""
-    ends = [*setup.widths, sum(task.columns for task in setup.tasks)]
-    parameters = sum(into * out for into, out in itertools.pairwise(ends))
-    return setup.passes * setup.training_size * parameters * COSTS.get(needs, 1.0)
+    """Work of a run relative to others: samples seen, multiply-adds of each, and the strategy's cost."""
+    return setup.passes * setup.training_size * setup.multiply_adds * COSTS.get(needs, 1.0)
 
 
 def _job(plan: Plan, stack: Stack) -> jobs.StackJob:

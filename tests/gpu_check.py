@@ -20,9 +20,10 @@ from torch import Tensor
 from mtlbench.cost import endless, interleave, waiter
 from mtlbench.environment import describe
 from mtlbench.errors import in_one_line
+from mtlbench.multimnist import MULTIMNIST
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
-from mtlbench.tasks import Split
+from mtlbench.tasks import Setup, Split
 from mtlbench.trainer import Trainer
 from tests.benchmarks.loops import BATCH, LR
 from tests.benchmarks.peers import TutorialNetwork, eager
@@ -34,11 +35,12 @@ TOLERANCES = {
 }
 """Of the largest relative difference. In float32 weights and parameters of two right programs differ by anything up to
 1, where a ratio of small gradients, or Adam's first steps, make much of rounding; in float64 by less than 1e-6."""
+CONVOLVED = ("fixed", "mgda", "modo", "moco")
 STACKS, ROUNDS, TURN_SECONDS = (1, 10, 64), 5, 0.1
 
 
 def random_split(size: int) -> Split:
-    """Noise and random labels in the shape of MNIST, so that nothing has to be fetched."""
+    """Noise and random labels in the shape of MNIST and MultiMNIST, so that nothing has to be fetched."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (size, MNIST.widths[0]), dtype=torch.uint8, generator=generator)
     digits = torch.randint(0, 10, (size,), generator=generator)
@@ -52,10 +54,11 @@ def make_trainer(
     samples: Split,
     device: str,
     dtype: torch.dtype = torch.float32,
+    setup: Setup = MNIST,
 ) -> Trainer:
-    build = partial(registry.build, registry.parse(name, MNIST))
+    build = partial(registry.build, registry.parse(name, setup))
     where = torch.device(device)
-    return Trainer(MNIST, build, seeds, samples, batch_size=BATCH, lr=LR, device=where, dtype=dtype)
+    return Trainer(setup, build, seeds, samples, batch_size=BATCH, lr=LR, device=where, dtype=dtype)
 
 
 def course(trainer: Trainer) -> list[dict[str, Tensor]]:
@@ -87,14 +90,18 @@ def _difference(found: Tensor, expected: Tensor) -> float:
     return relative if math.isfinite(relative) else math.inf
 
 
-def compare(registry: Registry, name: str, samples: Split, device: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(
+    registry: Registry, name: str, samples: Split, device: str, dtype: torch.dtype, setup: Setup = MNIST
+) -> dict[str, float]:
     """The largest differences between a run on the device and the same run on the CPU."""
-    found, expected = (course(make_trainer(registry, name, SEEDS, samples, where, dtype)) for where in (device, "cpu"))
+    found, expected = (
+        course(make_trainer(registry, name, SEEDS, samples, where, dtype, setup)) for where in (device, "cpu")
+    )
     return largest_differences(found, expected)
 
 
 def compare_all(registry: Registry, device: str, console: Console) -> list[str]:
-    """Print the differences of every strategy; returns the names of those that differ or fail."""
+    """Print the differences of every strategy, and of some on convolutions; returns those that differ or fail."""
     samples = random_split(STEPS * BATCH)
     table = Table(
         title=f"{device} against cpu: largest relative difference in {STEPS} steps, and its limit",
@@ -108,12 +115,14 @@ def compare_all(registry: Registry, device: str, console: Console) -> list[str]:
             table.add_column(f"{quantity}\n{str(dtype).removeprefix('torch.')}\n<= {limit:.0e}", justify="right")
     table.add_column("")
     wrong: list[str] = []
-    for name in registry.strategies:
+    rows = {name: (name, MNIST) for name in registry.strategies}
+    rows |= {f"{name} on {MULTIMNIST.name}": (name, MULTIMNIST) for name in CONVOLVED}
+    for title, (name, setup) in rows.items():
         cells: list[str] = []
         remark = "same"
         try:
             for dtype, limits in TOLERANCES.items():
-                differences = compare(registry, name, samples, device, dtype)
+                differences = compare(registry, name, samples, device, dtype, setup)
                 cells += [f"{differences[quantity]:.0e}" for quantity in limits]
                 if any(differences[quantity] > limit for quantity, limit in limits.items()):
                     remark = "[red]differs[/red]"
@@ -121,8 +130,8 @@ def compare_all(registry: Registry, device: str, console: Console) -> list[str]:
             cells += [""] * (sum(map(len, TOLERANCES.values())) - len(cells))
             remark = f"[red]{escape(in_one_line(error))}[/red]"
         if remark != "same":
-            wrong.append(name)
-        table.add_row(name, *cells, remark)
+            wrong.append(title)
+        table.add_row(title, *cells, remark)
     console.print(table)
     return wrong
 
@@ -164,7 +173,8 @@ def main() -> int:
     wrong = compare_all(registry, "cuda", console)
     measure_all(registry, [name for name in registry.strategies if name not in wrong], "cuda", console)
     if wrong:
-        console.print(f"{len(wrong)} of {len(registry.strategies)} strategies differ from the CPU: {', '.join(wrong)}")
+        courses = len(registry.strategies) + len(CONVOLVED)
+        console.print(f"{len(wrong)} of {courses} courses differ from the CPU: {', '.join(wrong)}")
     return 1 if wrong else 0
 
 

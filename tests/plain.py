@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtlbench.layers import Conv
 from mtlbench.strategy import uniform
 from mtlbench.tasks import Setup, Split
 from mtlbench.trainer import FURTHER_BATCHES
@@ -22,7 +23,9 @@ class PlainNetwork(nn.Module):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         widths = setup.widths
-        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        convolved = setup.convolutions.each() if setup.convolutions else []
+        self.trunk = nn.ModuleList(_convolution(conv, image) for conv, image in convolved)
+        self.trunk.extend(nn.Linear(a, b) for a, b in pairwise(widths))
         self.heads = nn.ModuleList(nn.Linear(widths[-1], task.columns) for task in setup.tasks)
         self.double()
 
@@ -37,6 +40,11 @@ class PlainNetwork(nn.Module):
 
     def flat(self) -> Tensor:
         return torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
+
+
+def _convolution(conv: Conv, image: tuple[int, int, int]) -> nn.Module:
+    convolution = nn.Conv2d(image[0], conv.channels, conv.kernel)
+    return nn.Sequential(nn.Unflatten(1, image), convolution, nn.MaxPool2d(conv.pool), nn.Flatten())
 
 
 @dataclass

@@ -258,6 +258,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.Captu
         (["fixed", "--save", "x", "--lr", "nan"], "--lr"),
         (["fixed", "--save", "x", "--setup", "mnits"], "mnist"),
         (["fixed", "--save", "x", "--device", "tpu"], "auto, cpu"),
+        (["fixed", "--save", "x", "--setup", "multimnist"], "multimnist has convolutions"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused(

@@ -65,7 +65,7 @@ def test_the_shipped_ones_and_one_of_each_kind_of_task_keep_all(tmp_path: Path) 
         ({"spoil": "training.inputs[3] = torch.rand(3)"}, READ, "the training split differs when it is read again"),
         ({"spoil_test": "raise OSError('no such file: x.csv')"}, READ,
          "`raise OSError('no such file: x.csv')`: OSError: no such file: x.csv"),
-        ({"widths": "(2, 8)"}, INPUTS, "inputs must be [N, 2] as `widths` says, not [120, 3]"),
+        ({"widths": "(2, 8)"}, INPUTS, "inputs must be [N, 2] as the setup says, not [120, 3]"),
         ({"spoil": "training.inputs[4, 0] = torch.nan"}, INPUTS, "those of sample 4 are not"),
         ({"spoil_test": "split.targets[2, 0] = 3"}, TARGETS,
          "own, test: targets of largest must be whole numbers in [0, 3)"),

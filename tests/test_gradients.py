@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtlbench.gradients import (
-    PER_JACOBIAN_VALUE,
-    TaskGradients,
-    explicit_gramian,
-    explicit_jacobian,
-    ghost_product,
-    gramian_costs,
-    layer_gramian,
-)
+from mtlbench.gradients import PER_JACOBIAN_VALUE, TaskGradients
+from mtlbench.layers import Conv, Convolutions
 from mtlbench.network import Network
 from mtlbench.tasks import binary, classification, regression
-from tests.growth.measure import multiply_adds_of
 from tests.toy import given_step
 
 TOLERANCE = 1e-10
 KINDS = (classification("classes", 3), binary("binary"), regression("real"))
+
+
+@st.composite
+def convolved(draw: st.DrawFn) -> Convolutions:
+    convolutions = Convolutions(draw(st.tuples(st.integers(1, 2), st.integers(1, 7), st.integers(1, 7))), ())
+    for _ in range(draw(st.integers(1, 2))):
+        side = min(convolutions.images[-1][1:])
+        kernel = draw(st.integers(1, min(3, side)))
+        conv = Conv(draw(st.integers(1, 3)), kernel, draw(st.integers(1, min(3, side - kernel + 1))))
+        convolutions = replace(convolutions, layers=(*convolutions.layers, conv))
+    return convolutions
+
 
 networks = st.fixed_dictionaries(
     {
@@ -35,8 +42,12 @@ networks = st.fixed_dictionaries(
         "kinds": st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
         "batch": st.integers(1, 12),
         "seed": st.integers(0, 2**20),
+        "convolutions": st.none() | convolved(),
     }
 )
+
+ways = st.sampled_from([PER_JACOBIAN_VALUE, 10**9, -(10**9)])
+"""What a value of the Jacobian is said to cost: as it does, so much that none is ever made, or that all are."""
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -47,19 +58,43 @@ def no_further_batch() -> NoReturn:
     raise AssertionError("no further batch was to be drawn")
 
 
-class Reference:
-    """The same network written replica by replica with `torch.nn`, differentiated by autograd."""
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, conv: Conv, image: tuple[int, int, int]) -> Tensor:
+    """The pre-activation `[B, out * h * w]` of one replica's convolution."""
+    kernels = weight.view(conv.channels, image[0], conv.kernel, conv.kernel)
+    return F.max_pool2d(F.conv2d(x.view(-1, *image), kernels, bias), conv.pool).flatten(1)
 
-    def __init__(self, replicas: int, widths: list[int], kinds: list[Any], batch: int, seed: int) -> None:
+
+class Reference:
+    """The same network written replica by replica with `torch.nn`, differentiated by autograd.
+
+    With convolutions, the first of `widths` is what they leave, and half of the pixels are 0, so that windows have more
+    than one maximum.
+    """
+
+    def __init__(
+        self,
+        replicas: int,
+        widths: list[int],
+        kinds: list[Any],
+        batch: int,
+        seed: int,
+        convolutions: Convolutions | None,
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
         columns = [task.columns for task in kinds]
-        self.network = Network(list(range(seed, seed + replicas)), widths, columns, dtype=torch.float64)
+        seeds = list(range(seed, seed + replicas))
+        if convolutions:
+            widths = [convolutions.features, *widths[1:]]
+        self.network = Network(seeds, widths, columns, convolutions=convolutions, dtype=torch.float64)
         self.kinds = kinds
+        self.convolved = convolutions.each() if convolutions else []
+        self.into = convolutions.inputs if convolutions else widths[0]
         self.draw(replicas, batch, generator)
 
     def draw(self, replicas: int, batch: int, generator: torch.Generator) -> None:
-        into = self.network.trunk[0].weight.shape[-1]
-        self.inputs = torch.randn(replicas, batch, into, generator=generator, dtype=torch.float64)
+        self.inputs = torch.randn(replicas, batch, self.into, generator=generator, dtype=torch.float64)
+        if self.convolved:
+            self.inputs *= torch.rand(self.inputs.shape, generator=generator) < 0.5
         self.targets = torch.randint(0, 2, (replicas, batch, len(self.kinds)), generator=generator)
 
     def on_another_batch(self, seed: int) -> Reference:
@@ -84,6 +119,10 @@ class Reference:
 
         def apply(x: Tensor, layer: int) -> Tensor:
             weight, bias = flat[2 * layer : 2 * layer + 2]
+            if layer < len(self.convolved):
+                return torch.stack(
+                    [convolve(*each, *self.convolved[layer]) for each in zip(x, weight, bias, strict=True)]
+                )
             return torch.einsum("kbi,koi->kbo", x, weight) + bias[:, None]
 
         before = apply(self.inputs, 0)
@@ -103,19 +142,29 @@ class Reference:
         summed = torch.autograd.grad(weighted, flat)
         return torch.stack(rows, dim=1), [list(summed[i : i + 2]) for i in range(0, len(summed), 2)]
 
+    def rows(self) -> list[int]:
+        """Rows of each trunk layer: samples, or patches of all samples."""
+        batch = self.inputs.shape[1]
+        patches = [
+            batch * (image[1] - conv.kernel + 1) * (image[2] - conv.kernel + 1) for conv, image in self.convolved
+        ]
+        return patches + [batch] * (len(self.network.trunk) - len(patches))
+
     def written(self) -> list[Tensor]:
         """What lies in the trunk's gradient buffers, weight and bias of each layer."""
         return [grad for layer in self.network.trunk for grad in (layer.weight_grad, layer.bias_grad)]
 
 
-@given(networks, st.booleans())
-def test_gramian_matches_autograd(shape: dict[str, Any], last: bool) -> None:
+@given(networks, st.booleans(), ways)
+def test_gramian_matches_autograd(shape: dict[str, Any], last: bool, way: int) -> None:
     reference = Reference(**shape)
     jacobian, _ = reference.autograd()
     if last:
         layer = reference.network.trunk[-1]
         jacobian = jacobian[..., -(layer.weight[0].numel() + layer.bias[0].numel()) :]
-    assert relative(reference.gradients().gramian(last=last), jacobian @ jacobian.mT) < TOLERANCE
+    with patch("mtlbench.gradients.PER_JACOBIAN_VALUE", way):
+        found = reference.gradients().gramian(last=last)
+    assert relative(found, jacobian @ jacobian.mT) < TOLERANCE
 
 
 @given(networks)
@@ -150,12 +199,13 @@ def test_representation_gradients_match_autograd(shape: dict[str, Any]) -> None:
     assert relative(reference.gradients().representation_gradients(), torch.stack(rows, 1)) < TOLERANCE
 
 
-@given(networks)
-def test_independent_gramian_matches_autograd(shape: dict[str, Any]) -> None:
+@given(networks, ways)
+def test_independent_gramian_matches_autograd(shape: dict[str, Any], way: int) -> None:
     reference = Reference(**shape)
     further = [reference.on_another_batch(shape["seed"] + i) for i in (1, 2)]
     batches = iter(further)
-    found = reference.gradients(lambda: next(batches).gradients()).independent_gramian()
+    with patch("mtlbench.gradients.PER_JACOBIAN_VALUE", way):
+        found = reference.gradients(lambda: next(batches).gradients()).independent_gramian()
     one, other = (batch.autograd()[0] for batch in further)
     assert relative(found, one @ other.mT) < TOLERANCE
     assert next(batches, None) is None
@@ -198,58 +248,3 @@ def test_a_direction_of_the_representation_goes_down_the_trunk(shape: dict[str, 
     expected = torch.autograd.grad(hidden, flat[:-2], direction)
     for found, grad in zip(reference.written(), expected, strict=True):
         assert relative(found, grad) < TOLERANCE
-
-
-@given(
-    st.integers(1, 3),
-    st.integers(1, 4),
-    st.integers(1, 40),
-    st.integers(1, 20),
-    st.integers(1, 20),
-)
-def test_both_gramian_paths_agree(replicas: int, tasks: int, batch: int, into: int, out: int) -> None:
-    x = torch.randn(replicas, batch, into, dtype=torch.float64)
-    deltas = torch.randn(replicas, tasks, batch, out, dtype=torch.float64)
-    jacobian = explicit_jacobian(x, deltas)
-    expected = jacobian @ jacobian.mT
-    assert relative(ghost_product(x, deltas, x, deltas), expected) < TOLERANCE
-    assert relative(layer_gramian(x, deltas), expected) < TOLERANCE
-
-
-layers = st.fixed_dictionaries(
-    {
-        "tasks": st.integers(1, 16),
-        "batch": st.integers(1, 1024),
-        "into": st.integers(1, 1024),
-        "out": st.integers(1, 1024),
-    }
-)
-
-
-def on_meta(replicas: int, *, tasks: int, batch: int, into: int, out: int) -> tuple[Tensor, Tensor]:
-    """A layer's input and deltas of that shape, which cost nothing to multiply."""
-    x = torch.empty(replicas, batch, into, device="meta")
-    return x, torch.empty(replicas, tasks, batch, out, device="meta")
-
-
-@given(layers, st.integers(1, 3))
-def test_costs_of_a_gramian_count_its_multiply_adds_and_the_values_of_the_jacobian(
-    layer: dict[str, int], replicas: int
-) -> None:
-    x, deltas = on_meta(replicas, **layer)
-    ghost, explicit = gramian_costs(**layer)
-    assert replicas * ghost == multiply_adds_of(lambda: ghost_product(x, deltas, x, deltas))
-    values = explicit_jacobian(x, deltas).numel()
-    products = multiply_adds_of(lambda: explicit_gramian(x, deltas))
-    assert replicas * explicit == products + PER_JACOBIAN_VALUE * values
-
-
-@given(layers)
-def test_the_cheaper_way_to_a_gramian_is_taken(layer: dict[str, int]) -> None:
-    x, deltas = on_meta(1, **layer)
-    ghost, explicit = gramian_costs(**layer)
-    ways = (
-        multiply_adds_of(lambda: ghost_product(x, deltas, x, deltas)),
-        multiply_adds_of(lambda: explicit_gramian(x, deltas)),
-    )
-    assert multiply_adds_of(lambda: layer_gramian(x, deltas)) == ways[ghost > explicit]

@@ -243,7 +243,7 @@ def test_a_trial_of_tuning_never_reads_the_test_split(tmp_path: Path, job: Calla
         ({"spoil": "return training"}, "own: samples() must return (training, validation), not Split"),
         ({"spoil": "return training, validation, training"}, "not 3 values"),
         ({"spoil": "training = Split(training.inputs.numpy(), training.targets)"}, "must be tensors"),
-        ({"widths": "(4, 8)"}, "own, training: inputs must be [N, 4] as `widths` says, not [120, 3]"),
+        ({"widths": "(4, 8)"}, "own, training: inputs must be [N, 4] as the setup says, not [120, 3]"),
         ({"spoil": "validation = Split(validation.inputs[:0], validation.targets[:0])"}, "there are no samples"),
         ({"spoil": "validation.inputs[5, 1] = torch.nan"}, "own, validation: inputs must be finite; those of sample 5"),
         ({"spoil": "training = Split(training.inputs, training.targets[:, :2])"}, "targets must be [120, 3]"),

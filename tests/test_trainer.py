@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from mtlbench.check import Subject
 from mtlbench.check.training import stack_trains_as_each_alone
 from mtlbench.errors import ContractError
+from mtlbench.layers import Conv, Convolutions
+from mtlbench.multimnist import MULTIMNIST
 from mtlbench.registry import Registry
 from mtlbench.setups import MNIST
 from mtlbench.strategy import Step, Strategy
@@ -65,10 +67,9 @@ def run_steps(trainer: Trainer, steps: int) -> Tensor:
 def start_like(network: PlainNetwork, trainer: Trainer, replica: int) -> None:
     """Give a plain network the parameters of one replica of a stack."""
     with torch.no_grad():
-        for mine, theirs in zip(network.trunk, trainer.network.trunk, strict=True):
-            assert isinstance(mine, nn.Linear)
-            mine.weight.copy_(theirs.weight[replica])
-            mine.bias.copy_(theirs.bias[replica])
+        theirs = [part[replica] for layer in trainer.network.trunk for part in (layer.weight, layer.bias)]
+        for mine, start in zip(network.trunk.parameters(), theirs, strict=True):
+            mine.copy_(start.view_as(mine))
         weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
         biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
         for head, weight, bias in zip(network.heads, weights, biases, strict=True):
@@ -87,12 +88,28 @@ def test_every_strategy_has_a_plain_version(registry: Registry) -> None:
     assert {label.partition(":")[0] for label in PLAIN} >= set(registry.strategies)
 
 
+def convolved_setup() -> Setup:
+    """Two convolutions, the second of which drops a row of what it could pool, and two linear layers."""
+    convolutions = Convolutions((2, 6, 7), (Conv(3, kernel=3), Conv(4, kernel=2, pool=2)))
+    return replace(
+        toy_setup(widths=(convolutions.inputs, 5)), widths=(convolutions.features, 5, 4), convolutions=convolutions
+    )
+
+
 @pytest.mark.parametrize("label", PLAIN)
 @pytest.mark.parametrize("steps", [1, 25])
 def test_a_stack_equals_single_networks_in_plain_torch(registry: Registry, label: str, steps: int) -> None:
     """25 steps are two epochs and a half, so that what is done at their ends tells."""
-    setup = toy_setup()
-    trainer = make_trainer(registry, label)
+    trains_as_single_networks(registry, label, steps, toy_setup())
+
+
+@pytest.mark.parametrize("label", ["fixed", "mgda", "gradnorm", "modo", "moco", "graddrop"])
+def test_a_stack_of_convolutions_equals_single_networks_in_plain_torch(registry: Registry, label: str) -> None:
+    trains_as_single_networks(registry, label, 3, convolved_setup())
+
+
+def trains_as_single_networks(registry: Registry, label: str, steps: int, setup: Setup) -> None:
+    trainer = make_trainer(registry, label, setup=setup)
     networks = [PlainNetwork(setup) for _ in SEEDS]
     for replica, network in enumerate(networks):
         start_like(network, trainer, replica)
@@ -128,9 +145,9 @@ def test_own_heads_learn_at_weight_one(registry: Registry) -> None:
     assert torch.equal(weighted.network.heads.weight[:, -1], before[:, -1])
 
 
-def meta_step(build: Callable[[tuple[int, int]], Strategy]) -> Trainer:
+def meta_step(build: Callable[[tuple[int, int]], Strategy], setup: Setup = MNIST) -> Trainer:
     empty = Split(torch.zeros(130, 784, dtype=torch.uint8), torch.zeros(130, 2, dtype=torch.int64))
-    trainer = Trainer(MNIST, build, (0, 1), empty, batch_size=64, lr=1e-3, device=torch.device("meta"))
+    trainer = Trainer(setup, build, (0, 1), empty, batch_size=64, lr=1e-3, device=torch.device("meta"))
     trainer.start_epoch(0)
     trainer.step()
     trainer.step()
@@ -139,8 +156,9 @@ def meta_step(build: Callable[[tuple[int, int]], Strategy]) -> Trainer:
 
 
 @pytest.mark.parametrize("name", ["fixed", "gradnorm", "mgda", "modo", "moco", "graddrop", "famo"])
-def test_a_whole_step_on_mnist_runs_on_meta_whatever_it_is_asked_for(registry: Registry, name: str) -> None:
-    assert meta_step(registry.get(name)).network.parameters.is_meta
+@pytest.mark.parametrize("setup", [MNIST, MULTIMNIST], ids=lambda setup: setup.name)
+def test_a_whole_step_runs_on_meta_whatever_it_is_asked_for(registry: Registry, name: str, setup: Setup) -> None:
+    assert meta_step(registry.get(name), setup).network.parameters.is_meta
 
 
 def test_a_wrong_objective_is_named() -> None:
@@ -264,6 +282,19 @@ def test_evaluation_counts_every_sample_once(registry: Registry, monkeypatch: py
     monkeypatch.setattr("mtlbench.trainer.EVALUATION_CHUNK", 7)
     for one, other in zip(trainer.evaluate(split), whole, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_evaluation_of_convolutions_counts_every_sample_once(registry: Registry) -> None:
+    setup = convolved_setup()
+    trainer, split = make_trainer(registry, "fixed", setup=setup), setup.test()
+    one_by_one = [trainer.evaluate(Split(split.inputs[i : i + 1], split.targets[i : i + 1])) for i in range(len(split))]
+    for found, expected in zip(trainer.evaluate(split), zip(*one_by_one, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(expected).mean(0))
+
+
+def test_a_setup_whose_layers_do_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"toy: the convolutions leave 8 features, but widths are \(9, 5\)"):
+        replace(convolved_setup(), widths=(9, 5))
 
 
 def test_evaluation_leaves_the_samples_as_they_are(registry: Registry) -> None:

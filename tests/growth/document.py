@@ -141,9 +141,10 @@ def _gramian(rows: pd.DataFrame, points: pd.DataFrame, folder: str) -> list[str]
         "For a batch of B, T tasks and a layer with `in` inputs and `out` outputs, `ghost` takes inner products over "
         "the batch, B² (in + T out) + T² B out multiply-adds; `explicit` forms the task gradients, T B in out + T² (in "
         f"+ 1) out, and pays {PER_JACOBIAN_VALUE} more for each of the T (in + 1) out values that it writes and reads "
-        f"again. The smaller one is taken. One constant, {1e12 * scale:.1f} ps, scales both to the time measured. The "
-        "table has the time measured over the time by the formula at both ends of each curve, and the power of x that "
-        "it grows with there, with that of the formula in brackets.",
+        "again. The smaller one is taken; of a convolution, B counts the patches of all samples. One constant, "
+        f"{1e12 * scale:.1f} ps, scales both to the time measured. The table has the time measured over the time by "
+        "the formula at both ends of each curve, and the power of x that it grows with there, with that of the formula "
+        "in brackets.",
         "",
         *_table(["curve", "x", "way", *_both_ends("over formula", "power")], fits, texts=3),
         "",
