@@ -1,4 +1,4 @@
-"""Whole benches on real MNIST with real worker processes, kept tiny."""
+"""Whole benches with real worker processes, kept tiny."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mtlbench import bench, data, tables
+from mtlbench import bench, tables
 from mtlbench.errors import UserError
 from mtlbench.harness import Progress
 from mtlbench.planning import Plan, Request
 from mtlbench.planning import plan as lay_out
 from mtlbench.records import RunRecord
+from tests.toy import TINY
 
 GOOD = """
 from mtlbench import Strategy, register
@@ -23,7 +24,7 @@ class Mine(Strategy):
         {body}
 """
 SUM = "return step.losses.sum(-1)"
-SETUP = "mnist-few-labels"
+SETUP = TINY.name
 
 
 class Silent:
@@ -48,7 +49,6 @@ class Silent:
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    data.fetch(data.MNIST, print)
     monkeypatch.setattr(bench, "ROUNDS", 6)
     monkeypatch.setattr(bench, "TURN_SECONDS", 0.01)
 

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
+from mtlbench.execution import PRELOAD
 from mtlbench.workers import OUTPUT_KEPT, Limits, WorkerDiedError, WorkerError, Workers
-
-PRELOAD = ["mtlbench.jobs", "torch._dynamo"]
 
 
 def count(upto: int, report: Callable[[int], None]) -> int:
@@ -153,6 +152,7 @@ def test_a_process_over_its_limit_is_ended(
 
 OUTLIVED = """
 import sys
+from mtlbench.execution import PRELOAD
 from mtlbench.workers import Workers
 from tests.test_workers import sleep
 
