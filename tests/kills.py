@@ -79,18 +79,21 @@ def start(out: Path, setup: str, epochs: int) -> subprocess.Popen[bytes]:
 
 
 def strike(main: subprocess.Popen[bytes], longest: float, chance: random.Random, workers: float) -> str:
-    """Kill the main process or one of its workers at a random moment of the next `longest` seconds.
+    """Kill the main process at a random moment of the next `longest` seconds, or soon after there is one a worker.
 
-    `workers` is the probability of the latter, which strikes sooner, since the bench goes on from there.
+    `workers` is the probability of the latter.
 
     Returns:
         Which; empty if the bench ended before.
     """
     wants_worker = chance.random() < workers
-    moment = time.monotonic() + chance.uniform(0, longest / 4 if wants_worker else longest)
+    patience = chance.uniform(0, longest / 8 if wants_worker else longest)
+    begun = None if wants_worker else time.monotonic()
     while main.poll() is None:
         there = _workers(main.pid) if wants_worker else []
-        if time.monotonic() >= moment and (there or not wants_worker):
+        if there and begun is None:
+            begun = time.monotonic()
+        if begun is not None and time.monotonic() - begun >= patience and (there or not wants_worker):
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim = chance.choice(there) if wants_worker else psutil.Process(main.pid)
                 victim.kill()
