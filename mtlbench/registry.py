@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
+from mtlbench import files
 from mtlbench import strategy as contract
 from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typed, written
@@ -61,7 +62,7 @@ class Registry:
         for entry in entry_points(group=ENTRY_POINTS):
             registry._add(str(entry.value), entry.load)
         for path in plugins:
-            if not path.is_file():
+            if not files.is_there(path):
                 raise UserError(f"there is no plugin file {path}")
             registry._add_file(path)
         registry.strategies = dict(contract.registered)

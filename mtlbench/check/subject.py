@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mtlbench import files
 from mtlbench.check.cases import FEATURES
 from mtlbench.errors import UserError
 from mtlbench.labels import split_specs
@@ -86,7 +87,7 @@ def subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[Subje
 
 
 def _registered_by(registry: Registry, path: Path) -> list[str]:
-    if not path.is_file():
+    if not files.is_there(path):
         raise UserError(f"there is no plugin file {path}")
     names = [name for name, origin in registry.origins.items() if Path(origin).resolve() == path.resolve()]
     if not names:
