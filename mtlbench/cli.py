@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtlbench.tasks import Setup
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(
     name="mtlbench",
@@ -339,6 +342,14 @@ def main() -> None:
         code = 2
     except typer.Abort:
         code = 130
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        complain(
+            f"{error.filename or 'a file'} cannot be used ({error.strerror}): make room, or choose another folder "
+            f"with --out; what is stored is whole, and the same command goes on from there"
+        )
+        code = 2
     except Exception as error:
         # Usage errors of the command-line library, whichever module it takes them from.
         shown = getattr(error, "format_message", None)

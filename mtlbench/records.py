@@ -235,7 +235,7 @@ class Trial(Record):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if (self.validation is None) == (self.error is None):
+        if self.validation is None and self.error is None:
             raise ValueError("there must be validation scores or an error")
         return self
 

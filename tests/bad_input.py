@@ -206,10 +206,10 @@ def places(content: Any) -> list[tuple[Any, Any]]:
 
 
 @st.composite
-def damages(draw: st.DrawFn) -> Damage:
-    """A change of a file: cut off, a bit flipped, bytes put in, or a value replaced or taken out by hand."""
-    kind = draw(st.sampled_from(["cut", "flip", "insert", "remove", "replace", "replace", "replace", "replace"]))
-    at, odd = draw(st.floats(0, 1, exclude_max=True)), draw(st.sampled_from(ODD_JSON))
+def byte_damages(draw: st.DrawFn) -> Damage:
+    """A file is cut off, a bit of it is flipped, or bytes are put in."""
+    kind = draw(st.sampled_from(["cut", "flip", "insert"]))
+    at = draw(st.floats(0, 1, exclude_max=True))
     junk, bit = draw(st.binary(min_size=1, max_size=8)), draw(st.integers(0, 7))
 
     def damage(whole: bytes) -> bytes:
@@ -218,15 +218,27 @@ def damages(draw: st.DrawFn) -> Damage:
             return whole[:place]
         if kind == "flip":
             return whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
-        if kind == "insert":
-            return whole[:place] + junk + whole[place:]
+        return whole[:place] + junk + whole[place:]
+
+    return damage
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> Damage:
+    """A value of a JSON file is replaced or taken out by hand."""
+    at, odd, removed = draw(st.floats(0, 1, exclude_max=True)), draw(st.sampled_from(ODD_JSON)), draw(st.booleans())
+
+    def damage(whole: bytes) -> bytes:
         content = json.loads(whole)
         there = places(content)
         holder, key = there[int(at * len(there))]
-        if kind == "remove":
+        if removed:
             del holder[key]
         else:
             holder[key] = odd
         return json.dumps(content).encode()
 
     return damage
+
+
+damages = st.one_of(byte_damages(), edits(), edits())

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtlbench import checkpoint
+from mtlbench.records import Evaluation, History, Trajectory
 from tests.bad_input import (
     STORED,
     Damage,
     assert_sound,
+    byte_damages,
     call,
     command_lines,
     contents,
@@ -53,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stored_bench(tmp_path_factory.mktemp("stored"))
 
 
-@given(st.sampled_from(STORED), damages(), st.sampled_from(list(COMMANDS)))
+@given(st.sampled_from(STORED), damages, st.sampled_from(list(COMMANDS)))
 @limited(0.4)
 def test_a_stored_file_is_used_or_refused_and_stays_as_it_is(
     made: Path, name: str, damage: Damage, command: str
@@ -71,3 +75,25 @@ def test_a_stored_file_is_used_or_refused_and_stays_as_it_is(
             assert after == before
     finally:
         path.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    history = History([Evaluation([[1.0]], [[0.5]])], Trajectory([1.0], [[[1.0]]], [[[1.0]]], None, None), [None], 1.0)
+    checkpoint.write(path, "key", {"parameters": torch.arange(6.0).view(2, 3), "index": torch.tensor(3)}, history)
+    return path
+
+
+@given(st.data())
+@limited(0.1)
+def test_a_checkpoint_is_whole_or_none(state: Path, data: st.DataObject) -> None:
+    whole = state.read_bytes()
+    assert checkpoint.read(state, "key") is not None
+    changed = data.draw(byte_damages())(whole)
+    state.write_bytes(changed)
+    try:
+        assert changed == whole or checkpoint.read(state, "key") is None
+        assert state.read_bytes() == changed
+    finally:
+        state.write_bytes(whole)

@@ -81,9 +81,11 @@ def test_a_device_that_is_not_there_is_named(run: Run, monkeypatch: pytest.Monke
     assert f"no {kind} device" in refused(run, "bench", "--device", kind)
 
 
-def test_an_output_folder_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("out", ["file", "/proc"])
+def test_an_output_folder_that_cannot_be_written_is_named(run: Run, tmp_path: Path, out: str) -> None:
+    """Not even by root, who may write to any folder but the kernel's."""
     (tmp_path / "file").write_text("")
-    assert "file" in refused(run, "bench", "--out", "file")
+    assert f"cannot write to {out}/default" in refused(run, "bench", "--out", out)
 
 
 def test_a_stored_run_that_cannot_be_read_is_named(run: Run, tiny_bench: Path) -> None:
