@@ -35,3 +35,8 @@ def pytest_collection_finish() -> None:
     """What was imported is no garbage; without this each collection looks through all of it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no core waits for it at the end."""
+    items.sort(key=lambda item: item.path.stem not in ("test_kills", "test_cluster"))

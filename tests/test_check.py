@@ -273,7 +273,7 @@ def test_state_of_a_class_or_module_is_found_by_who_comes_next(write: Write, kep
 
     def forward(self, step):
         {kept}[0] += 1
-        return step.losses.sum(-1) * min({kept}[0], 5)
+        return step.losses.sum(-1) * (1 + {kept}[0] % 5)
 
 everywhere = [0]
 """

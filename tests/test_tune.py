@@ -33,6 +33,8 @@ import os
 import numpy
 from mtlbench import Strategy, data, register, setups
 
+pytestmark = pytest.mark.xdist_group("tuning")  # they share one
+
 @register("{name}")
 class Curious(Strategy):
     def epoch_end(self, mean_losses):
