@@ -55,7 +55,8 @@ gpu-check: .venv/dev.stamp ## compare CUDA with the CPU, every strategy step by 
 growth: .venv/dev.stamp ## measure how time and memory grow into docs/performance.md (REPLOT=1 only draws again)
 	$(BIN)/python -m tests.growth $(if $(REPLOT),--replot)
 
-soak: .venv/dev.stamp ## kill a bench 50 times and compare what it leaves with one left in peace
+soak: .venv/dev.stamp ## try 2,000 wrong inputs and files; kill a bench 50 times and compare what it leaves with one left in peace
+	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/test_bad_input.py
 	$(BIN)/python -m tests.kills
 
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem

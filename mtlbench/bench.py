@@ -32,7 +32,7 @@ def execute(plan: Plan, display: Display) -> bool:
             display.note(f"{len(complete)} of {len(plan.runs)} runs are already there")
         for text in plan.notes:
             display.note(text)
-        _write_bench(plan)
+        write_asked(plan)
         workers = workers_of(plan.request)
         try:
             if len(complete) < len(plan.runs):
@@ -51,7 +51,8 @@ def _is_stored(store: Store, run: Planned) -> bool:
     return record is not None and record.key == run.key and record.result is not None
 
 
-def _write_bench(plan: Plan) -> None:
+def write_asked(plan: Plan) -> None:
+    """Store what is asked for under a bench's name, beside what was asked before."""
     before, command = plan.store.bench(), plan.request.command
     runs = bench_runs(before, plan.runs)
     if before is not None:

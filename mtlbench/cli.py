@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from mtlbench import __version__, applying, authoring, running
 from mtlbench.console import complain, open_console, warn
 from mtlbench.errors import UserError
 from mtlbench.options import BENCH_HELP, TUNE_HELP, OutOption, PluginOption, check_name
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(
     name="mtlbench",
@@ -165,6 +168,14 @@ def main() -> None:
         code = 2
     except typer.Abort:
         code = 130
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        complain(
+            f"{error.filename or 'a file'} cannot be used ({error.strerror}): make room, or choose another folder "
+            f"with --out; what is stored is whole, and the same command goes on from there"
+        )
+        code = 2
     except Exception as error:
         # Usage errors of the command-line library, whichever module it takes them from.
         shown = getattr(error, "format_message", None)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mtlbench import data, environment
+from mtlbench import data, environment, files
 from mtlbench.errors import UserError, first_line
 from mtlbench.execution import PRELOAD
 from mtlbench.harness import Progress
@@ -60,7 +60,7 @@ class Cluster:
 
     def __init__(self, address: str, device: str, limits: Limits) -> None:
         try:
-            if Path(address).is_file():
+            if files.is_there(Path(address)):
                 self._client = Client(scheduler_file=address, timeout=CONNECT_WITHIN)
             else:
                 self._client = Client(address, timeout=CONNECT_WITHIN)

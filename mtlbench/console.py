@@ -17,8 +17,9 @@ def open_console() -> Console:
 
 
 def complain(text: str) -> None:
-    """One line on standard error, in the program's name."""
-    typer.echo(f"mtlbench: {text}", err=True)
+    """One line on standard error, in the program's name; what a terminal would act on is shown as Python writes it."""
+    plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    typer.echo(f"mtlbench: {plain}", err=True)
 
 
 def warn(problems: Iterable[str]) -> None:

@@ -123,10 +123,10 @@ def fetch(dataset: Dataset, say: Callable[[str], None]) -> Path:
         except Exception as error:  # whatever a source fails with, the next one is tried
             failures.append(f"{source}: {first_line(error)}")
             say(f"  not from there: {first_line(error)}")
-    files = "\n".join(f"  {name}  md5 {dataset.checksums[name]}" for name in missing)
+    files = ", ".join(f"{name} (md5 {dataset.checksums[name]})" for name in missing)
     raise UserError(
         f"{dataset.title} could not be fetched ({'; '.join(failures)}). "
-        f"Put these uncompressed files into {into} and run this again:\n{files}"
+        f"Put these uncompressed files into {into} and run this again: {files}"
     )
 
 

@@ -9,6 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file of that name; of a name that the system refuses there is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def replaced(path: Path) -> Generator[Path]:
     """A scratch file beside `path` to be written; synced and renamed to it at the end, removed if anything is raised.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Protocol, TypeVar
 
-from mtlbench.harness import Progress
+from mtlbench import checkpoint
 from mtlbench.jobs import Report, StackJob
 from mtlbench.workers import WorkerDiedError, Workers
 
@@ -48,28 +48,27 @@ class Here:
 
 
 def carry_out(workers: Workers, function: Function[Value], job: StackJob, report: Report) -> Value:
-    """A job in a process of its own, which is started again where it dies, `MOST_RESTARTS` times in each epoch.
+    """A job in a process of its own, which is started again where it dies, `MOST_RESTARTS` times from each epoch.
 
     Raises:
-        WorkerError: it raised, broke a limit, or died once too often within the same epoch.
+        WorkerError: it raised, broke a limit, or died once too often after the same epoch.
     """
-    epoch = 0
     died: Counter[int] = Counter()
-
-    def listen(message: Progress | str) -> None:
-        nonlocal epoch
-        if isinstance(message, Progress) and message.validated:
-            epoch = round(message.done)
-        report(message)
-
     while True:
         try:
-            return workers.call(function, job, listen)
+            return workers.call(function, job, report)
         except WorkerDiedError as error:
+            epoch = _epochs_kept(job)
             if died[epoch] == MOST_RESTARTS or workers.stopped:
                 raise
             died[epoch] += 1
-            report(f"{error}; it is started again from the end of epoch {epoch}")
+            report(f"{error}; it is started again from {f'the end of epoch {epoch}' if epoch else 'its beginning'}")
+
+
+def _epochs_kept(job: StackJob) -> int:
+    """The epochs that a job need not train again: what it will find, whichever process left it."""
+    found = checkpoint.read(job.checkpoint, job.key) if job.checkpoint else None
+    return len(found.history.validation) if found else 0
 
 
 def side_by_side(

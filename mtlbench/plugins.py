@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from mtlbench import declaration, setups
+from mtlbench import declaration, files, setups
 from mtlbench import strategy as contract
 from mtlbench.declaration import Declared
 from mtlbench.errors import UserError, in_one_line
@@ -94,7 +94,7 @@ def load(plugins: Sequence[Path] = ()) -> Found:
         for entry in entry_points(group=group):
             found.add(str(entry.value), entry.load)
     for path in dict.fromkeys(plugins):
-        if not path.is_file():
+        if not files.is_there(path):
             raise UserError(f"there is no plugin file {path}")
         if path.resolve() not in shipped:
             found.add_file(path)

@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtlbench.metrics import SHARES, Better, Metric, named_score
+from mtlbench.shapes import LARGEST, check_evaluation, check_result
 
 FORMAT = 3
 REFERENCE = "fixed"  # the strategy that every other is compared with; equal weights
@@ -20,6 +21,7 @@ SINGLE, TUNED, FRONT = "single", "tuned", "front"
 """Prefixes of a label: a task trained alone; a strategy with its tuned settings; fixed weights of a main-task share."""
 
 Matrix = list[list[float]]
+Speed = Annotated[float, Field(gt=0, lt=LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ class Spec(Record):
 class Conditions(Record):
     """What all runs of a bench share; `lr` is that of runs which are not tuned."""
 
-    seeds: tuple[int, ...]
-    epochs: int
-    batch_size: int
-    lr: float
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     device: str
 
     def differences(self, other: Conditions) -> list[str]:
@@ -163,13 +165,23 @@ class RunRecord(Record):
     key: str
     spec: Spec
     settings: Settings
-    tasks: list[TaskInfo]
+    tasks: Annotated[list[TaskInfo], Field(min_length=1)]
     source_file: str
     source: str
     own_setup: OwnSetup | None = None
     stacks: list[list[int]]
     result: Result | None = None
     error: str | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.result is None) == (self.error is None):
+            raise ValueError("there must be a result or an error")
+        if self.spec.only is not None and not self.trained:
+            raise ValueError(f"there is no task {self.spec.only}")
+        if self.result is not None:
+            check_result(self.result, len(self.settings.seeds), len(self.tasks))
+        return self
 
     @property
     def scored(self) -> Result | None:
@@ -210,6 +222,12 @@ class Trial(Record):
     seconds: float = 0.0
     error: str | None = None
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.validation is None and self.error is None:
+            raise ValueError("there must be validation scores or an error")
+        return self
+
 
 class TuningRecord(Record):
     """The trials of one strategy on one setup; `settings` are theirs, with seeds that no bench uses.
@@ -223,9 +241,16 @@ class TuningRecord(Record):
     command: str
     spec: Spec
     settings: Settings
-    tasks: list[TaskInfo]
-    budget: int
+    tasks: Annotated[list[TaskInfo], Field(min_length=1)]
+    budget: Annotated[int, Field(ge=1)]
     trials: list[Trial]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        for trial in self.trials:
+            if trial.validation is not None:
+                check_evaluation(trial.validation, len(self.settings.seeds), len(self.tasks))
+        return self
 
     @property
     def chosen(self) -> Trial | None:
@@ -253,10 +278,16 @@ class Cost(Record):
 
     key: str
     label: str
-    replicas: int
-    samples_per_second: list[float]
-    ratios: list[float]
+    replicas: Annotated[int, Field(ge=1)]
+    samples_per_second: Annotated[list[Speed], Field(min_length=1)]
+    ratios: Annotated[list[Speed], Field(min_length=1)]
     peak_memory: int | None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(self.samples_per_second) != len(self.ratios):
+            raise ValueError("samples_per_second and ratios must have a value per round")
+        return self
 
 
 class CostRecord(Record):
@@ -290,7 +321,7 @@ class BenchRecord(Record):
     commands: list[str]
     created: str
     conditions: Conditions
-    runs: dict[str, list[str]]
+    runs: Annotated[dict[str, list[str]], Field(min_length=1)]
     environment: Environment
 
     @property

@@ -24,6 +24,8 @@ from mtlbench.store import Store
 from mtlbench.tasks import Setup
 from mtlbench.workers import WorkerError
 
+MOST_TRIALS = 10_000
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -55,8 +57,8 @@ def plan_tuning(request: Request, budget: int) -> TuningPlan:
     Raises:
         UserError: anything about it cannot be done; nothing has been written then.
     """
-    if budget < 1:
-        raise UserError(f"--trials must be at least 1, not {budget}")
+    if not 1 <= budget <= MOST_TRIALS:
+        raise UserError(f"--trials must be at least 1 and at most {MOST_TRIALS}, not {budget}")
     setups, conditions, registry = check(request)
     names = list(request.strategies) or list(registry.strategies)
     store = Store(request.out / request.name)

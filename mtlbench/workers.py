@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing as mp
 import os
 import signal
@@ -174,6 +175,7 @@ def _serve(
 ) -> None:
     # Ctrl-C reaches the whole process group; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # what was preloaded is no garbage, and looking through it would copy its pages
     for stream in (1, 2):
         os.dup2(printed.fileno(), stream)
     printed.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 
 import pytest
@@ -18,6 +20,23 @@ settings.load_profile("mtlbench")
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tiny_setup() -> None:
+    """Not at import: tests of every setup are not meant for it."""
+    importlib.import_module("tests.preloaded")
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     return Registry.load()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage; without this each collection looks through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no core waits for it at the end."""
+    items.sort(key=lambda item: item.path.stem not in ("test_kills", "test_cluster"))

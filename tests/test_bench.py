@@ -1,18 +1,22 @@
-"""Whole benches on real MNIST with real worker processes, kept tiny."""
+"""Whole benches with real worker processes, kept tiny."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mtlbench import bench, data, tables
+from mtlbench import bench, tables, training
 from mtlbench.errors import UserError
+from mtlbench.execution import workers_of
 from mtlbench.harness import Progress
 from mtlbench.planning import Plan, Request
 from mtlbench.planning import plan as lay_out
 from mtlbench.records import RunRecord
+from mtlbench.registry import Registry
+from tests.toy import TINY
 
 GOOD = """
 from mtlbench import Strategy, register
@@ -23,7 +27,7 @@ class Mine(Strategy):
         {body}
 """
 SUM = "return step.losses.sum(-1)"
-SETUP = "mnist-few-labels"
+SETUP = TINY.name
 
 
 class Silent:
@@ -48,7 +52,6 @@ class Silent:
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    data.fetch(data.MNIST, print)
     monkeypatch.setattr(bench, "ROUNDS", 6)
     monkeypatch.setattr(bench, "TURN_SECONDS", 0.01)
 
@@ -149,6 +152,29 @@ def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
     gradnorm = tables.curves_frame(found[0]).query("strategy == 'gradnorm' and split == 'training'")
     assert gradnorm["gradient_norm"].gt(0).all()
     assert gradnorm["cosine"].between(-1, 1).all()
+
+
+def test_every_strategy_is_the_same_bit_for_bit_whatever_runs_beside_and_in_whatever_order(
+    tmp_path: Path, registry: Registry
+) -> None:
+    def trained(strategies: Sequence[str], jobs: int) -> dict[str, dict[str, Any]]:
+        asked = plan(tmp_path / str(jobs), strategies, jobs=jobs)
+        bench.write_asked(asked)
+        workers = workers_of(asked.request)
+        try:
+            assert len(training.train_missing(asked, set(), workers, Silent())) == len(asked.runs)
+        finally:
+            workers.stop()
+        stored = {run.spec.label: run.model_dump() for run in asked.store.runs(SETUP)}
+        for run in stored.values():
+            del run["result"]["training_seconds"]
+        return stored
+
+    names = list(registry.strategies)
+    one, other = trained(names, 1), trained(names[::-1], 2)
+    assert set(one) == {*names, "single:digit", "single:above_five"}
+    for label, run in one.items():
+        assert repr(run) == repr(other[label]), label
 
 
 def test_a_bench_that_is_stopped_keeps_finished_runs_and_goes_on_from_there(tmp_path: Path) -> None:

@@ -266,6 +266,32 @@ def test_state_that_is_not_saved_is_missed(write: Write, body: str) -> None:
     assert found[STATE].startswith("step 3, after loading the state of step 2: weights [1, 1], without it [4, 4]; ")
 
 
+@pytest.mark.parametrize("kept", ["Bad.steps", "everywhere"])
+def test_state_of_a_class_or_module_is_found_by_who_comes_next(write: Write, kept: str) -> None:
+    body = f"""
+    steps = [0]
+
+    def forward(self, step):
+        {kept}[0] += 1
+        return step.losses.sum(-1) * (1 + {kept}[0] % 5)
+
+everywhere = [0]
+"""
+    found = broken(write(body))
+    assert found[STATE].startswith("step 0")
+    body = f"""
+    steps = [None]
+
+    def forward(self, step):
+        before, {kept}[0] = {kept}[0], step.losses.detach()
+        known = before is not None and before.shape == step.losses.shape
+        return (step.losses * before if known else step.losses).sum(-1)
+
+everywhere = [None]
+"""
+    assert STATE in broken(write(body, name="worse"))
+
+
 def test_state_that_is_made_in_a_step_is_named(write: Write) -> None:
     body = "    def forward(self, step):\n        self.register_buffer('late', step.losses.detach())\n"
     found = broken(write(body + "        return step.losses.sum(-1)\n"))

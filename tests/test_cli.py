@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import torch
 
 from mtlbench import cli, options
 from mtlbench.check.checks import PROPERTIES
+from tests import toy
+
+pytestmark = pytest.mark.xdist_group("command line")  # they share a bench
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -79,9 +83,11 @@ def test_a_device_that_is_not_there_is_named(run: Run, monkeypatch: pytest.Monke
     assert f"no {kind} device" in refused(run, "bench", "--device", kind)
 
 
-def test_an_output_folder_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("out", ["file", "/proc"])
+def test_an_output_folder_that_cannot_be_written_is_named(run: Run, tmp_path: Path, out: str) -> None:
+    """Not even by root, who may write to any folder but the kernel's."""
     (tmp_path / "file").write_text("")
-    assert "file" in refused(run, "bench", "--out", "file")
+    assert f"cannot write to {out}/default" in refused(run, "bench", "--out", out)
 
 
 def test_a_stored_run_that_cannot_be_read_is_named(run: Run, tiny_bench: Path) -> None:
@@ -212,22 +218,53 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, "mtlbench 0.1.0\n", "")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["bench"], ["tune"], ["report"], ["compare"], ["list"], ["data"], ["check"], ["new"], ["train"], ["predict"]],
-)
-def test_help_teaches_by_example_and_does_not_wait_for_torch(command: list[str]) -> None:
-    program = (
-        "import sys; from mtlbench import cli\n"
-        f"sys.argv = ['mtlbench', *{command!r}, '--help']\n"
-        "try: cli.main()\n"
-        "finally: print({'torch', 'pandas', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules))"
-    )
+COMMANDS = [
+    "",
+    "bench",
+    "tune",
+    "report",
+    "compare",
+    "list",
+    "data",
+    "check",
+    "check-setup",
+    "new",
+    "new-setup",
+    "train",
+    "predict",
+]
+HELP = """
+import contextlib, io, json, sys
+from mtlbench import cli
+shown = {}
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["mtlbench", *command.split(), "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try: cli.main()
+        except SystemExit as ended: code = ended.code
+    loaded = {"torch", "pandas", "matplotlib", "scipy", "numpy"} & set(sys.modules)
+    shown[command] = [code, sorted(loaded), text.getvalue()]
+print(json.dumps(shown))
+"""
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, tuple[int, list[str], str]]:
+    """Of each command's help: the exit code, what has been loaded by then, and the text."""
+    command = [sys.executable, "-c", HELP, json.dumps(COMMANDS)]
     environment = {**os.environ, "COLUMNS": "100"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0
-    assert done.stdout.endswith("set()\n")
-    assert "mtlbench" in done.stdout
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example_and_does_not_wait_for_torch(
+    helps: dict[str, tuple[int, list[str], str]], command: str
+) -> None:
+    code, loaded, text = helps[command]
+    assert code == 0
+    assert loaded == []
+    assert f"mtlbench {command}".strip() in text
 
 
 def test_check_says_a_line_for_each_property(run: Run, tmp_path: Path) -> None:
@@ -315,7 +352,8 @@ def test_a_bench_with_a_failing_strategy_ends_with_1_and_shows_its_row(
         "    def forward(self, step):\n"
         "        raise RuntimeError('not today')\n"
     )
-    code, out, _ = run("bench", "--plugin", "bad.py", *TINY[:-1], "bad", "--name", "b")
+    asked = ("--setup", toy.TINY.name, "--batch-size", "100", "--epochs", "1", "--seeds", "2", "--strategies", "bad")
+    code, out, _ = run("bench", "--plugin", "bad.py", *asked, "--name", "b")
     assert code == 1
     assert "failed: RuntimeError: not today" in " ".join(out.split())
     assert "| bad | failed: RuntimeError: not today |" in (tmp_path / "results/b/README.md").read_text()

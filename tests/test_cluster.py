@@ -33,7 +33,9 @@ __all__ = ["few_rounds"]  # a fixture that is used as it is there
 
 pytestmark = pytest.mark.xdist_group("cluster")  # they share a local bench
 
-WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--preload", "tests.preloaded"]
+UNDER_A_NANNY, ALONE = ["--nanny"], ["--no-nanny"]
+Workers = list[subprocess.Popen[bytes]]
 
 
 def execute(out: Path, address: str | None, display: Quiet | None = None, plugins: Sequence[Path] = ()) -> bool:
@@ -58,16 +60,22 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 
 
 @contextlib.contextmanager
-def local_cluster(workers: int, threads: int = 1, *, processes: bool = True) -> Generator[str]:
-    """The address of a cluster on this machine, made by Dask."""
+def local_cluster(workers: int, *, processes: bool = False) -> Generator[str]:
+    """The address of a cluster made by Dask, its workers within this process or each in one of its own."""
     made: Any = LocalCluster
-    with made(n_workers=workers, threads_per_worker=threads, processes=processes, dashboard_address=":0") as cluster:
+    with made(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=processes,
+        dashboard_address=":0",
+        preload="tests.preloaded" if processes else (),
+    ) as cluster:
         yield cluster.scheduler_address
 
 
-@contextlib.contextmanager
-def started_by_commands(workers: int) -> Generator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and workers, each by its own command; the address and the workers' processes."""
+@pytest.fixture(scope="module")
+def cluster() -> Generator[tuple[str, Workers]]:
+    """A scheduler and two workers, each by its own command; the address and the workers' processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -83,9 +91,9 @@ def started_by_commands(workers: int) -> Generator[tuple[str, list[subprocess.Po
             return process
 
         start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-        made = [start("distributed.cli.dask_worker", address, *WORKER) for _ in range(workers)]
+        made = [start("distributed.cli.dask_worker", address, *WORKER, *kind) for kind in (UNDER_A_NANNY, ALONE)]
         with Client(address, timeout=60) as client:
-            client.wait_for_workers(workers, timeout=60)
+            client.wait_for_workers(len(made), timeout=60)
         yield address, made
 
 
@@ -93,7 +101,7 @@ def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fai
     tmp_path: Path, local: dict[str, dict[str, object]]
 ) -> None:
     plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
-    with local_cluster(2) as address:
+    with local_cluster(2, processes=True) as address:
         assert not execute(tmp_path, address, plugins=[plugin])
     failed = [run for run in small_plan(tmp_path).store.runs(SETUP) if run.problem]
     assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
@@ -105,7 +113,7 @@ def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest
     file = write_setup(tmp_path / "own.py")
     settings = Settings(seeds=(0,), epochs=1, batch_size=20, lr=1e-3, device="cpu", setup="own")
     job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (file,))
-    with local_cluster(1, processes=False) as address:
+    with local_cluster(1) as address:
         cluster = Cluster(address, "cpu", Limits())
         result = cluster.submit(jobs.train, job, lambda _: None).result()
         assert len(result.test.scores[0]) == 3
@@ -136,13 +144,13 @@ class Striking(Quiet):
 
 
 def test_runs_of_a_worker_that_is_killed_are_started_elsewhere(
-    tmp_path: Path, local: dict[str, dict[str, object]]
+    tmp_path: Path, local: dict[str, dict[str, object]], cluster: tuple[str, Workers]
 ) -> None:
-    with started_by_commands(2) as (address, workers):
-        display = Striking(workers[0])
-        assert execute(tmp_path, address, display)
-        assert display.struck.is_set()
-        assert workers[0].poll() is not None
+    address, (_, victim) = cluster
+    display = Striking(victim)
+    assert execute(tmp_path, address, display)
+    assert display.struck.is_set()
+    assert victim.poll() is not None
     assert results(tmp_path) == local
 
 
@@ -155,5 +163,5 @@ def test_an_address_without_a_scheduler_is_named(monkeypatch: pytest.MonkeyPatch
 def test_a_cluster_that_cannot_take_a_job_is_named() -> None:
     with local_cluster(0) as address, pytest.raises(UserError, match="no workers"):
         Cluster(address, "cpu", Limits())
-    with local_cluster(1, processes=False) as address, pytest.raises(UserError, match="GPU"):
+    with local_cluster(1) as address, pytest.raises(UserError, match="GPU"):
         Cluster(address, "cuda", Limits())

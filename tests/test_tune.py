@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,21 +18,24 @@ from mtlbench.records import Spec
 from mtlbench.registry import Registry
 from mtlbench.space import Space
 from tests.test_bench import Silent
+from tests.toy import TINY
 
 units = st.floats(0, 1, exclude_max=True)
 PEEKS = {
-    "by its path": "open(data.MNIST.folder / 't10k-images-idx3-ubyte', 'rb').read(16)",
-    "by the package": "data.test(data.MNIST)",
-    "by the setup": "setups.SETUPS['mnist'].test()",
-    "by numpy": "numpy.memmap(str(data.MNIST.folder / 't10k-labels-idx1-ubyte'))",
-    "by a descriptor": "os.open(data.MNIST.folder / 't10k-labels-idx1-ubyte', os.O_RDONLY)",
+    "by-its-path": "open(data.MNIST.folder / 't10k-images-idx3-ubyte', 'rb').read(16)",
+    "by-the-package": "data.test(data.MNIST)",
+    "by-the-setup": "setups.SETUPS['mnist'].test()",
+    "by-numpy": "numpy.memmap(str(data.MNIST.folder / 't10k-labels-idx1-ubyte'))",
+    "by-a-descriptor": "os.open(data.MNIST.folder / 't10k-labels-idx1-ubyte', os.O_RDONLY)",
 }
 CURIOUS = """
 import os
 import numpy
 from mtlbench import Strategy, data, register, setups
 
-@register("curious")
+pytestmark = pytest.mark.xdist_group("tuning")  # they share one
+
+@register("{name}")
 class Curious(Strategy):
     def epoch_end(self, mean_losses):
         {peek}
@@ -46,7 +49,7 @@ def request(out: Path, strategies: list[str], *plugins: Path) -> Request:
     return Request(
         name="t",
         out=out,
-        setups=["mnist-few-labels"],
+        setups=[TINY.name],
         strategies=strategies,
         seeds=tune.tuning_seeds(1),
         epochs=1,
@@ -57,11 +60,6 @@ def request(out: Path, strategies: list[str], *plugins: Path) -> Request:
         plugins=plugins,
         command="test",
     )
-
-
-@pytest.fixture(autouse=True)
-def mnist() -> None:
-    data.fetch(data.MNIST, print)
 
 
 class Declares(Strategy):
@@ -150,7 +148,7 @@ def test_what_is_chosen_is_trained_in_the_bench(tmp_path: Path) -> None:
     assert display.started == []
     bench = plan(replace(asked, seeds=(0, 1), tuned=True))
     tuned = next(run for run in bench.runs if run.spec.label == "tuned:uncertainty")
-    record = bench.store.tuning("mnist-few-labels", "uncertainty")
+    record = bench.store.tuning(TINY.name, "uncertainty")
     assert record is not None
     assert record.chosen is not None
     assert tuned.settings.lr == record.chosen.lr
@@ -175,16 +173,33 @@ def test_a_tuning_that_is_stopped_goes_on_from_its_last_trial(tmp_path: Path) ->
     assert tune.plan_tuning(asked, 4).tunings[0].record.trials[: len(kept)] == kept
 
 
-@pytest.mark.parametrize("peek", list(PEEKS))
-def test_a_trial_that_opens_the_test_set_fails_loudly(tmp_path: Path, peek: str) -> None:
-    file = tmp_path / "curious.py"
-    file.write_text(CURIOUS.format(peek=PEEKS[peek]))
+@dataclass(frozen=True)
+class Peeked:
+    """A tuning of strategies that open the test set, each in its own way, and what was said of it."""
+
+    planned: tune.TuningPlan
+    notes: list[str]
+
+
+@pytest.fixture(scope="module")
+def peeked(tmp_path_factory: pytest.TempPathFactory) -> Peeked:
+    data.fetch(data.MNIST, print)
+    folder = tmp_path_factory.mktemp("curious")
+    files = [folder / f"{name}.py" for name in PEEKS]
+    for file in files:
+        file.write_text(CURIOUS.format(name=file.stem, peek=PEEKS[file.stem]))
     display = Silent()
-    planned = tune.plan_tuning(request(tmp_path, ["curious"], file), 2)
+    planned = tune.plan_tuning(request(folder, list(PEEKS), *files), 2)
     assert not tune.execute(planned, display)
-    record = planned.store.tuning("mnist-few-labels", "curious")
+    return Peeked(planned, display.notes)
+
+
+@pytest.mark.parametrize("peek", list(PEEKS))
+def test_a_trial_that_opens_the_test_set_fails_loudly(peeked: Peeked, peek: str) -> None:
+    record = peeked.planned.store.tuning(TINY.name, peek)
     assert record is not None
     assert record.chosen is None
+    assert len(record.trials) == 2
     for trial in record.trials:
         assert "TestSetOpenedError" in (trial.error or "")
-    assert any("curious: not tuned" in note and "validation only" in note for note in display.notes)
+    assert any(f"{peek}: not tuned" in note and "validation only" in note for note in peeked.notes)

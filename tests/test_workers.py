@@ -9,13 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from mtlbench import checkpoint
+from mtlbench.execution import PRELOAD
+from mtlbench.harness import Progress
+from mtlbench.jobs import Report, StackJob
+from mtlbench.places import MOST_RESTARTS, carry_out
+from mtlbench.records import Evaluation, History, Settings, Spec, Trajectory
 from mtlbench.workers import OUTPUT_KEPT, Limits, WorkerDiedError, WorkerError, Workers
-
-PRELOAD = ["mtlbench.jobs", "torch._dynamo"]
 
 
 def count(upto: int, report: Callable[[int], None]) -> int:
@@ -73,6 +78,10 @@ def leave_a_child(_: None, report: Callable[[object], None]) -> None:
 def sleep(seconds: float, report: Callable[[int], None]) -> None:
     report(os.getpid())
     time.sleep(seconds)
+
+
+def die(_: StackJob, report: Report) -> None:
+    os._exit(9)
 
 
 def ignore(_: object) -> None:
@@ -153,6 +162,7 @@ def test_a_process_over_its_limit_is_ended(
 
 OUTLIVED = """
 import sys
+from mtlbench.execution import PRELOAD
 from mtlbench.workers import Workers
 from tests.test_workers import sleep
 
@@ -191,6 +201,26 @@ def test_a_process_that_ends_within_a_message_is_noticed(workers: Workers) -> No
 
     with pytest.raises(WorkerError, match="exit code 7"):
         workers.call(die_within_a_message, None, slowly)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "where"), [(None, "its beginning"), (0, "its beginning"), (3, "the end of epoch 3")]
+)
+def test_what_dies_is_started_again_from_where_it_was_left_by_whomever(
+    workers: Workers, tmp_path: Path, epochs: int | None, where: str
+) -> None:
+    path = tmp_path / "state.safetensors"
+    if epochs is not None:
+        evaluations = [Evaluation([[1.0]], [[1.0]])] * epochs
+        checkpoint.write(path, "key", {}, History(evaluations, Trajectory([], [], [], None, None), [None], 1.0))
+    settings = Settings(setup="mnist", seeds=(0,), epochs=5, batch_size=1, lr=1.0, device="cpu")
+    job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (), "key", path if epochs else None)
+    said: list[Progress | str] = []
+    with pytest.raises(WorkerDiedError, match="exit code 9"):
+        carry_out(workers, die, job, said.append)
+    assert said == MOST_RESTARTS * [
+        f"its process ended with exit code 9 before it was done; it is started again from {where}"
+    ]
 
 
 def test_a_failure_leaves_other_calls_alone(workers: Workers) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from mtlbench.registry import Registry
 from mtlbench.strategy import Step, Strategy
 
 __all__ = [
+    "TINY",
     "GivenGradients",
     "build",
     "direction",
@@ -22,6 +25,9 @@ __all__ = [
     "uneven_problem",
     "weigh",
 ]
+
+# An epoch of it takes a fraction of a second; `tests.preloaded` makes it known by its name.
+TINY = replace(toy_setup(size=200), name="tiny", passes=10)
 
 
 def uneven_problem(tasks: int, seed: int, *, replicas: int = 6, features: int = 9) -> tuple[Tensor, Tensor]:

@@ -51,10 +51,10 @@ def losses_at(points: Tensor) -> Tensor:
 
 def gradients_at(points: Tensor) -> tuple[Tensor, Tensor]:
     """Losses `[K, 2]` of points `[K, 2]`, and their gradients `[K, 2, 2]`."""
-    points = points.detach().requires_grad_()
-    losses = losses_at(points)
-    rows = [torch.autograd.grad(losses[:, task].sum(), points, retain_graph=True)[0] for task in range(2)]
-    return losses.detach(), torch.stack(rows, 1)
+    copies = points.detach().repeat(2, 1, 1).requires_grad_()  # one for each task: a single backward pass
+    losses = losses_at(copies)
+    (rows,) = torch.autograd.grad(losses[0, :, 0].sum() + losses[1, :, 1].sum(), copies)
+    return losses[0].detach(), rows.transpose(0, 1)
 
 
 def grid() -> Tensor:

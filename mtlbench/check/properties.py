@@ -133,11 +133,12 @@ def _unbounded(subject: Subject, case: Case, dtype: torch.dtype) -> tuple[int, s
 
 
 def state_is_whole(subject: Subject) -> None:
-    """A strategy that is saved, and loaded into a new one, goes on as if it had not been."""
+    """A strategy that is saved, and loaded into a new one, goes on as if it had not been; a new one starts anew."""
     for shape in ((1, 2), (2, 3)):
         if shape[1] in subject.counts(2, 3):
             for seed in range(EXAMPLES):
                 state_round_trips(subject, random_case(shape, seed, steps=6), after=3)
+                state_is_its_own(subject, random_case(shape, seed, steps=3))
 
 
 def state_round_trips(subject: Subject, case: Case, *, after: int) -> None:
@@ -156,6 +157,19 @@ def state_round_trips(subject: Subject, case: Case, *, after: int) -> None:
                 raise ContractError(
                     f"step {i}, after loading the state of step {after - 1}: {name} {_one(found.get(name))}, "
                     f"without it {_one(tensor)}; {case.described(i, 0)}"
+                )
+
+
+def state_is_its_own(subject: Subject, case: Case) -> None:
+    """A new strategy does in this case bit for bit what one before it did: nothing is kept in its class or module."""
+    lives = [_lived(subject.build(case.shape), case.steps()) for _ in range(2)]
+    for i, (before, now) in enumerate(zip(*lives, strict=True)):
+        expected, found = before.named(), now.named()
+        for name, tensor in expected.items():
+            if name not in found or not torch.equal(tensor, found[name]):
+                raise ContractError(
+                    f"step {i} of a new strategy, after another was trained: {name} {_one(found.get(name))}, "
+                    f"before it {_one(tensor)}; keep state in buffers and parameters; {case.described(i, 0)}"
                 )
 
 
