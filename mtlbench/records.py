@@ -133,8 +133,10 @@ class TaskInfo(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_before(cls, given: dict[str, object]) -> dict[str, object]:
+    def _of_before(cls, given: object) -> object:
         # Runs were stored without it while it followed from the metric.
+        if not isinstance(given, dict):
+            return given
         return {"better": SHARES.get(str(given.get("metric")), "lower"), **given}
 
     def measured(self, scale: float = math.nan) -> Metric:

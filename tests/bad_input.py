@@ -17,7 +17,7 @@ import typer
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from mtlbench import bench, cli, tune, view
+from mtlbench import bench, cli, running, tune, view
 from mtlbench.records import Settings, Spec, Trial, TuningRecord
 from mtlbench.registry import Registry
 from tests import made
@@ -153,7 +153,7 @@ def untrained() -> Generator[None]:
         patch.setattr(tune, "execute", ended)
         patch.setattr(view, "draw", no_pictures)
         patch.setattr("mtlbench.check.check", nothing)
-        patch.setattr(cli, "_fetch", nothing)
+        patch.setattr(running, "fetch", nothing)
         patch.setattr(Registry, "load", known)
         yield
 
