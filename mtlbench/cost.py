@@ -12,7 +12,7 @@ import torch
 from mtlbench.strategy import Strategy
 from mtlbench.trainer import Trainer
 
-WARM_UP_STEPS = 5
+WARM_UP_STEPS = 3
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ class Made(Strategy):
 '''
 
 
-def settings(setup: str = "mnist") -> Settings:
-    return Settings.model_validate(CONDITIONS.model_dump() | {"setup": setup})
+def settings(setup: str = "mnist", seeds: Sequence[int] = SEEDS) -> Settings:
+    return Settings.model_validate(CONDITIONS.model_dump() | {"setup": setup, "seeds": tuple(seeds)})
 
 
 def stored(
@@ -57,11 +57,12 @@ def stored(
     *,
     setup: str = "mnist",
     scores: Sequence[Sequence[float]] | None = None,
+    seeds: Sequence[int] = SEEDS,
 ) -> RunRecord:
     """A run whose seed k scores `accuracy + k / 1000` on the main task; without an accuracy, a failed one."""
     result = None
     if accuracy is not None:
-        found = [list(row) for row in scores or [[accuracy + k / 1000, 0.05 - k / 1000] for k in SEEDS]]
+        found = [list(row) for row in scores or [[accuracy + k / 1000, 0.05 - k / 1000] for k in seeds]]
         losses = [[1 - accuracy + k / 100, 0.2] for k in range(len(found))]
         evaluation = Evaluation(losses, found)
         path = Trajectory([1.0, 2.0], [losses, losses], [losses, losses], None, None)
@@ -69,11 +70,11 @@ def stored(
     return RunRecord(
         key=label,
         spec=Spec(label=label, name=label, hyper={}, only=only),
-        settings=settings(setup),
+        settings=settings(setup, seeds),
         tasks=TASKS,
         source_file="made.py",
         source=SOURCE.format(name=label),
-        stacks=[list(SEEDS)],
+        stacks=[list(seeds)],
         result=result,
         error=error,
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlbench import catalogue
 from mtlbench.registry import Registry
 from mtlbench.strategy import Step, Strategy
+from tests.toy import TINY
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,6 +80,8 @@ def test_setups_are_listed_with_their_files_and_the_readme_has_them(registry: Re
     listed = text_of(lambda console: catalogue.show_all(registry, console))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, declared in registry.setups.items():
+        if name == TINY.name:  # known in tests alone
+            continue
         assert f"setup {name}: {declared.setup.about} ({declared.file.name})" in listed
         assert f"`{name}`" in readme
 

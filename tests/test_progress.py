@@ -75,7 +75,7 @@ def test_a_score_that_is_no_share_is_no_percentage(terminal: bool) -> None:
         shown.run_started("one", 1)
         shown.run_moved("one", moved(1, 12.5, metric="squared error", validated=True))
         seen = bars_of(shown) if isinstance(shown, Bars) else out
-        assert "validation squared error 12.50 " in "\n".join(plain(seen))
+        assert "validation squared error 12.500 " in "\n".join(plain(seen))
 
 
 def bars_of(shown: Bars) -> io.StringIO:

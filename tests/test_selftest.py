@@ -35,8 +35,7 @@ def test_a_control_that_fails_is_said(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_too_few_seeds_are_refused(tmp_path: Path) -> None:
-    few = [stored("s", 0.9, scores=[[0.9, 0.1], [0.8, 0.2]])]
-    few = [run.model_copy(update={"settings": run.settings.model_copy(update={"seeds": (0, 1)})}) for run in few]
+    few = [stored("s", 0.9, scores=[[0.9, 0.1], [0.8, 0.2]], seeds=(0, 1))]
     with pytest.raises(UserError, match="at least 12 seeds"):
         selftest.run(make_store(tmp_path, few))
     with pytest.raises(UserError, match="no bench"):

@@ -24,14 +24,13 @@ def test_report_of_30_strategies_16_seeds_8_setups(benchmark: BenchmarkFixture, 
         for name in names:
             scores = (np.array([0.97, 0.02]) + rng.normal(0, 0.002, (len(SEEDS), 2))).tolist()
             only = name.partition(":")[2] or None
-            run = stored(name, 0.97, only, setup=setup, scores=scores)
+            run = stored(name, 0.97, only, setup=setup, scores=scores, seeds=SEEDS)
             assert run.result is not None
             walk = np.exp(-np.linspace(0, 3, POINTS))[:, None, None] + rng.uniform(0, 0.1, (POINTS, len(SEEDS), 2))
             ends = np.linspace(0, 2, POINTS + 1)[1:].round(4).tolist()
             path = Trajectory(ends, walk.round(4).tolist(), (2 * walk).round(4).tolist(), walk.round(4).tolist(), None)
             result = replace(run.result, trajectory=path)
-            settings = run.settings.model_copy(update={"seeds": SEEDS})
-            runs.append(run.model_copy(update={"result": result, "settings": settings}))
+            runs.append(run.model_copy(update={"result": result}))
     costs = [cost(name, replicas, 1.2) for name in names[:STRATEGIES] for replicas in (1, 16)]
     store = make_store(tmp_path, runs, costs)
     made = benchmark.pedantic(report.make, (store,), rounds=1)
