@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mtlbench.balancer import Balancer
     from mtlbench.declaration import register_setup
     from mtlbench.errors import UserError
+    from mtlbench.layers import Conv, Convolutions
     from mtlbench.space import Choice, Integers, LogUniform, TaskWeights, Uniform
     from mtlbench.strategy import Step, Strategy, register, require
     from mtlbench.tasks import Setup, Split, Task, binary, classification, regression, scaled
@@ -19,6 +20,7 @@ _HOMES = {
     "mtlbench.balancer": ("Balancer",),
     "mtlbench.declaration": ("register_setup",),
     "mtlbench.errors": ("UserError",),
+    "mtlbench.layers": ("Conv", "Convolutions"),
     "mtlbench.space": ("Choice", "Integers", "LogUniform", "TaskWeights", "Uniform"),
     "mtlbench.strategy": ("Step", "Strategy", "register", "require"),
     "mtlbench.tasks": ("Setup", "Split", "Task", "binary", "classification", "regression", "scaled"),
@@ -26,6 +28,8 @@ _HOMES = {
 __all__ = [
     "Balancer",
     "Choice",
+    "Conv",
+    "Convolutions",
     "Integers",
     "LogUniform",
     "Setup",

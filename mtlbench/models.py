@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from mtlbench import __version__, files
 from mtlbench.errors import UserError, first_line
 from mtlbench.images import SIDE, Framing, framing_of
+from mtlbench.layers import Convolutions
 from mtlbench.metrics import named_score
 from mtlbench.network import Network
 from mtlbench.records import Evaluation, Record, Result, Settings, Spec
@@ -57,9 +58,10 @@ class TaskCard(Record):
 class Card(Record):
     """What stands beside the tensors of a model: weights `[out, in]` and biases `[out]`, float32.
 
-    An input v is seen by the network as `v * scale + shift`; `widths` are the features of the input and of each trunk
-    layer. `framing` says how figures lie in the 28 x 28 images that were trained on, None if the inputs are none of
-    unsigned bytes. `strategy` is the label with its hyper-parameters.
+    An input v is seen by the network as `v * scale + shift`; `widths` are the features that the linear layers of the
+    trunk are given and those of each of them, `convolutions` what stands before them, with kernels
+    `[out, in, k, k]`. `framing` says how figures lie in the 28 x 28 images that were trained on, None if the inputs are
+    none of unsigned bytes. `strategy` is the label with its hyper-parameters.
     """
 
     format: Literal[1] = FORMAT
@@ -70,11 +72,33 @@ class Card(Record):
     epochs: int
     batch_size: int
     lr: float
+    convolutions: Convolutions | None = None
     widths: Annotated[list[int], Field(min_length=1)]
     scale: float
     shift: float
     framing: Framing | None
     tasks: list[TaskCard]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Card:
+        if self.convolutions is not None and self.widths[0] != self.convolutions.features:
+            raise ValueError("widths do not begin with what the convolutions leave")
+        return self
+
+    @property
+    def inputs(self) -> int:
+        """F, the values of one sample."""
+        return self.convolutions.inputs if self.convolutions else self.widths[0]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's weight by the layer's name: of the trunk in their order, then of the heads."""
+        convolved = self.convolutions.each() if self.convolutions else []
+        kernels = [(conv.channels, image[0], conv.kernel, conv.kernel) for conv, image in convolved]
+        matrices = [(out, into) for into, out in itertools.pairwise(self.widths)]
+        names = trunk_names(len(kernels), len(matrices))
+        heads = {head_name(task.name): (task.columns, self.widths[-1]) for task in self.tasks}
+        return {**dict(zip(names, [*kernels, *matrices], strict=True)), **heads}
 
 
 @dataclass(frozen=True)
@@ -87,12 +111,19 @@ class Model:
     def outputs(self, inputs: Tensor) -> dict[str, Tensor]:
         """Each task's outputs `[N, columns]` for inputs `[N, F]` as the setup has them, not yet scaled."""
         hidden = inputs.float() * self.card.scale + self.card.shift
-        for name in trunk_names(len(self.card.widths) - 1):
-            hidden = self._linear(name, hidden).relu()
-        return {task.name: self._linear(head_name(task.name), hidden) for task in self.card.tasks}
+        convolutions = self.card.convolutions
+        names = iter(self.card.shapes)
+        if convolutions is not None:
+            hidden = hidden.unflatten(1, convolutions.image)
+            for conv, name in zip(convolutions.layers, names, strict=False):
+                hidden = F.max_pool2d(F.conv2d(hidden, *self._layer(name)), conv.pool).relu()
+            hidden = hidden.flatten(1)
+        for _, name in zip(self.card.widths[1:], names, strict=False):
+            hidden = F.linear(hidden, *self._layer(name)).relu()
+        return {task.name: F.linear(hidden, *self._layer(head_name(task.name))) for task in self.card.tasks}
 
-    def _linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
+    def _layer(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
 
 
 def kind_of(task: Task) -> Kind:
@@ -104,9 +135,16 @@ def kind_of(task: Task) -> Kind:
     return "binary" if (task.columns, task.classes) == (1, 2) else "other"
 
 
-def trunk_names(layers: int) -> list[str]:
-    """`trunk.0`, `trunk.2`, ...: as in an `nn.Sequential`, where each layer is followed by its ReLU."""
-    return [f"trunk.{2 * layer}" for layer in range(layers)]
+def trunk_names(convolutions: int, linear: int) -> list[str]:
+    """The trunk's layers with weights, as in an `nn.Sequential`.
+
+    A linear layer is followed by its ReLU: `trunk.0`, `trunk.2`, ... Where there are convolutions, an `Unflatten`
+    comes first, each is followed by its `MaxPool2d` and its ReLU (`trunk.1`, `trunk.4`, ...), and a `Flatten` stands
+    before the linear layers.
+    """
+    first = 3 * convolutions + 2 if convolutions else 0
+    places = [3 * layer + 1 for layer in range(convolutions)] + [first + 2 * layer for layer in range(linear)]
+    return [f"trunk.{place}" for place in places]
 
 
 def head_name(task: str) -> str:
@@ -131,7 +169,7 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
         t = setup.task_names.index(task.name)
         return Score(loss=evaluation.losses[0][t], score=evaluation.scores[0][t])
 
-    is_pictures = setup.widths[0] == SIDE**2 and samples.inputs.dtype == torch.uint8
+    is_pictures = setup.features == SIDE**2 and samples.inputs.dtype == torch.uint8
     card = Card(
         version=__version__,
         setup=setup.name,
@@ -140,6 +178,7 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         lr=settings.lr,
+        convolutions=setup.convolutions,
         widths=list(setup.widths),
         scale=setup.scale,
         shift=setup.shift,
@@ -156,22 +195,21 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
             for task in trained
         ],
     )
-    return Model(card, _tensors(network, setup.task_names, [task.name for task in trained]))
+    return Model(card, _tensors(network, card, setup.task_names))
 
 
-def _tensors(network: Network, tasks: Sequence[str], kept: Sequence[str]) -> dict[str, Tensor]:
-    """The first replica's parameters on the host: all trunk layers, and the heads of the tasks in `kept`."""
-    trunk = zip(trunk_names(len(network.trunk)), network.trunk, strict=True)
-    found = {name: (layer.weight[0], layer.bias[0]) for name, layer in trunk}
+def _tensors(network: Network, card: Card, tasks: Sequence[str]) -> dict[str, Tensor]:
+    """The first replica's parameters on the host: all trunk layers, and of the heads of `tasks` those on the card."""
+    layers = [(layer.weight[0], layer.bias[0]) for layer in network.trunk]
+    found = dict(zip(card.shapes, layers, strict=False))
     weights = network.split_outputs(network.heads.weight[0].mT)
     biases = network.split_outputs(network.heads.bias[0])
     for task, weight, bias in zip(tasks, weights, biases, strict=True):
-        if task in kept:
-            found[head_name(task)] = (weight.mT, bias)
+        found[head_name(task)] = (weight.mT, bias)
     return {
-        f"{name}.{part}": tensor.cpu().contiguous().clone()
-        for name, pair in found.items()
-        for part, tensor in zip(("weight", "bias"), pair, strict=True)
+        f"{name}.{part}": tensor.reshape(shape).cpu().contiguous().clone()
+        for name, weight_shape in card.shapes.items()
+        for part, tensor, shape in zip(("weight", "bias"), found[name], (weight_shape, weight_shape[:1]), strict=True)
     }
 
 
@@ -223,22 +261,26 @@ def _read_card(path: Path, text: str | None) -> Card:
             )
         return Card.model_validate_json(text)
     except (ValueError, RecursionError) as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "its JSON"
+        where = _what_is_wrong(error) if isinstance(error, ValidationError) else "its JSON"
         raise UserError(f"{path} is damaged: what it says of the model cannot be read ({where})") from None
 
 
+def _what_is_wrong(error: ValidationError) -> str:
+    """The first entry that cannot be read, or what does not fit, if that is said."""
+    first = error.errors()[0]
+    return first["msg"] if first["type"] == "value_error" else ".".join(map(str, first["loc"]))
+
+
 def _check(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
-    layers = [*zip(trunk_names(len(card.widths) - 1), itertools.pairwise(card.widths), strict=True)]
-    layers += [(head_name(task.name), (card.widths[-1], task.columns)) for task in card.tasks]
-    for name, (into, out) in layers:
-        for part, shape in (("weight", [out, into]), ("bias", [out])):
+    for name, weight in card.shapes.items():
+        for part, shape in (("weight", weight), ("bias", weight[:1])):
             tensor = tensors.get(f"{name}.{part}")
             if tensor is None:
                 raise UserError(f"{path} is damaged: it lacks {name}.{part}")
-            if list(tensor.shape) != shape or tensor.dtype != torch.float32:
+            if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
                 found = f"{list(tensor.shape)} {tensor.dtype}"
-                raise UserError(f"{path} is damaged: {name}.{part} is {found}, not {shape} {torch.float32}")
+                raise UserError(f"{path} is damaged: {name}.{part} is {found}, not {list(shape)} {torch.float32}")
             if not tensor.isfinite().all():
                 raise UserError(f"{path} is damaged: {name}.{part} has numbers that are not finite")
-    if card.framing is not None and card.widths[0] != SIDE**2:
-        raise UserError(f"{path} is damaged: it is for images of {SIDE} x {SIDE}, but has {card.widths[0]} inputs")
+    if card.framing is not None and card.inputs != SIDE**2:
+        raise UserError(f"{path} is damaged: it is for images of {SIDE} x {SIDE}, but has {card.inputs} inputs")

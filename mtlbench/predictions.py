@@ -41,7 +41,7 @@ def framing(model: Model) -> Framing:
     card = model.card
     if card.framing is None:
         raise UserError(
-            f"the setup {card.setup} is not about grey pictures of {SIDE} x {SIDE} (it has {card.widths[0]} inputs), "
+            f"the setup {card.setup} is not about grey pictures of {SIDE} x {SIDE} (it has {card.inputs} inputs), "
             f"and others cannot be predicted from files: load the model in plain torch"
         )
     return card.framing

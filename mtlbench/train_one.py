@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtlbench import jobs, planning
-from mtlbench.errors import UserError
 from mtlbench.execution import PRELOAD, Display, Shown
 from mtlbench.metrics import named_score
 from mtlbench.models import Card
@@ -62,8 +61,6 @@ def plan(
         command="",
     )
     (chosen,), conditions, registry = planning.check(request)
-    if chosen.convolutions is not None:
-        raise UserError(f"{setup} has convolutions, and `mtlbench train` keeps networks of linear layers only")
     spec = registry.parse(strategy, chosen)
     settings = planning.settings_on(chosen, conditions)
     return Planned(chosen, spec, settings, request.plugins, registry.problems)

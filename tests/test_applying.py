@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,29 +14,20 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mtlbench import __version__, cli, data, models, predictions, setups
-from mtlbench.errors import UserError
-from mtlbench.images import Framing
-from mtlbench.models import Card, Model, Score, TaskCard
+from mtlbench import __version__, data, models, setups
+from mtlbench.models import Score
 from mtlbench.registry import Registry
 from mtlbench.trainer import Trainer
+from tests.commands import call, errors
 
 pytestmark = pytest.mark.xdist_group("applying")
 STRATEGY, SEED, BATCH, LR = "fixed:weights=[1,0.5]", 5, 250, 2e-3
 FEW = "mnist-few-labels"
 DIGITS = 500
-FRAMING = Framing(20, "mass")
 Digits = tuple[NDArray[np.uint8], Tensor]
-
-
-def call(*arguments: str | Path) -> int:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["mtlbench", *map(str, arguments)])
-        cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +43,6 @@ def digits() -> Digits:
     data.fetch(data.MNIST, print)
     images, labels = data.test(data.MNIST)
     return images[:DIGITS].numpy().reshape(-1, 28, 28), labels[:DIGITS]
-
-
-def errors(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> list[str]:
-    capsys.readouterr()
-    assert call(*arguments) == code
-    lines = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("mtlbench: ") for line in lines)
-    return lines
 
 
 def test_it_is_the_training_of_the_engine(model: Path, registry: Registry) -> None:
@@ -160,88 +142,6 @@ def test_a_file_that_is_no_picture_keeps_nothing_from_the_others(
     ]  # fmt: skip
 
 
-def made(kind: models.Kind, columns: int, framing: Framing | None = FRAMING, bias: float = 0.5) -> Model:
-    """A network without a trunk layer that gives `bias` times 1, 2, ... for every picture."""
-    score = Score(loss=0.0, score=0.0)
-    task = TaskCard(name="t", kind=kind, columns=columns, metric="m", validation=score, test=score)
-    card = Card(
-        version="1", setup="s", strategy="fixed", seed=0, epochs=1, batch_size=1, lr=1.0, widths=[784], scale=1.0,
-        shift=0.0, framing=framing, tasks=[task],
-    )  # fmt: skip
-    return Model(
-        card, {"heads.t.weight": torch.zeros(columns, 784), "heads.t.bias": bias * torch.arange(1.0, columns + 1)}
-    )
-
-
-@pytest.mark.parametrize(
-    ("model", "answer"),
-    [
-        (made("classification", 2), {"class": 1, "probability": pytest.approx(1 / (1 + np.exp(-0.5)))}),
-        (made("binary", 1), {"answer": True, "probability": pytest.approx(1 / (1 + np.exp(-0.5)))}),
-        (made("binary", 1, bias=-0.5), {"answer": False, "probability": pytest.approx(1 / (1 + np.exp(-0.5)))}),
-        (made("regression", 1), {"value": 0.5}),
-        (made("other", 2), {"outputs": [0.5, 1.0]}),
-    ],
-)
-def test_every_kind_of_task_has_its_answer(model: Model, answer: dict[str, object], tmp_path: Path) -> None:
-    Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 4)).save(tmp_path / "square.png")
-    models.save(tmp_path / "made", model)
-    read = models.load(tmp_path / "made")
-    (found,), problems = predictions.predict(read, predictions.framing(read), tmp_path / "square.png")
-    assert (found.tasks, problems) == ({"t": answer}, [])
-    assert predictions.table(read.card, [found]).row_count == 1
-
-
-def test_a_model_of_something_else_than_pictures_is_refused() -> None:
-    with pytest.raises(UserError, match="not about grey pictures of 28 x 28"):
-        predictions.framing(made("regression", 1, framing=None))
-
-
-@pytest.mark.parametrize(
-    ("bias", "changed", "says"),
-    [
-        (None, {}, "lacks heads.t.bias"),
-        (torch.zeros(3), {}, "heads.t.bias is [3]"),
-        (torch.full((2,), torch.nan), {}, "not finite"),
-        (torch.zeros(2), {"format": 2}, "format 2, written by mtlbench 1; this one reads format 1"),
-        (torch.zeros(2), {"widths": "x"}, "cannot be read (widths)"),
-        (torch.zeros(2), {"widths": []}, "cannot be read (widths)"),
-        (torch.zeros(2), {"more": 1}, "cannot be read (more)"),
-    ],
-)
-def test_a_model_that_contradicts_itself_is_refused(
-    bias: Tensor | None,
-    changed: dict[str, object],
-    says: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    model, path = made("classification", 2), tmp_path / "made"
-    tensors = {"heads.t.weight": model.tensors["heads.t.weight"]} | ({} if bias is None else {"heads.t.bias": bias})
-    save_file(tensors, path, {"mtlbench": json.dumps(model.card.model_dump() | changed)})
-    (line,) = errors(capsys, 2, "predict", path, "x.png")
-    assert says in line
-
-
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "made"
-    models.save(path, made("classification", 2))
-    whole = path.read_bytes()
-    save_file({"x": torch.zeros(1)}, tmp_path / "others")
-    for content, says in (
-        (b"", "damaged"),
-        (b"\x80\x04K\x01.", "damaged"),
-        (whole[: len(whole) // 2], "damaged"),
-        (whole[:40], "damaged"),
-        ((tmp_path / "others").read_bytes(), "not one of `mtlbench train`"),
-    ):
-        path.write_bytes(content)
-        (line,) = errors(capsys, 2, "predict", path, "x.png")
-        assert says in line
-    assert "is a folder" in errors(capsys, 2, "predict", tmp_path, "x.png")[0]
-    assert "does not exist" in errors(capsys, 2, "predict", tmp_path / "absent", "x.png")[0]
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -258,7 +158,6 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.Captu
         (["fixed", "--save", "x", "--lr", "nan"], "--lr"),
         (["fixed", "--save", "x", "--setup", "mnits"], "mnist"),
         (["fixed", "--save", "x", "--device", "tpu"], "auto, cpu"),
-        (["fixed", "--save", "x", "--setup", "multimnist"], "multimnist has convolutions"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused(

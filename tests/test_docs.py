@@ -8,11 +8,12 @@ import shutil
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
 
-from mtlbench import cli, planning, plugins, scaffold, strategy, tune
+from mtlbench import cli, declaration, planning, plugins, scaffold, strategy, tune
 from mtlbench.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -44,11 +45,13 @@ def blocks_of(page: Path) -> list[str]:
 
 @pytest.fixture
 def registered() -> Generator[None]:
-    """Leaves the strategies that are known as they were."""
-    before = dict(strategy.registered)
+    """Leaves the strategies and setups that are known as they were."""
+    known: list[dict[str, Any]] = [strategy.registered, declaration.registered]
+    before = [dict(names) for names in known]
     yield
-    strategy.registered.clear()
-    strategy.registered.update(before)
+    for names, kept in zip(known, before, strict=True):
+        names.clear()
+        names.update(kept)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
@@ -63,7 +66,7 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_guides_are_code_to_run() -> None:
     counts = {page.name: len(blocks_of(page)) for page in PAGES}
     assert counts["balancer.md"] == 4
-    assert min(counts[name] for name in ("README.md", "strategy.md", "engine.md")) >= 2
+    assert min(counts[name] for name in ("README.md", "strategy.md", "setup.md", "engine.md")) >= 2
     assert counts["verdicts.md"] >= 5
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mtlbench import (
     Balancer,
     Choice,
+    Conv,
+    Convolutions,
     Integers,
     LogUniform,
     Setup,
@@ -49,12 +51,15 @@ def samples() -> tuple[Split, Split]:
     return split, split
 
 
+CONVOLUTIONS = Convolutions((1, 2, 2), (Conv(3, kernel=2),))
+assert_type(CONVOLUTIONS.features, int)
 register_setup(
     Setup(
         name="typed-use",
         about="nothing to learn",
         tasks=TASKS,
-        widths=(4, 2),
+        convolutions=CONVOLUTIONS,
+        widths=(CONVOLUTIONS.features, 2),
         samples=samples,
         test=lambda: samples()[0],
         training_size=1,

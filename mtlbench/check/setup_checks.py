@@ -11,7 +11,7 @@ from mtlbench.check.setup_subject import SetupSubject
 
 READ, INPUTS, TARGETS = (
     "samples() and test() give the same splits whenever they are read",
-    "inputs are [N, F] and finite, F being widths[0]",
+    "inputs are [N, F] and finite, F being what the network is given",
     "targets are [N, T], of the values that each task takes",
 )
 SETUP_PROPERTIES: dict[str, Callable[[SetupSubject], str | None]] = {
