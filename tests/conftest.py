@@ -39,4 +39,4 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no core waits for it at the end."""
-    items.sort(key=lambda item: item.path.stem not in ("test_kills", "test_cluster"))
+    items.sort(key=lambda item: item.path.stem not in ("test_kills", "test_cluster", "test_strategies"))

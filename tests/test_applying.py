@@ -23,7 +23,6 @@ from mtlbench.registry import Registry
 from mtlbench.trainer import Trainer
 from tests.commands import call, errors
 
-pytestmark = pytest.mark.xdist_group("applying")
 STRATEGY, SEED, BATCH, LR = "fixed:weights=[1,0.5]", 5, 250, 2e-3
 FEW = "mnist-few-labels"
 DIGITS = 500

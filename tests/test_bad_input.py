@@ -27,8 +27,6 @@ from tests.bad_input import (
     untrained,
 )
 
-pytestmark = pytest.mark.xdist_group("bad input")  # what they damage is the same
-
 COMMANDS = {
     "report": ("made",),
     "compare": ("made", "made"),

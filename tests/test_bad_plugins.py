@@ -13,8 +13,6 @@ from mtlbench.planning import Plan, plan
 from mtlbench.records import Result, RunRecord
 from tests.kills import SETUP, Quiet, small_plan
 
-pytestmark = pytest.mark.xdist_group("bad plugins")  # they share two benches
-
 GOOD = ("fixed", "gradnorm", "famo")
 PLUGIN = """
 import os, sys, time

@@ -16,8 +16,6 @@ from mtlbench import cli, options
 from mtlbench.check.checks import PROPERTIES
 from tests import toy
 
-pytestmark = pytest.mark.xdist_group("command line")  # they share a bench
-
 Run = Callable[..., tuple[int, str, str]]
 
 

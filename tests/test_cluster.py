@@ -31,7 +31,6 @@ from tests.test_bench import few_rounds, write
 
 __all__ = ["few_rounds"]  # a fixture that is used as it is there
 
-pytestmark = pytest.mark.xdist_group("cluster")  # they share a local bench
 
 WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--preload", "tests.preloaded"]
 UNDER_A_NANNY, ALONE = ["--nanny"], ["--no-nanny"]

@@ -27,7 +27,6 @@ CITATION_KEYS = {
     "license", "license-url", "message", "preferred-citation", "references", "repository", "repository-artifact",
     "repository-code", "title", "type", "url", "version",
 }  # fmt: skip
-pytestmark = pytest.mark.xdist_group("packaging")  # they share what is built
 
 
 def build(source: Path, folder: Path, *targets: str) -> None:

@@ -12,8 +12,6 @@ from mtlbench.findings import Findings, read
 from mtlbench.setups import SETUPS
 from mtlbench.store import Store
 
-pytestmark = pytest.mark.xdist_group("reference")  # they share what is read of it
-
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results" / "reference"
 SCALE_SETUPS = ("mnist-aux-x100", "mnist-aux-x0.01")

@@ -12,8 +12,6 @@ from mtlbench import scaffold
 from mtlbench.errors import UserError
 from mtlbench.registry import Registry
 
-pytestmark = pytest.mark.xdist_group("scaffold")  # they share what is written
-
 ROOT = Path(__file__).parent.parent
 
 

@@ -17,7 +17,6 @@ from mtlbench.plots import OVERVIEW_PLOTS, PLOTS
 from mtlbench.registry import Registry
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.xdist_group("site")
 
 
 class Sources(HTMLParser):

@@ -20,8 +20,6 @@ from mtlbench.space import Space
 from tests.test_bench import Silent
 from tests.toy import TINY
 
-pytestmark = pytest.mark.xdist_group("tuning")  # they share one
-
 units = st.floats(0, 1, exclude_max=True)
 PEEKS = {
     "by-its-path": "open(data.MNIST.folder / 't10k-images-idx3-ubyte', 'rb').read(16)",
