@@ -8,7 +8,7 @@ import pandas as pd
 
 from mtlbench.comparisons import seeds_needed
 from mtlbench.metrics import Metric
-from mtlbench.records import ALL_TASKS, REFERENCE, TUNED, role_of
+from mtlbench.roles import ALL_TASKS, REFERENCE, TUNED, role_of
 
 
 def answer(scores: pd.DataFrame, costs: pd.DataFrame, setup: str, task: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from mtlbench import environment, jobs, tables, training
 from mtlbench.execution import Display, workers_of
 from mtlbench.planning import Plan, Planned, bench_runs
-from mtlbench.records import BenchRecord, Cost, CostRecord, role_of
+from mtlbench.records import BenchRecord, Cost, CostRecord
+from mtlbench.roles import role_of
 from mtlbench.store import Store
 from mtlbench.workers import WorkerError, Workers
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mtlbench.declaration import Declared
 from mtlbench.labels import written
-from mtlbench.records import SINGLE
 from mtlbench.registry import TORCHJD, Registry, torchjd_methods
+from mtlbench.roles import SINGLE
 from mtlbench.strategy import Step, Strategy
 
 TASKS, FEATURES = 2, 3

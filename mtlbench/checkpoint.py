@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtlbench import files
-from mtlbench.records import History
+from mtlbench.results import History
 
 HISTORY = TypeAdapter(History)
 

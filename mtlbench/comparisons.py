@@ -13,7 +13,7 @@ import pandas as pd
 from mtlbench.metrics import DELTA_M, Better
 from mtlbench.plots import Ranking
 from mtlbench.ranks import rank_test
-from mtlbench.records import ALL_TASKS, REFERENCE, SINGLE, reference_of, role_of
+from mtlbench.roles import ALL_TASKS, REFERENCE, SINGLE, reference_of, role_of
 from mtlbench.stats import (
     LEVEL,
     Comparison,

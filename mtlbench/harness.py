@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.errors import UserError
-from mtlbench.records import Evaluation, History, Result, Trajectory
+from mtlbench.results import Evaluation, History, Result, Trajectory
 from mtlbench.tasks import Split, Task
 from mtlbench.trainer import Trainer
 

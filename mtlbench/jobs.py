@@ -14,8 +14,10 @@ import torch
 from mtlbench import catalogue, checkpoint, cost, harness, models, sealed, splits
 from mtlbench.errors import first_line
 from mtlbench.harness import Progress
-from mtlbench.records import REFERENCE, History, Result, Settings, Spec, Trial
+from mtlbench.records import Settings, Spec, Trial
 from mtlbench.registry import Registry
+from mtlbench.results import History, Result
+from mtlbench.roles import REFERENCE
 from mtlbench.strategy import Strategy
 from mtlbench.tasks import Setup, Split, Task
 from mtlbench.trainer import Trainer

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.metrics import DELTA_M, Metric
-from mtlbench.records import ALL_TASKS, REFERENCE, TUNED, TaskInfo, role_of
+from mtlbench.records import TaskInfo
+from mtlbench.roles import ALL_TASKS, REFERENCE, TUNED, role_of
 
 NOTHING = "–"
 MINUS = f"minus {REFERENCE}"

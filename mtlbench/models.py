@@ -22,7 +22,8 @@ from mtlbench.images import SIDE, Framing, framing_of
 from mtlbench.layers import Convolutions
 from mtlbench.metrics import named_score
 from mtlbench.network import Network
-from mtlbench.records import Evaluation, Record, Result, Settings, Spec
+from mtlbench.records import Record, Settings, Spec
+from mtlbench.results import Evaluation, Result
 from mtlbench.tasks import Setup, Split, Task
 
 Kind = Literal["classification", "binary", "regression", "other"]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from mtlbench.inline_svg import Mark, dark_greys, inline, themed
 from mtlbench.layout import Cell, Table
-from mtlbench.records import Role
+from mtlbench.roles import Role
 
 QUESTION = (
     "Which weighting of the losses of a multi-task network should I use, what does it buy me, and what does it cost?"

@@ -9,21 +9,9 @@ from pathlib import Path
 
 from mtlbench.errors import UserError
 from mtlbench.harness import DEVICES, resolve_device
-from mtlbench.records import (
-    FRONT,
-    REFERENCE,
-    SINGLE,
-    TUNED,
-    BenchRecord,
-    Conditions,
-    Settings,
-    Spec,
-    TaskInfo,
-    TuningRecord,
-    key_of,
-    role_of,
-)
+from mtlbench.records import BenchRecord, Conditions, Settings, Spec, TaskInfo, TuningRecord, key_of
 from mtlbench.registry import Registry
+from mtlbench.roles import FRONT, REFERENCE, SINGLE, TUNED, role_of
 from mtlbench.store import Store
 from mtlbench.tasks import Setup
 

@@ -5,88 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtlbench.metrics import SHARES, Better, Metric, named_score
-from mtlbench.shapes import LARGEST, check_evaluation, check_result
+from mtlbench.results import LARGEST, Evaluation, Result, check_evaluation, check_result
 
 FORMAT = 3
-REFERENCE = "fixed"  # the strategy that every other is compared with; equal weights
-
-Role = Literal["strategy", "tuned", "front", "single"]
-SINGLE, TUNED, FRONT = "single", "tuned", "front"
-"""Prefixes of a label: a task trained alone; a strategy with its tuned settings; fixed weights of a main-task share."""
-
-Matrix = list[list[float]]
 Speed = Annotated[float, Field(gt=0, lt=LARGEST)]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Losses and scores per seed and task, `[K][T]` each."""
-
-    losses: Matrix
-    scores: Matrix
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """Means over equal stretches of training; `epochs[p]` is the end of stretch p, in epochs.
-
-    `losses` and `weights` are `[P][K][T]`; `norms` of the task gradients likewise and their `cosines`
-    `[P][K][pairs]` exist where the strategy asked for a Gramian.
-    """
-
-    epochs: list[float]
-    losses: list[Matrix]
-    weights: list[Matrix]
-    norms: list[Matrix] | None
-    cosines: list[Matrix] | None
-
-
-@dataclass(frozen=True)
-class History:
-    """What is recorded of training, up to the end of an epoch: per-epoch validation and the trajectory.
-
-    `diverged` has, per seed, the number of updates before the first step with a loss or weight that is not finite.
-    `training_seconds` are those spent in training steps.
-    """
-
-    validation: list[Evaluation]
-    trajectory: Trajectory
-    diverged: list[int | None]
-    training_seconds: float
-
-
-@dataclass(frozen=True)
-class Result(History):
-    """What a run leaves: its history, and losses and scores of the test split."""
-
-    test: Evaluation
 
 
 class Record(BaseModel):
     """A stored record: unknown fields are refused, NaN and infinities survive the round trip."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-ALL_TASKS = "all tasks"
-"""The task of Delta-m where it stands among the scores of tasks."""
-
-
-def role_of(label: str) -> Role:
-    """What a run is for, by its label."""
-    prefix = label.partition(":")[0]
-    return prefix if prefix in (SINGLE, TUNED, FRONT) else "strategy"
-
-
-def reference_of(label: str) -> str:
-    """The label that a run is compared with: a tuned strategy with tuned fixed weights, others with equal ones."""
-    return f"{TUNED}:{REFERENCE}" if role_of(label) == TUNED and label != f"{TUNED}:{REFERENCE}" else REFERENCE
 
 
 class Spec(Record):

@@ -19,7 +19,8 @@ from mtlbench.declaration import Declared
 from mtlbench.errors import UserError, first_line
 from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typed, written
 from mtlbench.plugins import Kind, load
-from mtlbench.records import FRONT, REFERENCE, SINGLE, TUNED, Spec
+from mtlbench.records import Spec
+from mtlbench.roles import FRONT, REFERENCE, SINGLE, TUNED
 from mtlbench.space import Space, declared
 from mtlbench.strategy import Heads, Strategy
 from mtlbench.tasks import Setup

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from mtlbench.records import Evaluation, Matrix, Result, Trajectory
+from mtlbench.results import Evaluation, Matrix, Result, Trajectory
 
 Seeds = tuple[int, ...]
 

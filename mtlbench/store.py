@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from mtlbench import files
 from mtlbench.errors import UserError
-from mtlbench.records import REFERENCE, BenchRecord, CostRecord, Role, RunRecord, TuningRecord, role_of
+from mtlbench.records import BenchRecord, CostRecord, RunRecord, TuningRecord
+from mtlbench.roles import REFERENCE, Role, role_of
 
 R = TypeVar("R", bound=BaseModel)
 ROLES: list[Role] = ["strategy", "tuned", "front", "single"]

@@ -8,7 +8,9 @@ from itertools import combinations
 import pandas as pd
 
 from mtlbench.metrics import DELTA_M
-from mtlbench.records import ALL_TASKS, CostRecord, Result, RunRecord
+from mtlbench.records import CostRecord, RunRecord
+from mtlbench.results import Result
+from mtlbench.roles import ALL_TASKS
 from mtlbench.stats import median_over_rounds
 
 RUN_COLUMNS = ["setup", "strategy", "seed", "task", "metric", "better", "score", "loss"]

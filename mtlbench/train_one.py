@@ -14,7 +14,8 @@ from mtlbench import jobs, planning
 from mtlbench.execution import PRELOAD, Display, Shown
 from mtlbench.metrics import named_score
 from mtlbench.models import Card
-from mtlbench.records import Result, Settings, Spec
+from mtlbench.records import Settings, Spec
+from mtlbench.results import Result
 from mtlbench.tasks import Setup
 from mtlbench.workers import Workers
 

@@ -11,8 +11,10 @@ from mtlbench import environment, jobs, stacks
 from mtlbench.execution import Display, Shown, place_of
 from mtlbench.places import side_by_side
 from mtlbench.planning import Plan, Planned, planned, task_infos
-from mtlbench.records import OwnSetup, Result, RunRecord, key_of, role_of
+from mtlbench.records import OwnSetup, RunRecord, key_of
 from mtlbench.registry import Registry
+from mtlbench.results import Result
+from mtlbench.roles import role_of
 from mtlbench.stacks import Seeds
 from mtlbench.tasks import Setup
 from mtlbench.workers import WorkerError, Workers

@@ -16,8 +16,9 @@ from mtlbench.labels import settings_text
 from mtlbench.metrics import named_score
 from mtlbench.places import side_by_side
 from mtlbench.planning import LR_FACTOR, Request, check, settings_on, task_infos, tuning_key
-from mtlbench.records import REFERENCE, Spec, Trial, TuningRecord, role_of
+from mtlbench.records import Spec, Trial, TuningRecord
 from mtlbench.registry import Registry
+from mtlbench.roles import REFERENCE, role_of
 from mtlbench.seeds import FIRST_TUNING_SEED
 from mtlbench.space import LogUniform
 from mtlbench.store import Store

@@ -16,7 +16,8 @@ from rich.table import Table
 from mtlbench.comparisons import Score, compare, paired, samples_of, with_delta_m
 from mtlbench.errors import UserError
 from mtlbench.metrics import Metric
-from mtlbench.records import BenchRecord, role_of
+from mtlbench.records import BenchRecord
+from mtlbench.roles import role_of
 from mtlbench.store import Store
 from mtlbench.tables import runs_frame
 

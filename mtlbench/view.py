@@ -22,7 +22,8 @@ from mtlbench.labels import settings_text
 from mtlbench.layout import lay_out
 from mtlbench.page import ROLES, Figure, Label, Page, Setup, Strategy, Tuning, render
 from mtlbench.plots import Frames, Overview, Saved
-from mtlbench.records import RunRecord, TuningRecord, role_of
+from mtlbench.records import RunRecord, TuningRecord
+from mtlbench.roles import role_of
 from mtlbench.setups import SETUPS
 from mtlbench.tables import curves_over_seeds
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtlbench.plots import Frames, Overview, Ranking
 from mtlbench.ranks import rank_test
-from mtlbench.records import reference_of, role_of
+from mtlbench.roles import reference_of, role_of
 
 Points = NDArray[np.float64]
 

@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtlbench.records import (
-    BenchRecord,
-    Conditions,
-    Cost,
-    CostRecord,
-    Environment,
-    Evaluation,
-    Result,
-    RunRecord,
-    Settings,
-    Spec,
-    TaskInfo,
-    Trajectory,
-)
+from mtlbench.records import BenchRecord, Conditions, Cost, CostRecord, Environment, RunRecord, Settings, Spec, TaskInfo
+from mtlbench.results import Evaluation, Result, Trajectory
 from mtlbench.store import Store
 
 SEEDS = tuple(range(12))

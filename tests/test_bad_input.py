@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlbench import checkpoint
-from mtlbench.records import Evaluation, History, Trajectory
+from mtlbench.results import Evaluation, History, Trajectory
 from tests.bad_input import (
     STORED,
     Damage,

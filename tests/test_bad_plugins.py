@@ -10,7 +10,8 @@ import pytest
 
 from mtlbench import bench, report
 from mtlbench.planning import Plan, plan
-from mtlbench.records import Result, RunRecord
+from mtlbench.records import RunRecord
+from mtlbench.results import Result
 from tests.kills import SETUP, Quiet, small_plan
 
 GOOD = ("fixed", "gradnorm", "famo")

@@ -10,8 +10,8 @@ import torch
 
 from mtlbench import checkpoint, harness
 from mtlbench.harness import Progress
-from mtlbench.records import History
 from mtlbench.registry import Registry
+from mtlbench.results import History
 from mtlbench.strategy import Step, Strategy
 from mtlbench.tasks import Setup
 from mtlbench.trainer import Trainer

@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from mtlbench.answer import answer
 from mtlbench.comparisons import rankings, scores_frame, seeds_needed, with_delta_m
 from mtlbench.metrics import DELTA_M
-from mtlbench.records import ALL_TASKS
+from mtlbench.roles import ALL_TASKS
 
 TASKS = {"digit": "accuracy", "above_five": "error"}
 NO_COSTS = pd.DataFrame({"strategy": [], "replicas": [], "ratio": []})

@@ -14,7 +14,7 @@ import pytest
 from mtlbench import bench, cli, jobs
 from mtlbench.execution import workers_of
 from mtlbench.jobs import Report, StackJob
-from mtlbench.records import Result
+from mtlbench.results import Result
 from tests.test_bench import SETUP, Silent, execute, few_rounds, plan, write
 
 __all__ = ["few_rounds"]  # a fixture that is used as it is there

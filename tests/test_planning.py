@@ -11,7 +11,8 @@ import pytest
 from mtlbench import tune
 from mtlbench.errors import UserError
 from mtlbench.planning import Plan, Request, bench_runs, plan
-from mtlbench.records import BenchRecord, Environment, Evaluation, Trial
+from mtlbench.records import BenchRecord, Environment, Trial
+from mtlbench.results import Evaluation
 from mtlbench.seeds import FIRST_TUNING_SEED
 from mtlbench.store import Store
 

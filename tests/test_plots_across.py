@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from mtlbench.figures.marks import marks_of
 from mtlbench.plots import OVERVIEW_PLOTS, PLOTS, Frames, Overview, save_all, styles
 from mtlbench.ranks import Ranks
-from mtlbench.records import role_of
+from mtlbench.roles import role_of
 from tests.frames import FIVE, FRONT, MAIN, MANY, THIRTY, make_frames, make_overview
 from tests.readable import assert_readable, boxes_of
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlbench import stacks
-from mtlbench.records import Evaluation, Result, Trajectory
+from mtlbench.results import Evaluation, Result, Trajectory
 
 COUNTS = st.integers(1, 40)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mtlbench.errors import UserError
-from mtlbench.records import Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory
+from mtlbench.records import RunRecord, Settings, Spec, TaskInfo
+from mtlbench.results import Evaluation, Result, Trajectory
 from mtlbench.store import Store
 
 SETTINGS = Settings(setup="mnist", seeds=(0, 1), epochs=1, batch_size=64, lr=1e-3, device="cpu")

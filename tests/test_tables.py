@@ -6,7 +6,8 @@ import pytest
 
 from mtlbench import comparisons, tables
 from mtlbench.layout import lay_out, over_setups
-from mtlbench.records import Cost, CostRecord, Evaluation, Result, RunRecord, Settings, Spec, TaskInfo, Trajectory
+from mtlbench.records import Cost, CostRecord, RunRecord, Settings, Spec, TaskInfo
+from mtlbench.results import Evaluation, Result, Trajectory
 
 SEEDS = (4, 7)
 TASKS = [

@@ -19,7 +19,8 @@ from mtlbench.execution import PRELOAD
 from mtlbench.harness import Progress
 from mtlbench.jobs import Report, StackJob
 from mtlbench.places import MOST_RESTARTS, carry_out
-from mtlbench.records import Evaluation, History, Settings, Spec, Trajectory
+from mtlbench.records import Settings, Spec
+from mtlbench.results import Evaluation, History, Trajectory
 from mtlbench.workers import OUTPUT_KEPT, Limits, WorkerDiedError, WorkerError, Workers
 
 

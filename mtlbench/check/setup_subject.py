@@ -14,8 +14,8 @@ from mtlbench import splits
 from mtlbench.check.subject import SUFFIX, registered_by
 from mtlbench.declaration import Declared
 from mtlbench.errors import UserError
-from mtlbench.records import REFERENCE
 from mtlbench.registry import Registry
+from mtlbench.roles import REFERENCE
 from mtlbench.tasks import Setup, Split, Task
 from mtlbench.trainer import Trainer
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mtlbench.figures.frames import Frames
 from mtlbench.figures.style import in_rows, is_baseline
 from mtlbench.metrics import Better, Metric
-from mtlbench.records import REFERENCE, role_of
+from mtlbench.roles import REFERENCE, role_of
 
 Floats = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from mtlbench.figures.marks import mark
 from mtlbench.figures.page import nothing, page
 from mtlbench.figures.style import FAINT, INK
 from mtlbench.metrics import SHARES
-from mtlbench.records import ALL_TASKS, REFERENCE, role_of
+from mtlbench.roles import ALL_TASKS, REFERENCE, role_of
 
 WORSE_TO_BETTER = LinearSegmentedColormap.from_list(
     "worse to better", ["#b8520a", "#f2a65e", "#f6f6f6", "#7fb2dd", "#1c5d9f"]

@@ -16,7 +16,7 @@ from mtlbench.figures.axes import Floats, limits, number, wrapped
 from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.style import FAINT, Style, is_baseline, shown
 from mtlbench.metrics import Metric, score_text
-from mtlbench.records import REFERENCE
+from mtlbench.roles import REFERENCE
 
 LINE = 9.0  # points from one name to the next
 GAP = 20.0  # points between the axes and the names

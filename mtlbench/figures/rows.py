@@ -33,7 +33,7 @@ from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.page import nothing, page
 from mtlbench.figures.style import FAINT, INK, Style, base_of, shown, styles
 from mtlbench.metrics import Metric
-from mtlbench.records import REFERENCE, TUNED, role_of
+from mtlbench.roles import REFERENCE, TUNED, role_of
 
 LOG_COSTS = 5
 """From this cost on, a linear axis would press the usual ones, 1 to 2.5, together."""

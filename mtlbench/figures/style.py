@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from mtlbench.figures.frames import Frames
-from mtlbench.records import REFERENCE, TUNED, role_of
+from mtlbench.roles import REFERENCE, TUNED, role_of
 
 WIDTH = 9.0  # inches
 FEW = 8  # strategies that can each have a line, a band and its seeds drawn

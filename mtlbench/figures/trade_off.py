@@ -30,7 +30,7 @@ from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.page import mark_legend, nothing, page, settle
 from mtlbench.figures.style import FAINT, FEW, INK, Style, base_of, shown, styles
 from mtlbench.metrics import Metric
-from mtlbench.records import FRONT, REFERENCE, role_of
+from mtlbench.roles import FRONT, REFERENCE, role_of
 
 ARROWS = 12  # strategies up to which arrows lead to their tuned settings
 LEAST = 3  # points that make a front

@@ -9,7 +9,7 @@ import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mtlbench import report
-from mtlbench.records import Trajectory
+from mtlbench.results import Trajectory
 from tests.benchmarks.ratios import Ratios
 from tests.made import cost, make_store, stored
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from mtlbench.figures.axes import log_axis
 from mtlbench.figures.page import page, settle
 from mtlbench.figures.style import COLOURS, FAINT, INK, MARKERS, Style, theme
-from mtlbench.records import REFERENCE
+from mtlbench.roles import REFERENCE
 from tests.growth.facts import line, medians, seconds_per_unit, switch
 from tests.growth.measure import BASE, CURVES, GRAMIAN_SECONDS, GRAMIANS, PATHS, PEAK_BYTES, STEP_SECONDS, STRATEGIES
 

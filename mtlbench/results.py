@@ -1,15 +1,57 @@
-"""Whether the numbers of a stored record fit each other: what was edited by hand may not."""
+"""What training leaves, and whether the numbers of it fit each other: what was stored may have been edited by hand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from mtlbench.records import Evaluation, Result
-
+Matrix = list[list[float]]
 LARGEST = 2.0**128  # float32 holds no finite number beyond it
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Losses and scores per seed and task, `[K][T]` each."""
+
+    losses: Matrix
+    scores: Matrix
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Means over equal stretches of training; `epochs[p]` is the end of stretch p, in epochs.
+
+    `losses` and `weights` are `[P][K][T]`; `norms` of the task gradients likewise and their `cosines`
+    `[P][K][pairs]` exist where the strategy asked for a Gramian.
+    """
+
+    epochs: list[float]
+    losses: list[Matrix]
+    weights: list[Matrix]
+    norms: list[Matrix] | None
+    cosines: list[Matrix] | None
+
+
+@dataclass(frozen=True)
+class History:
+    """What is recorded of training, up to the end of an epoch: per-epoch validation and the trajectory.
+
+    `diverged` has, per seed, the number of updates before the first step with a loss or weight that is not finite.
+    `training_seconds` are those spent in training steps.
+    """
+
+    validation: list[Evaluation]
+    trajectory: Trajectory
+    diverged: list[int | None]
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class Result(History):
+    """What a run leaves: its history, and losses and scores of the test split."""
+
+    test: Evaluation
 
 
 def check_result(result: Result, replicas: int, tasks: int) -> None:
