@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mtlbench import cli
+
+Run = Callable[..., tuple[int, str, str]]
+"""What the fixture `run` is: exit code, standard output and standard error of a command in a folder of its own."""
 
 
 def call(*arguments: str | Path) -> int:
@@ -23,3 +27,11 @@ def errors(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("mtlbench: ") for line in lines)
     return lines
+
+
+def refused(run: Run, *arguments: str) -> str:
+    code, _, err = run(*arguments)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith("mtlbench: ")
+    return line

@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
+from mtlbench import cli
 from mtlbench.registry import Registry
+from tests.commands import Run
 
 # A run must not depend on the reader's terminal.
 for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
@@ -29,6 +34,29 @@ def tiny_setup() -> None:
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     return Registry.load()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Call the command line in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mtlbench", *arguments])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def in_double() -> Iterator[None]:
+    """New tensors are float64: a start of 1 / T in float32 would show in the eighth digit."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def pytest_collection_finish() -> None:

@@ -156,3 +156,20 @@ def train(
         with torch.no_grad():
             method.project()
             method.after_update(step)
+
+
+def zeros() -> Tensor:
+    return torch.zeros(2, dtype=torch.float64)
+
+
+def halves() -> Tensor:
+    return torch.full((2,), 0.5, dtype=torch.float64)
+
+
+def pair(first: float | Tensor, second: float | Tensor) -> Tensor:
+    return torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in (first, second)])
+
+
+def on_simplex(v: Tensor) -> Tensor:
+    share = ((v[0] - v[1] + 1) / 2).clamp(0, 1)
+    return pair(share, 1 - share)
