@@ -12,11 +12,14 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import Node, get_gradient_edge
 
 from mtlbench.errors import UserError
 from mtlbench.strategy import Heads, Step
+
+OF_SHARED = "no loss depends on a parameter of shared: name the module that the losses are computed with"
+OF_FEATURES = "no loss depends on the features that were given: pass the very tensor that the heads are computed from"
 
 
 class GradientOverflowError(Exception):
@@ -51,14 +54,15 @@ class LossGradients:
         self._losses, self._shared, self._last = losses, shared, last
         self._representation, self._further = representation, further
         self._dtype, self._scale = dtype, scale
+        self.scaled = scale is not None
         self._found: list[list[Tensor]] | None = None
         self._of_heads: list[list[tuple[Tensor, Tensor]]] = []
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, `[1, T, T]`."""
         if last and self._shared and not self._last:
-            raise UserError("no last shared layer was found: name it, Balancer(..., last=MODULE)")
-        rows = self._rows(self._losses, self._last) if last else self._all_rows()
+            raise UserError("nothing in a last shared layer is trained: name it, Balancer(..., last=MODULE)")
+        rows = self._rows(self._losses, self._last, OF_SHARED) if last else self._all_rows()
         return _products(rows, rows).unsqueeze(0)
 
     def jacobian(self) -> Tensor:
@@ -72,23 +76,24 @@ class LossGradients:
                 "this strategy looks at two further batches in every step: call it with a function that returns the "
                 "losses of another batch each time, balance(losses, further=FUNCTION)"
             )
-        one, other = (self._rows(self._further(), self._shared) for _ in range(2))
+        one, other = (self._rows(self._further(), self._shared, OF_SHARED) for _ in range(2))
         return _products(one, other).unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses by the representation, `[1, T, B, F]`, 0 where the representation is."""
         seen = self._given_representation()
-        rows = torch.stack([row for (row,) in self._rows(self._losses, [seen])])
+        rows = torch.stack([row for (row,) in self._rows(self._losses, [seen], OF_FEATURES)])
         rows = rows.view(len(self._losses), len(seen), -1)
         return (rows * (seen.detach().flatten(1) != 0)).unsqueeze(0)
 
     def minimised(self, weights: Tensor, heads: Heads, step: Step) -> Tensor:
         """A scalar of value `sum_t weights_t L_t` whose backward pass gives every parameter its gradient.
 
-        The shared ones get that of the sum, or what the strategy chose in its place; those of head t their share of the
-        sum (`weighted`), or the gradient of L_t (`own`). Where that is the gradient of the sum and nothing has been
-        differentiated over all shared parameters yet, it is the sum itself with its graph. Else the gradients are
-        made here, those of the shared parameters from what the strategy has already seen, and given back as they are.
+        The shared ones get that of the sum, or what the strategy chose in its place; others that several losses depend
+        on that of the sum; and those of head t their share of the sum (`weighted`), or the gradient of L_t (`own`).
+        Where that is the gradient of the sum and nothing has been differentiated over all shared parameters yet, it is
+        the sum itself with its graph. Else the gradients are made here, those of the shared parameters from what the
+        strategy has already seen, and given back as they are.
 
         Args:
             weights: `[T]`.
@@ -107,9 +112,13 @@ class LossGradients:
         gradients: dict[Tensor, Sum] = {}
         for weight, part in zip(weights.unsqueeze(1), self._of_heads, strict=False):
             gradients |= {leaf: Sum(one if heads == "own" else weight, [gradient]) for leaf, gradient in part}
-        rest = [leaf for key, leaf in reached.items() if key not in among_shared and leaf not in gradients]
-        for leaf, gradient in zip(rest, self._gradients(losses.sum() if heads == "own" else total, rest), strict=True):
-            gradients[leaf] = Sum(one, [gradient])
+        *of_heads, of_several = [
+            [leaf for leaf in part if id(leaf) not in among_shared and leaf not in gradients] for part in self._reached
+        ]
+        rest = [leaf for part in of_heads for leaf in part]
+        for value, those in ((losses.sum() if heads == "own" else total, rest), (total, of_several)):
+            found = self._filled(self._gradients(value, those), those)
+            gradients |= {leaf: Sum(one, [gradient]) for leaf, gradient in zip(those, found, strict=True)}
         for parameter, gradient in zip(self._shared, self._shared_gradients(weights, total, step), strict=True):
             # One that no loss depends on keeps having no gradient, unless a direction speaks of it.
             if step.direction is not None or id(parameter) in reached:
@@ -124,9 +133,9 @@ class LossGradients:
         elif step.representation_direction is not None:
             seen = self._given_representation()
             cotangent = step.representation_direction.view_as(seen).to(seen.dtype)
-            found = self._gradients(seen, self._shared, cotangent)
+            found = self._filled(self._gradients(seen, self._shared, cotangent), self._shared)
         else:
-            found = self._gradients(total, self._shared)
+            found = self._filled(self._gradients(total, self._shared), self._shared)
         return [Sum(weights.new_ones(1), [gradient]) for gradient in found]
 
     def _given_representation(self) -> Tensor:
@@ -157,30 +166,54 @@ class LossGradients:
             pairs = zip(self._losses, heads, strict=True)
             gradients = [self._gradients(loss, [*self._shared, *head]) for loss, head in pairs]
             depth = len(self._shared)
-            self._of_heads = [list(zip(h, row[depth:], strict=True)) for h, row in zip(heads, gradients, strict=True)]
-            self._found = self._flat([row[:depth] for row in gradients])
+            of_heads = [self._filled(row[depth:], head) for row, head in zip(gradients, heads, strict=True)]
+            self._of_heads = [list(zip(*each, strict=True)) for each in zip(heads, of_heads, strict=True)]
+            self._found = self._flat([row[:depth] for row in gradients], self._shared, OF_SHARED)
         return self._found
 
-    def _rows(self, losses: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Of each loss, its gradient by each tensor that is wanted, flat."""
+    def _rows(self, losses: Sequence[Tensor], wanted: Sequence[Tensor], what: str) -> list[list[Tensor]]:
+        """Of each loss, its gradient by each tensor that is wanted, flat; `what` says what is wrong if none has one."""
         self._check_shared()
-        return self._flat([self._gradients(loss, wanted) for loss in losses])
+        return self._flat([self._gradients(loss, wanted) for loss in losses], wanted, what)
 
-    def _flat(self, gradients: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
-        rows = [[part.flatten().to(self._dtype) for part in each] for each in gradients]
-        if self._scale is not None and not all(bool(part.isfinite().all()) for row in rows for part in row):
+    def _flat(
+        self, gradients: Sequence[Sequence[Tensor | None]], wanted: Sequence[Tensor], what: str
+    ) -> list[list[Tensor]]:
+        if all(part is None for each in gradients for part in each):
+            raise UserError(what)
+        rows = [[part.flatten().to(self._dtype) for part in self._filled(each, wanted)] for each in gradients]
+        if self.scaled and not all(bool(part.isfinite().all()) for row in rows for part in row):
             raise GradientOverflowError
         return rows
 
-    def _gradients(self, value: Tensor, wanted: Sequence[Tensor], cotangent: Tensor | None = None) -> list[Tensor]:
-        """Gradients of `(cotangent * value).sum()`, 0 where it does not depend on what is wanted."""
-        if not (value.requires_grad and wanted):
-            return [torch.zeros_like(tensor) for tensor in wanted]
+    def _gradients(
+        self, value: Tensor, wanted: Sequence[Tensor], cotangent: Tensor | None = None
+    ) -> list[Tensor | None]:
+        """Gradients of `(cotangent * value).sum()`, None where it does not depend on what is wanted."""
+        if not (value.requires_grad and wanted and any(tensor.requires_grad for tensor in wanted)):
+            return [None] * len(wanted)
         cotangent = torch.ones_like(value) if cotangent is None else cotangent
         if self._scale is not None:
             cotangent = cotangent * self._scale
-        found = torch.autograd.grad(value, wanted, cotangent, retain_graph=True, materialize_grads=True)
-        return list(found) if self._scale is None else [gradient / self._scale for gradient in found]
+        try:
+            made = torch.autograd.grad(value, wanted, cotangent, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            if "donated" not in str(error):
+                raise
+            raise UserError(
+                "losses or a trunk from torch.compile are differentiated once for each task, which it has to know: set "
+                "torch._functorch.config.donated_buffer = False before they are compiled"
+            ) from None
+        found = typing.cast("Sequence[Tensor | None]", made)
+        if self._scale is None:
+            return list(found)
+        return [None if gradient is None else gradient / self._scale for gradient in found]
+
+    @staticmethod
+    def _filled(gradients: Sequence[Tensor | None], wanted: Sequence[Tensor]) -> list[Tensor]:
+        """Zeros in place of the gradients that are not there."""
+        pairs = zip(gradients, wanted, strict=True)
+        return [torch.zeros_like(tensor) if gradient is None else gradient for gradient, tensor in pairs]
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         parts = flat.split([parameter.numel() for parameter in self._shared])
@@ -270,8 +303,9 @@ class _WithGradients(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled():  # by create_graph
+            raise UserError("this strategy gives gradients without a graph, so there are no second derivatives of it")
         (factor,) = grad_outputs
         kept = typing.cast("typing.Any", ctx)
         made = zip(kept.gradients, kept.parameters, strict=True)

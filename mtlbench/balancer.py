@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from itertools import chain
@@ -15,10 +17,8 @@ from torch import Tensor, nn
 from mtlbench.autograd import GradientOverflowError, LossGradients, Sum, last_layer, leaves, with_gradients
 from mtlbench.errors import UserError
 from mtlbench.registry import Registry
-from mtlbench.strategy import Step, Strategy, weigh
-
-Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-"""The losses of a step: T scalars in the order of the tasks, a tensor `[T]`, or scalars by the tasks' names."""
+from mtlbench.strategy import Heads, Step, Strategy, weigh
+from mtlbench.task_losses import Losses, TaskNames
 
 
 class Balancer(nn.Module):
@@ -30,9 +30,10 @@ class Balancer(nn.Module):
     ```
 
     Each call is one step of the strategy: its state moves, and its own parameters (log-variances, GradNorm's weights)
-    take their step of Adam in the call, as in the bench. They are not for the network's optimizer, which leaves them
-    alone where it is given them. The network's gradients come from `backward` and nothing else: they are added to
-    what is there, and scaled as the scalar is. `state_dict` is the whole state.
+    take their step of Adam in the call, as in the bench, whatever is frozen around them. They are not for the network's
+    optimizer, which leaves them alone where it is given them. What a strategy sums up is in float32 or more, also where
+    a module that holds the Balancer is made half precision. The network's gradients come from `backward` and nothing
+    else: they are added to what is there, and scaled as the scalar is. `state_dict` is the whole state.
 
     `weights` `[T]` are the effective weights of the last call, NaN before the first; `strategy` is the `Strategy`.
 
@@ -48,13 +49,13 @@ class Balancer(nn.Module):
         seed: of the strategy's random numbers.
         plugins: files of further strategies.
         scaler: the `GradScaler` of a loop in half precision: the gradients that the strategy looks at are then made
-            with its scale. Where they overflow, the scaler skips the step, and the strategy does not move.
+            with its scale. Where they or the losses are not finite, the scaler skips the step, and the strategy does
+            not move.
 
     Raises:
-        UserError: there is no such strategy or hyper-parameter, or `shared` or `last` has nothing to train.
+        UserError: there is no such strategy or hyper-parameter, or another argument is not what it should be.
     """
 
-    task_names: list[str]
     strategy: Strategy
     weights: Tensor
     index: Tensor
@@ -76,30 +77,31 @@ class Balancer(nn.Module):
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         super().__init__()
-        self.task_names = [str(task) for task in range(tasks)] if isinstance(tasks, int) else list(tasks)
-        if not self.task_names or len(set(self.task_names)) < len(self.task_names):
-            raise UserError(f"tasks is their number, 1 or more, or their names, each once, not {tasks!r}")
-        self._named = not isinstance(tasks, int)
+        self._tasks = TaskNames.of(tasks)
         self._scaler = scaler
-        shape = (1, len(self.task_names))
+        shape = (1, len(self._tasks.names))
         if isinstance(strategy, str):
             registry = _registry(tuple(Path(plugin) for plugin in plugins))
             self.strategy = registry.build(registry.parse(strategy, self), shape)
         else:
             self.strategy = strategy(shape)
+        _check(self.strategy.heads, lr, {"shared": shared, "last": last})
         # In a tuple, so that they are no submodules: the network's parameters are not the Balancer's.
         self._shared = () if shared is None else (shared,)
         self._last = (last,) if last is not None else tuple(filter(None, map(last_layer, self._shared)))
         parameters = _trained(self._shared)
         if shared is not None and not parameters:
             raise UserError("shared has no parameter that requires grad")
+        if last is not None and not _trained(self._last):
+            raise UserError("last has no parameter that requires grad")
         if last is not None and not {*map(id, _trained(self._last))} <= {*map(id, parameters)}:
             raise UserError("last is no part of shared")
         self._size = sum(parameter.numel() for parameter in parameters)
         self.strategy.allocate(self._size)
-        own = list(self.strategy.parameters())
-        own_lr = lr if self.strategy.lr is None else self.strategy.lr
-        self._optimizer = torch.optim.Adam(own, lr=own_lr) if own else None
+        self._lr = lr if self.strategy.lr is None else self.strategy.lr
+        self._optimizer: torch.optim.Adam | None = None
+        self._tie_optimizer()
+        self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
         self._awaits_after_update = False
         self.register_buffer("weights", torch.full(shape[1:], torch.nan))
         self.register_buffer("index", torch.zeros((), dtype=torch.int64))
@@ -125,7 +127,7 @@ class Balancer(nn.Module):
             UserError: the losses are not T scalars that depend on what is trained, or something that the strategy
                 needs was not given; says how to give it.
         """
-        terms = self._scalars(losses)
+        terms = self._tasks.scalars(losses, self.weights.device)
         if not any(term.requires_grad for term in terms):
             raise UserError("no loss depends on a parameter: call the Balancer in training, outside torch.no_grad()")
         if self._awaits_after_update:
@@ -138,7 +140,7 @@ class Balancer(nn.Module):
         def another() -> list[Tensor]:
             assert further is not None
             with callers:
-                return self._scalars(further())
+                return self._tasks.scalars(further(), self.weights.device)
 
         # A strategy's sums are not for half precision, and backward passes are not for autocast.
         with full:
@@ -153,7 +155,11 @@ class Balancer(nn.Module):
             )
             seen = torch.stack([term.detach().to(self.weights.dtype) for term in terms]).unsqueeze(0)
             step = Step(seen.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
+            for parameter in self.strategy.parameters():
+                parameter.requires_grad_()  # a module around it may have been frozen since
             try:
+                if signals.scaled and not bool(seen.isfinite().all()):
+                    raise GradientOverflowError
                 weights = weigh(self.strategy, step)[0]
             except GradientOverflowError:
                 infinite = self.weights.new_full((1,), torch.inf)
@@ -177,7 +183,8 @@ class Balancer(nn.Module):
             losses: as in a call, without graphs; or a function that makes them, called only if the strategy looks.
         """
         if self._awaits_after_update:
-            terms = self._scalars(losses() if callable(losses) else losses)
+            torch.clear_autocast_cache()  # it may hold parameters as they were before the update
+            terms = self._tasks.scalars(losses() if callable(losses) else losses, self.weights.device)
             self.strategy.after_update(torch.stack([term.to(self.weights.dtype) for term in terms]).unsqueeze(0))
             self._awaits_after_update = False
 
@@ -195,24 +202,53 @@ class Balancer(nn.Module):
         self.steps_of_epoch.zero_()
         self.epoch += 1
 
+    @property
+    def task_names(self) -> list[str]:
+        """The names of the tasks, `0`, `1`, ... where only their number was given."""
+        return self._tasks.names
+
     def get_extra_state(self) -> dict[str, typing.Any]:
-        """What of the state is no tensor of its own: the optimizer of the strategy's parameters."""
+        """What of the state is no tensor of its own: what it is the state of, and the optimizer of its parameters."""
         return {
+            "strategy": self._name,
+            "tasks": self.task_names,
             "optimizer": self._optimizer and self._optimizer.state_dict(),
             "awaits_after_update": self._awaits_after_update,
         }
 
     def set_extra_state(self, state: dict[str, typing.Any]) -> None:
-        """Take back what `get_extra_state` gave."""
+        """Take back what `get_extra_state` gave.
+
+        Raises:
+            UserError: it is the state of another strategy, or of other tasks.
+        """
+        if (state["strategy"], state["tasks"]) != (self._name, self.task_names):
+            raise UserError(
+                f"the state is of {state['strategy']} with the tasks {', '.join(state['tasks'])}, the Balancer is of "
+                f"{self._name} with {', '.join(self.task_names)}"
+            )
         if self._optimizer is not None:
-            self._optimizer.load_state_dict(state["optimizer"])
+            self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors it is given
         self._awaits_after_update = state["awaits_after_update"]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Balancer:
-        super()._apply(fn, recurse)
-        if self._optimizer is not None:
-            self._optimizer.load_state_dict(self._optimizer.state_dict())  # its moments follow the parameters
+        def no_half(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if not moved.is_floating_point() or moved.dtype.itemsize >= torch.float32.itemsize:
+                return moved
+            return tensor.to(moved.device, torch.float32)
+
+        super()._apply(no_half, recurse)
+        self._tie_optimizer()
         return self
+
+    def _tie_optimizer(self, *_: object) -> None:
+        """Have the optimizer train the strategy's parameters as they are now, with the moments that it has."""
+        own = list(self.strategy.parameters())
+        before = self._optimizer
+        self._optimizer = torch.optim.Adam(own, lr=self._lr) if own else None
+        if before is not None and self._optimizer is not None:
+            self._optimizer.load_state_dict(before.state_dict())
 
     @property
     def _name(self) -> str:
@@ -241,36 +277,21 @@ class Balancer(nn.Module):
             )
         return parameters
 
-    def _scalars(self, losses: Losses) -> list[Tensor]:
-        """The losses as T scalars, in the order of the tasks."""
-        found: Sequence[object]
-        if isinstance(losses, Mapping):
-            if not self._named or set(losses) != set(self.task_names):
-                known = f"the tasks are {', '.join(self.task_names)}" if self._named else "tasks is a number, not names"
-                raise UserError(f"losses by name are of {', '.join(losses)}, but {known}")
-            found = [losses[name] for name in self.task_names]
-        elif isinstance(losses, Tensor) and losses.dim() != 1:
-            raise UserError(f"losses in one tensor have one dimension, [T], not the shape {list(losses.shape)}")
-        else:
-            found = list(losses)
-        if len(found) != len(self.task_names):
-            raise UserError(f"there are {len(self.task_names)} tasks, but {len(found)} losses")
-        return [self._scalar(name, loss) for name, loss in zip(self.task_names, found, strict=True)]
-
-    def _scalar(self, name: str, loss: object) -> Tensor:
-        if not isinstance(loss, Tensor) or loss.dim():
-            what = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise UserError(f"the loss of task {name} must be a scalar tensor, a mean over the batch, not {what}")
-        if loss.device != self.weights.device:
-            raise UserError(
-                f"the loss of task {name} is on {loss.device}, the Balancer on {self.weights.device}: move it, "
-                f"balance.to('{loss.device}')"
-            )
-        return loss
-
 
 def _trained(modules: Sequence[nn.Module]) -> list[Tensor]:
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _check(heads: object, lr: float, modules: dict[str, object]) -> None:
+    if heads not in typing.get_args(Heads):
+        raise UserError(f"the heads of a strategy are {' or '.join(typing.get_args(Heads))}, not {heads!r}")
+    if not (lr > 0 and math.isfinite(lr)):
+        raise UserError(f"lr must be finite and > 0, not {lr}")
+    for name, module in modules.items():
+        if module is not None and not isinstance(module, nn.Module):
+            raise UserError(
+                f"{name} is a module, not {type(module).__name__}: several go together, nn.ModuleList([ONE, OTHER])"
+            )
 
 
 def _autocasts(device: str) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:

@@ -214,6 +214,9 @@ def register(name: str) -> Callable[[S], S]:
     """
 
     def add(cls: S) -> S:
+        before = registered.get(name)
+        if before is not None and before.__module__ == cls.__module__ == "__main__":
+            del registered[name]  # the cell of a notebook that was run again
         check_name(name)
         cls.name = name
         registered[name] = cls

@@ -1,4 +1,4 @@
-"""What backward leaves in the parameters of any network: against autograd, in any precision, and counted."""
+"""What backward leaves in the parameters of any network: against autograd, and counted."""
 
 from __future__ import annotations
 
@@ -11,34 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mtlbench import Balancer, Step, Strategy
-from tests.test_balancer import NAMES
-
-
-class Net(nn.Module):
-    """A convolutional trunk with a normalisation, and one linear head per task."""
-
-    def __init__(self, tasks: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.trunk = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.GroupNorm(1, 2), nn.ReLU())
-        self.heads = nn.ModuleList(nn.Linear(8, 1) for _ in range(tasks))
-        self.to(dtype)
-        self.x = torch.randn(6, 1, 6, 6, dtype=dtype)
-
-    def losses(self, features: Tensor) -> list[Tensor]:
-        return [(head(features.flatten(1)) - t).square().mean().float() for t, head in enumerate(self.heads)]
-
-    def balanced(self, balance: Balancer) -> Tensor:
-        features = self.trunk(self.x)
-        return balance(self.losses(features), features, further=lambda: self.losses(self.trunk(self.x.flip(-1))))
-
-    def gradients(self) -> dict[str, Tensor | None]:
-        return {name: parameter.grad for name, parameter in self.named_parameters()}
-
-
-def make(name: str, net: Net) -> Balancer:
-    return Balancer(name, tasks=len(net.heads), shared=net.trunk)
+from mtlbench import Balancer, Step, Strategy, UserError
+from tests.loops import NAMES, Net, make
 
 
 def plain_gradients(net: Net, weights: Tensor) -> dict[str, Tensor]:
@@ -186,99 +160,6 @@ def test_the_last_layer_is_found_behind_normalisations_or_named() -> None:
         torch.testing.assert_close(watches.seen[0], jacobian @ jacobian.mT)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_runs_under_autocast_with_the_strategy_in_full_precision(name: str) -> None:
-    """Called inside the autocast block or outside of it, a strategy weighs alike and leaves gradients in float32."""
-    found: list[tuple[Tensor, dict[str, Tensor | None]]] = []
-    for inside in (True, False):
-        net = Net(2, dtype=torch.float32)
-        balance = make(name, net)
-        with torch.autocast("cpu", torch.bfloat16):
-            features = net.trunk(net.x)
-            losses = net.losses(features)
-
-        def further(net: Net = net) -> list[Tensor]:
-            with torch.autocast("cpu", torch.bfloat16):
-                return net.losses(net.trunk(net.x.flip(-1)))
-
-        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
-            total = balance(losses, features, further=further)
-        total.backward()
-        found.append((balance.weights, net.gradients()))
-    (weights, gradients), (same_weights, same_gradients) = found
-    assert torch.equal(weights, same_weights)
-    for key, grad in gradients.items():
-        other = same_gradients[key]
-        assert grad is not None
-        assert other is not None
-        assert grad.dtype == torch.float32
-        assert torch.equal(grad, other)
-        assert bool(grad.isfinite().all())
-
-
-def test_further_losses_are_made_under_the_callers_autocast() -> None:
-    net, seen = Net(2, dtype=torch.float32), list[torch.dtype]()
-
-    def further() -> list[Tensor]:
-        features = net.trunk(net.x)
-        seen.append(net.heads[0](features.flatten(1)).dtype)
-        return net.losses(features)
-
-    with torch.autocast("cpu", torch.bfloat16):
-        make("modo", net)(net.losses(net.trunk(net.x)), further=further)
-    assert seen == [torch.bfloat16] * 2
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_scaled_step_is_the_step(name: str) -> None:
-    """A power of two changes no digit of float32, so that scaled training has to be the same to the last one."""
-    trained: list[Tensor] = []
-    for enabled in (False, True):
-        net = Net(2, dtype=torch.float32)
-        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=enabled)
-        balance = Balancer(name, tasks=2, shared=net.trunk, scaler=scaler)
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-        for _ in range(3):
-            optimizer.zero_grad()
-            scaler.scale(net.balanced(balance)).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            balance.after_update(lambda net=net: net.losses(net.trunk(net.x)))
-        trained.append(torch.cat([p.detach().flatten() for p in [*net.parameters(), *balance.parameters()]]))
-    assert torch.equal(*trained)
-
-
-def small_step(dtype: torch.dtype, scale: float) -> tuple[Tensor, torch.amp.GradScaler, Balancer]:
-    """A step of MGDA on losses whose gradients by activations are too small for half precision."""
-    net = Net(2, dtype=torch.float32)
-    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-    balance = Balancer("mgda", tasks=2, shared=net.trunk, scaler=scaler)
-    before = torch.cat([p.detach().flatten() for p in net.parameters()])
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e6)
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        losses = [1e-7 * loss for loss in net.losses(net.trunk(net.x))]
-    scaler.scale(balance(losses)).backward()
-    scaler.step(optimizer)
-    scaler.update()
-    return torch.cat([p.detach().flatten() for p in net.parameters()]) - before, scaler, balance
-
-
-def test_half_precision_keeps_small_gradients_by_the_scale() -> None:
-    expected, _, _ = small_step(torch.float32, 1.0)
-    found, _, _ = small_step(torch.float16, 2.0**20)
-    lost, _, _ = small_step(torch.float16, 1.0)
-    assert float((found - expected).norm() / expected.norm()) < 0.02
-    assert float((lost - expected).norm() / expected.norm()) > 0.2
-
-
-def test_a_step_whose_scaled_gradients_overflow_is_skipped_whole() -> None:
-    moved, scaler, balance = small_step(torch.float16, 2.0**45)
-    assert not moved.any()
-    assert scaler.get_scale() == 2.0**44
-    assert balance.index == 0
-    assert bool(balance.weights.isnan().all())
-
-
 @given(widths=st.lists(st.integers(1, 6), min_size=2, max_size=4), tasks=st.integers(2, 5), seed=st.integers(0, 99))
 def test_the_weighted_sum_of_the_task_gradients_is_what_surgery_leaves(
     widths: list[int], tasks: int, seed: int
@@ -305,3 +186,22 @@ def test_a_step_never_waits_for_the_device(name: str) -> None:
         net.balanced(balance).backward()
         balance.after_update(lambda: net.losses(net.trunk(net.x)))
     assert all(grad is not None and grad.is_meta for grad in net.gradients().values())
+
+
+@pytest.mark.parametrize("name", ["mgda", "cagrad", "imtl-g", "nashmtl", "gradnorm", "mgda:heads=weighted"])
+def test_what_tasks_share_beside_what_is_named_gets_the_weighted_sum(name: str) -> None:
+    net = Net(2)
+    balance = Balancer(name, tasks=2, shared=net.trunk[2])
+    net.balanced(balance).backward()
+    expected = plain_gradients(net, balance.weights.double())
+    for key, found in net.gradients().items():
+        if key.startswith("trunk."):
+            torch.testing.assert_close(found, expected[key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mgda", "pcgrad", "gradnorm:heads=own"])
+def test_second_derivatives_are_refused(name: str) -> None:
+    net = Net(2)
+    total = net.balanced(make(name, net))
+    with pytest.raises(UserError, match="no second derivatives"):
+        torch.autograd.grad(total, net.trunk.get_parameter("0.weight"), create_graph=True)
