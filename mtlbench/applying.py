@@ -102,11 +102,11 @@ def run_predict(
     from mtlbench import models, predictions
 
     trained = models.load(model)
-    framing = predictions.framing(trained)
+    predictions.check(trained.card)
     answered: list[predictions.Prediction] = []
     failed = False
     for path in pictures:
-        found, problems = predictions.predict(trained, framing, path)
+        found, problems = predictions.predict(trained, path)
         answered += found
         warn(problems)
         failed = failed or bool(problems)

@@ -16,6 +16,8 @@ WHITE = 255.0
 STRONG = 0.1  # share of the strongest ink from which a pixel is of the figure
 FAINTEST = 10.0  # of 255; a picture without anything stronger is blank
 NOISE = 4.0  # median deviations, nearly three standard deviations of normal noise
+STEADY = 0.3
+"""Share of an image's ink that framing may change in half of the images, for their figures to be framed alike."""
 SPECK = 0.02
 """Parts with less than this share of the largest part's ink are no part of the figure."""
 
@@ -31,20 +33,35 @@ class Framing:
     centre: Literal["mass", "box"]
 
 
-def framing_of(images: NDArray[np.uint8]) -> Framing:
+def framing_of(images: NDArray[np.uint8]) -> Framing | None:
     """How figures lie in images `[N, 784]` on background 0: MNIST's in 20 pixels by mass, Fashion-MNIST's in 28 by box.
 
-    The box is the median of their longer sides; they are centred by that which varies less.
+    The box is the median of their longer sides; they are centred by that which varies less. None if they are framed in
+    no one way: if to frame them so would change them, as it changes two digits of MultiMNIST or figures on a light
+    background.
     """
+    figures = [image for image in images.reshape(-1, SIDE, SIDE) if image.any()]
+    if not figures:
+        return None
+    framing = _usual_framing([image.astype(np.float64) for image in figures])
+    return framing if np.median([_change(image, framing) for image in figures]) <= STEADY else None
+
+
+def _change(image: NDArray[np.uint8], framing: Framing) -> float:
+    """Share of an image's ink that framing would change."""
+    try:
+        return float(np.abs(framed(image, framing) - image.astype(np.float64)).sum() / image.sum())
+    except UserError:  # it shows nothing
+        return np.inf
+
+
+def _usual_framing(images: list[Grey]) -> Framing:
     sides: list[int] = []
     centres: list[tuple[float, float, float, float]] = []
-    for image in images.reshape(-1, SIDE, SIDE).astype(np.float64):
-        if image.any():
-            (top, bottom), (left, right) = _extent(image > 0)
-            sides.append(max(bottom - top, right - left))
-            centres.append((*_centre_of_mass(image), (top + bottom) / 2, (left + right) / 2))
-    if not sides:
-        return Framing(SIDE, "box")
+    for image in images:
+        (top, bottom), (left, right) = _extent(image > 0)
+        sides.append(max(bottom - top, right - left))
+        centres.append((*_centre_of_mass(image), (top + bottom) / 2, (left + right) / 2))
     spread = np.std(centres, axis=0)
     return Framing(int(np.median(sides)), "mass" if spread[:2].sum() < spread[2:].sum() else "box")
 

@@ -61,8 +61,8 @@ class Card(Record):
 
     An input v is seen by the network as `v * scale + shift`; `widths` are the features that the linear layers of the
     trunk are given and those of each of them, `convolutions` what stands before them, with kernels
-    `[out, in, k, k]`. `framing` says how figures lie in the 28 x 28 images that were trained on, None if the inputs are
-    none of unsigned bytes. `strategy` is the label with its hyper-parameters.
+    `[out, in, k, k]`. `pictures` says whether inputs are grey images of 28 x 28 unsigned bytes, `framing` how figures
+    lie in them, None if not all alike. `strategy` is the label with its hyper-parameters.
     """
 
     format: Literal[1] = FORMAT
@@ -77,6 +77,7 @@ class Card(Record):
     widths: Annotated[list[int], Field(min_length=1)]
     scale: float
     shift: float
+    pictures: bool
     framing: Framing | None
     tasks: list[TaskCard]
 
@@ -84,6 +85,8 @@ class Card(Record):
     def _fits(self) -> Card:
         if self.convolutions is not None and self.widths[0] != self.convolutions.features:
             raise ValueError("widths do not begin with what the convolutions leave")
+        if self.pictures and self.inputs != SIDE**2:
+            raise ValueError(f"it is for images of {SIDE} x {SIDE}, but has {self.inputs} inputs")
         return self
 
     @property
@@ -170,7 +173,8 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
         t = setup.task_names.index(task.name)
         return Score(loss=evaluation.losses[0][t], score=evaluation.scores[0][t])
 
-    is_pictures = setup.features == SIDE**2 and samples.inputs.dtype == torch.uint8
+    image = setup.convolutions.image if setup.convolutions else (1, SIDE, SIDE)
+    pictures = setup.features == SIDE**2 and samples.inputs.dtype == torch.uint8 and image == (1, SIDE, SIDE)
     card = Card(
         version=__version__,
         setup=setup.name,
@@ -183,7 +187,8 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
         widths=list(setup.widths),
         scale=setup.scale,
         shift=setup.shift,
-        framing=framing_of(samples.inputs[:FRAMED_SAMPLES].cpu().numpy()) if is_pictures else None,
+        pictures=pictures,
+        framing=framing_of(samples.inputs[:FRAMED_SAMPLES].cpu().numpy()) if pictures else None,
         tasks=[
             TaskCard(
                 name=task.name,
@@ -283,5 +288,3 @@ def _check(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
                 raise UserError(f"{path} is damaged: {name}.{part} is {found}, not {list(shape)} {torch.float32}")
             if not tensor.isfinite().all():
                 raise UserError(f"{path} is damaged: {name}.{part} has numbers that are not finite")
-    if card.framing is not None and card.inputs != SIDE**2:
-        raise UserError(f"{path} is damaged: it is for images of {SIDE} x {SIDE}, but has {card.inputs} inputs")

@@ -34,16 +34,24 @@ class Picture:
     index: int | None
     pixels: NDArray[Any]
 
-    def image(self, framing: Framing) -> NDArray[np.uint8]:
+    def image(self, framing: Framing | None) -> NDArray[np.uint8]:
         """The image `[28, 28]` for the network; one of an idx file that has this size is taken as it is.
 
+        Where figures were framed in no one way, so is any picture of that size, and there are no others.
+
         Raises:
-            UserError: it shows nothing.
+            UserError: it shows nothing, or it would have to be framed.
         """
-        if self.index is not None and self.pixels.shape == (SIDE, SIDE):
+        height, width = self.pixels.shape[:2]
+        if (height, width) == (SIDE, SIDE) and (framing is None or self.index is not None):
             if not self.pixels.any():
                 raise UserError("is blank")
-            return self.pixels
+            return np.rint(self.pixels.reshape(SIDE, SIDE, -1).mean(axis=-1)).astype(np.uint8)
+        if framing is None:
+            raise UserError(
+                f"is {height} x {width}: figures lie anywhere in the images that the network was trained on, so it "
+                f"takes pictures as they are, of {SIDE} x {SIDE} pixels"
+            )
         return framed(self.pixels, framing)
 
 

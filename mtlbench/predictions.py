@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mtlbench import pictures
 from mtlbench.errors import UserError
-from mtlbench.images import SIDE, Framing
+from mtlbench.images import SIDE
 from mtlbench.models import Card, Model, TaskCard
 
 AT_ONCE = 1_000  # images in a forward pass
@@ -32,22 +32,20 @@ class Prediction:
     tasks: dict[str, dict[str, object]]
 
 
-def framing(model: Model) -> Framing:
-    """How figures lie in what a model was trained on.
+def check(card: Card) -> None:
+    """Refuse a model of something else than pictures.
 
     Raises:
-        UserError: that were no pictures.
+        UserError: it is one.
     """
-    card = model.card
-    if card.framing is None:
+    if not card.pictures:
         raise UserError(
             f"the setup {card.setup} is not about grey pictures of {SIDE} x {SIDE} (it has {card.inputs} inputs), "
             f"and others cannot be predicted from files: load the model in plain torch"
         )
-    return card.framing
 
 
-def predict(model: Model, framing: Framing, path: Path) -> tuple[list[Prediction], list[str]]:
+def predict(model: Model, path: Path) -> tuple[list[Prediction], list[str]]:
     """What a model says of all images of a file, and a line for each thing about it that could not be used."""
     name = _printable(path)
     images: list[NDArray[np.uint8]] = []
@@ -56,7 +54,7 @@ def predict(model: Model, framing: Framing, path: Path) -> tuple[list[Prediction
     try:
         for picture in pictures.read(path):
             try:
-                images.append(picture.image(framing))
+                images.append(picture.image(model.card.framing))
                 indices.append(picture.index)
             except UserError as error:
                 problems.append(f"{_place(name, picture.index)} {error}")
@@ -83,7 +81,7 @@ def table(card: Card, predictions: Sequence[Prediction]) -> Table:
     shown = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown.add_column("file", overflow="fold")
     for task in card.tasks:
-        shown.add_column(escape(task.name), justify="right")
+        shown.add_column(escape(task.name), justify="right", overflow="fold")
     for each in predictions:
         place = _place(_printable(Path(each.file)), each.index)
         shown.add_row(escape(place), *(_text(each.tasks[task.name]) for task in card.tasks))

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mtlbench import data, images, pictures
+from mtlbench import data, images, multimnist, pictures
 from mtlbench.errors import UserError
 from mtlbench.images import Framing, framed, framing_of
 
@@ -131,7 +132,24 @@ def test_framing_is_read_off_the_images(digits: Grey) -> None:
     data.fetch(data.FASHION_MNIST, print)
     assert framing_of(digits) == MASS
     assert framing_of(data.test(data.FASHION_MNIST).images[:300].numpy()) == BOX
-    assert framing_of(np.zeros((2, 784), np.uint8)) == BOX
+    two_digits = multimnist.overlaid(
+        *(torch.from_numpy(digits[i : i + 100].astype(np.uint8)).flatten(1) for i in (0, 100))
+    ).numpy()
+    anything = np.random.default_rng(0).integers(256, size=(50, 784), dtype=np.uint8)
+    uniform = np.full((2, 784), 255, np.uint8)
+    for images in (two_digits, 255 - digits, anything, uniform, np.zeros((2, 784), np.uint8)):
+        assert framing_of(images) is None
+
+
+def test_where_figures_lie_anywhere_pictures_are_taken_as_they_are(digits: Grey, tmp_path: Path) -> None:
+    path = tmp_path / "digit.png"
+    Image.fromarray(digits[0].astype(np.uint8)).save(path)
+    (picture,) = pictures.read(path)
+    assert np.array_equal(picture.image(None), digits[0])
+    Image.fromarray(digits[0].astype(np.uint8)).resize((56, 28)).save(path)
+    (picture,) = pictures.read(path)
+    with pytest.raises(UserError, match="is 28 x 56: figures lie anywhere"):
+        picture.image(None)
 
 
 def save(picture: Image.Image, path: Path, **options: Any) -> NDArray[Any]:

@@ -30,7 +30,7 @@ def made(kind: models.Kind, columns: int, framing: Framing | None = FRAMING, bia
     task = TaskCard(name="t", kind=kind, columns=columns, metric="m", validation=score, test=score)
     card = Card(
         version="1", setup="s", strategy="fixed", seed=0, epochs=1, batch_size=1, lr=1.0, widths=[784], scale=1.0,
-        shift=0.0, framing=framing, tasks=[task],
+        shift=0.0, pictures=framing is not None, framing=framing, tasks=[task],
     )  # fmt: skip
     return Model(
         card, {"heads.t.weight": torch.zeros(columns, 784), "heads.t.bias": bias * torch.arange(1.0, columns + 1)}
@@ -51,14 +51,14 @@ def test_every_kind_of_task_has_its_answer(model: Model, answer: dict[str, objec
     Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 4)).save(tmp_path / "square.png")
     models.save(tmp_path / "made", model)
     read = models.load(tmp_path / "made")
-    (found,), problems = predictions.predict(read, predictions.framing(read), tmp_path / "square.png")
+    (found,), problems = predictions.predict(read, tmp_path / "square.png")
     assert (found.tasks, problems) == ({"t": answer}, [])
     assert predictions.table(read.card, [found]).row_count == 1
 
 
 def test_a_model_of_something_else_than_pictures_is_refused() -> None:
     with pytest.raises(UserError, match="not about grey pictures of 28 x 28"):
-        predictions.framing(made("regression", 1, framing=None))
+        predictions.check(made("regression", 1, framing=None).card)
 
 
 @pytest.mark.parametrize(
