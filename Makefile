@@ -40,7 +40,7 @@ lint: .venv/dev.stamp ## check format, lint and types
 	$(BIN)/pyright
 
 docs: .venv/docs.stamp ## build the documentation into site/, to be read without a network
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open site/index.html"
 
 perf: .venv/dev.stamp ## measure speed: limits, other loops, TorchJD, every strategy; stored under .benchmarks
@@ -65,7 +65,7 @@ toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy int
 clean: ## remove the environment, caches and all benches but those kept in git
 	rm -rf .venv site .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name reference ! -name multimnist -exec rm -rf {} +
 
 .venv/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

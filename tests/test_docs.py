@@ -134,6 +134,13 @@ def test_commands_can_be_given(
                 command.make_context(name, rest, parent=context)
 
 
+def test_make_clean_keeps_the_benches_that_are_kept_in_git() -> None:
+    (line,) = re.findall(r"^\tfind results .*$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    kept = re.findall(r"^!results/(.*)/$", (ROOT / ".gitignore").read_text(encoding="utf-8"), re.MULTILINE)
+    assert kept
+    assert re.findall(r"! -name (\S+)", line) == kept
+
+
 def test_targets_of_make_are_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)

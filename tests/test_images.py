@@ -132,13 +132,12 @@ def test_framing_is_read_off_the_images(digits: Grey) -> None:
     data.fetch(data.FASHION_MNIST, print)
     assert framing_of(digits) == MASS
     assert framing_of(data.test(data.FASHION_MNIST).images[:300].numpy()) == BOX
-    two_digits = multimnist.overlaid(
-        *(torch.from_numpy(digits[i : i + 100].astype(np.uint8)).flatten(1) for i in (0, 100))
-    ).numpy()
+    left, right = torch.from_numpy(digits[:200].astype(np.uint8)).flatten(1).split(100)
+    two_digits = multimnist.overlaid(left, right).numpy()
     anything = np.random.default_rng(0).integers(256, size=(50, 784), dtype=np.uint8)
     uniform = np.full((2, 784), 255, np.uint8)
-    for images in (two_digits, 255 - digits, anything, uniform, np.zeros((2, 784), np.uint8)):
-        assert framing_of(images) is None
+    for odd in (two_digits, 255 - digits, anything, uniform, np.zeros((2, 784), np.uint8)):
+        assert framing_of(odd) is None
 
 
 def test_where_figures_lie_anywhere_pictures_are_taken_as_they_are(digits: Grey, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from pages import plots_section, strategies_index, strategy_page
 from mtlbench.registry import Registry
 
 ROOT = Path(__file__).parents[2]
-REFERENCE = "results/reference"
+BENCHES = {"results/reference": "reference", "results/multimnist": "multimnist-bench"}
+"""The benches that are kept, each a page, and a folder of that name with its plots and its report."""
 ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
-    f"{REFERENCE}/README.md": "reference.md",
+    **{f"{bench}/README.md": f"{page}.md" for bench, page in BENCHES.items()},
 }
 """Pages whose text stands outside docs/, by where it stands."""
 STRATEGIES = "strategies/"
@@ -48,10 +49,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, f"{STRATEGIES}index.md", content=strategies_index(registry)))
     for name in registry.strategies:
         files.append(File.generated(config, f"{STRATEGIES}{name}.md", content=strategy_page(registry, name)))
-    files.append(File.generated(config, "CITATION.cff", abs_src_path=str(ROOT / "CITATION.cff")))
-    reference = ROOT / REFERENCE
-    for path in sorted([*reference.glob("plots/**/*.png"), reference / "report.html"]):
-        where = f"reference/{path.relative_to(reference).as_posix()}"
+    kept = [ROOT / "CITATION.cff", *(ROOT / "setups").glob("*.py")]
+    for bench in BENCHES:
+        kept += [*(ROOT / bench).glob("plots/**/*.png"), ROOT / bench / "report.html"]
+    for path in sorted(kept):
+        where = _in_site(path.relative_to(ROOT).as_posix())
         files.append(File.generated(config, where, abs_src_path=str(path)))
     return files
 
@@ -92,7 +94,7 @@ def _in_site(path: str) -> str:
     """Where a file of the repository stands in the site; one that is not there is left for mkdocs to complain about."""
     if path in ELSEWHERE:
         return ELSEWHERE[path]
-    for inside, outside in ((f"{REFERENCE}/", "reference/"), ("docs/", "")):
+    for inside, outside in [*((f"{bench}/", f"{page}/") for bench, page in BENCHES.items()), ("docs/", "")]:
         if path.startswith(inside):
             return outside + path.removeprefix(inside)
     return path
