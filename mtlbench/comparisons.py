@@ -79,7 +79,7 @@ class Group:
 def with_delta_m(runs: pd.DataFrame) -> pd.DataFrame:
     """The scores of runs (`tables.runs_frame`), and behind them Delta-m of each strategy and seed as a further task.
 
-    A setup has none if a task was not trained alone on the same seeds, or scored 0 alone.
+    A setup has none if a task was not trained alone on the same seeds, or scored 0 or less alone.
     """
     parts = [runs]
     for setup, rows in runs.groupby("setup", sort=False):

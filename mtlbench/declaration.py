@@ -7,13 +7,15 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import cast
 
+from mtlbench.data import Dataset
+from mtlbench.layers import Convolutions, is_count
 from mtlbench.metrics import DELTA_M, SHARES
 from mtlbench.tasks import Setup, Task
 
-LONGEST_NAME = 60
+LONGEST_NAME, LONGEST_TASK, LONGEST_METRIC = 60, 40, 40  # letters; plots have to hold them
 NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -40,6 +42,7 @@ def register_setup(setup: Setup) -> Setup:
     given = cast("object", setup)  # a plugin is not type-checked
     if not isinstance(given, Setup):
         raise ValueError(f"register_setup takes a Setup, not {type(given).__name__}")
+    _check_types(setup)
     check_name(setup.name)
     _check_parts(setup)
     frame = inspect.currentframe()
@@ -82,6 +85,31 @@ def check_name(name: str) -> None:
         raise ValueError(_taken(name))
 
 
+def _check_types(setup: Setup) -> None:
+    """Refuse what is not of its type, before anything is asked of it."""
+    _check_type("setup", "name", setup.name, str, "a text")
+    where = f"{setup.name}"
+    _check_type(where, "about", setup.about, str, "a text")
+    for name in ("tasks", "widths"):
+        _check_type(where, name, getattr(setup, name), tuple | list, "a tuple")
+    for name in ("scale", "shift"):
+        _check_type(where, name, getattr(setup, name), int | float, "a number")
+    for name in ("samples", "test"):
+        if not callable(getattr(setup, name)):
+            raise ValueError(f"{where}: {name} is a function, not {type(getattr(setup, name)).__name__}")
+    _check_type(where, "convolutions", setup.convolutions, Convolutions | None, "Convolutions(...)")
+    _check_type(where, "dataset", setup.dataset, Dataset | None, "a mtlbench.data.Dataset")
+    for task in setup.tasks:
+        _check_type(where, "a task", task, Task, "a Task, as classification(...) makes one")
+        _check_type(where, "a task's name", task.name, str, "a text")
+        _check_type(f"{where}: task {task.name!r}", "metric", task.metric, str, "a text")
+
+
+def _check_type(where: str, name: str, value: object, kind: type | UnionType, what: str) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{where}: {name} is {what}, not {type(value).__name__}")
+
+
 def _check_parts(setup: Setup) -> None:
     """Refuse a setup whose parts cannot be what they are for; says which part, the rule and the value."""
     if len(setup.tasks) < 2:
@@ -90,13 +118,13 @@ def _check_parts(setup: Setup) -> None:
         _check_task(setup.name, task)
     if len(set(setup.task_names)) < len(setup.tasks):
         raise ValueError(f"{setup.name}: tasks must have different names, not {', '.join(setup.task_names)}")
-    if len(setup.widths) < 2 or not all(_is_count(width) for width in setup.widths):
+    if len(setup.widths) < 2 or not all(is_count(width) for width in setup.widths):
         raise ValueError(
             f"{setup.name}: widths are the features of the input and of each trunk layer, at least two whole numbers "
             f">= 1, not {setup.widths}"
         )
     for name, value in (("training_size", setup.training_size), ("passes", setup.passes)):
-        if not _is_count(value):
+        if not is_count(value):
             raise ValueError(f"{setup.name}: {name} is a whole number >= 1, not {value!r}")
     for name, value in (("scale", setup.scale), ("shift", setup.shift)):
         if not math.isfinite(value):
@@ -105,20 +133,23 @@ def _check_parts(setup: Setup) -> None:
 
 def _check_task(setup: str, task: Task) -> None:
     where = f"{setup}: task {task.name!r}"
-    if not TASK_NAME.fullmatch(task.name):
-        raise ValueError(f"{where}: a task's name is letters, digits, dashes and underscores")
-    if not _is_count(task.columns):
+    if not TASK_NAME.fullmatch(task.name) or len(task.name) > LONGEST_TASK:
+        raise ValueError(
+            f"{where}: a task's name is letters, digits, dashes and underscores, at most {LONGEST_TASK} of them"
+        )
+    if not is_count(task.columns):
         raise ValueError(f"{where}: columns is a whole number >= 1, not {task.columns!r}")
     if task.better not in ("higher", "lower"):
         raise ValueError(f"{where}: better is 'higher' or 'lower', not {task.better!r}")
-    if not task.metric.strip() or "\n" in task.metric or task.metric == DELTA_M:
+    if not task.metric.strip() or not task.metric.isprintable() or task.metric == DELTA_M:
         raise ValueError(f"{where}: metric is what its score counts, in a few words, not {task.metric!r}")
+    if len(task.metric) > LONGEST_METRIC:
+        raise ValueError(f"{where}: metric is at most {LONGEST_METRIC} letters, not {task.metric!r}")
     if SHARES.get(task.metric, task.better) != task.better:
         raise ValueError(f"{where}: of {task.metric}, {SHARES[task.metric]} is better; give the score another name")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    for name in ("loss", "score"):
+        if not callable(getattr(task, name)):
+            raise ValueError(f"{where}: {name} is a function, not {type(getattr(task, name)).__name__}")
 
 
 def _taken(name: str) -> str:

@@ -63,6 +63,7 @@ class Findings:
             where = f"{setup}: " if several else ""
             notes += [f"{where}{run.spec.label} {run.problem}" for run in runs if run.problem]
             notes += [f"{where}{text}" for text in tables.identical_runs(runs)]
+            notes += [f"{where}{text}" for text in tables.without_delta_m(runs)]
         seeds = len(self.bench.conditions.seeds)
         if seeds < ENOUGH_SEEDS:
             notes.append(f"{seeds} seeds are too few for a 95% interval; {ENOUGH_SEEDS} are needed")

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def is_count(value: object) -> bool:
+    """Whether it is a whole number >= 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Conv:
     Positions that no whole window holds are dropped, as `torch.nn.MaxPool2d` does.
 
     Raises:
-        ValueError: one of the sizes is below 1.
+        ValueError: one of the sizes is no whole number, or below 1.
     """
 
     channels: int
@@ -29,8 +35,8 @@ class Conv:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        if min(vars(self).values()) < 1:
-            raise ValueError(f"channels, kernel and pool of a convolution are at least 1, not {self}")
+        if not all(is_count(size) for size in vars(self).values()):
+            raise ValueError(f"channels, kernel and pool of a convolution are whole numbers >= 1, not {self}")
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,18 @@ class Convolutions:
     """Convolutions one after another on an image of (channels, height, width), given flat in that order.
 
     Raises:
-        ValueError: a layer leaves nothing of the image.
+        ValueError: these are no image and layers, or a layer leaves nothing of the image.
     """
 
     image: tuple[int, int, int]
     layers: tuple[Conv, ...]
 
     def __post_init__(self) -> None:
+        image, layers = cast("list[object]", [self.image, self.layers])  # a plugin is not type-checked
+        if not (isinstance(image, tuple | list) and len(image) == 3 and all(is_count(size) for size in image)):
+            raise ValueError(f"the image is (channels, height, width), whole numbers >= 1, not {image!r}")
+        if not (isinstance(layers, tuple | list) and all(isinstance(layer, Conv) for layer in layers)):
+            raise ValueError(f"the layers are a tuple of Conv(...), not {layers!r}")
         for conv, (_, height, width), (_, *left) in zip(self.layers, self.images, self.images[1:], strict=False):
             if min(left) < 1:
                 what = f"a {conv.kernel}x{conv.kernel} kernel with a {conv.pool}x{conv.pool} pool"

@@ -114,6 +114,9 @@ def _check_kind(setup: Setup, purpose: str, split: Split) -> None:
         raise ContractError(f"{setup.name}, {purpose}: it must be a Split(inputs, targets), not {_kind(given)}")
     if not all(isinstance(part, Tensor) for part in cast("list[object]", [given.inputs, given.targets])):
         raise ContractError(f"{setup.name}, {purpose}: inputs and targets must be tensors")
+    for name, part in (("inputs", given.inputs), ("targets", given.targets)):
+        if part.layout != torch.strided or part.is_complex() or part.requires_grad:
+            raise ContractError(f"{setup.name}, {purpose}: {name} must be dense real numbers without a graph")
 
 
 def _allowed(task: Task, targets: Tensor) -> Tensor:

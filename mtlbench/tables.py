@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from mtlbench.metrics import DELTA_M
+from mtlbench.metrics import DELTA_M, named_score
 from mtlbench.records import CostRecord, RunRecord
 from mtlbench.results import Result
 from mtlbench.roles import ALL_TASKS
@@ -147,6 +147,19 @@ def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
         for one, other in combinations(runs, 2)
         if one.scored and other.scored and numbers(one.scored) == numbers(other.scored)
     ]
+
+
+def without_delta_m(runs: Sequence[RunRecord]) -> list[str]:
+    """A line for each task alone whose mean score leaves no relative change, and so no Delta-m."""
+    lines: list[str] = []
+    for run in runs:
+        if run.spec.only is None or run.scored is None:
+            continue
+        ((t, task),) = run.trained
+        scores = [row[t] for row in run.scored.test.scores]
+        if (mean := sum(scores) / len(scores)) <= 0:
+            lines.append(f"no Delta-m: {task.name} alone scored {named_score(mean, task.metric)}, which is not above 0")
+    return lines
 
 
 def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,8 @@ class Setup:
     convolutions: Convolutions | None = None
 
     def __post_init__(self) -> None:
-        left = self.convolutions and self.convolutions.features
+        given = cast("object", self.convolutions)  # a plugin is not type-checked
+        left = given.features if isinstance(given, Convolutions) else None
         if left is not None and self.widths[:1] != (left,):
             raise ValueError(f"{self.name}: the convolutions leave {left} features, but widths are {self.widths}")
 

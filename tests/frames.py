@@ -103,6 +103,18 @@ def make_frames(
     )
 
 
+def renamed(frames: Frames, tasks: dict[str, str], metric: str) -> Frames:
+    """The same with other names of tasks, and of the metric of the auxiliary ones."""
+    names = tasks | {f"single:{old}": f"single:{new}" for old, new in tasks.items()}
+
+    def of(frame: pd.DataFrame) -> pd.DataFrame:
+        columns = [column for column in ("strategy", "task", "metric") if column in frame]
+        return frame.assign(**{column: frame[column].replace(names | {"error": metric}) for column in columns})
+
+    parts = {name: of(getattr(frames, name)) for name in ("runs", "curves", "scores", "costs")}
+    return replace(frames, tasks=tuple(tasks.get(task, task) for task in frames.tasks), **parts)
+
+
 def front_of(share: float, *, main: bool) -> float:
     """The error that fixed weights of this main-task share add."""
     own = share if main else 1 - share

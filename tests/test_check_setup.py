@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from mtlbench import authoring
+from mtlbench import authoring, splits
 from mtlbench.check import check_setup, setup_failures, setup_subjects
 from mtlbench.check.setup_checks import SETUP_PROPERTIES
-from mtlbench.errors import UserError
+from mtlbench.errors import ContractError, UserError
+from mtlbench.registry import Registry
 from tests.own import TASKS, write_setup
 
 (ABOUT, READ, INPUTS, TARGETS, SIZE, APART, MEANS, GRADIENT, BETTER, META, LEARNS) = SETUP_PROPERTIES
@@ -130,8 +131,15 @@ def test_a_few_true_duplicates_are_said_and_are_no_failure(tmp_path: Path) -> No
     assert (said.verdict, said.detail) == ("declared", "1 of 60 validation samples are also in training")
 
 
-def test_outputs_that_cannot_be_known_to_be_perfect_are_said(tmp_path: Path) -> None:
-    path = with_task(tmp_path / "own.py", 'Task("sum", 2, "squared error", "lower", first, first)')
+@pytest.mark.parametrize(
+    ("task", "body"),
+    [
+        ('Task("sum", 2, "squared error", "lower", first, first)', "return first(outputs, targets)"),
+        ('Task("sum", 1, "absolute error", "lower", second, second)', "return first(outputs, (targets - 250) / 60)"),
+    ],
+)
+def test_outputs_that_cannot_be_known_to_be_perfect_are_said(tmp_path: Path, task: str, body: str) -> None:
+    path = with_task(tmp_path / "own.py", task, body)
     (subject,) = setup_subjects([str(path)])
     (said,) = [outcome for outcome in check_setup(subject) if outcome.title == BETTER]
     assert (said.verdict, said.detail.rpartition(": ")[2]) == ("declared", "sum")
@@ -180,3 +188,18 @@ def test_a_new_setup_is_written_by_its_command_with_what_to_do_next(
     assert f"--plugin {file} --setup made-anew" in lines[4]
     (subject,) = setup_subjects([str(file)])
     assert setup_failures(subject) == []
+
+
+@pytest.mark.parametrize("spoil", ["requires_grad_()", "to_sparse()", "to(torch.complex64)"])
+def test_inputs_that_are_no_plain_numbers_are_refused(tmp_path: Path, spoil: str) -> None:
+    path = write_setup(tmp_path / "own.py", spoil=f"training = Split(training.inputs.{spoil}, training.targets)")
+    setup = Registry.load([path]).setup("own")
+    with pytest.raises(ContractError, match="own, training: inputs must be dense real numbers without a graph"):
+        splits.samples(setup)
+
+
+def test_inputs_of_any_real_kind_are_compared(tmp_path: Path) -> None:
+    half = "{0} = Split({0}.inputs.bfloat16(), {0}.targets)".format
+    spoil = f"{half('training')}; {half('validation')}"
+    path = write_setup(tmp_path / "own.py", spoil=spoil, spoil_test=half("split"))
+    assert broken(path) == {}

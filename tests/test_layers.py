@@ -32,8 +32,8 @@ def test_sizes_and_work_of_convolutions_are_those_of_the_network(convolutions: C
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: Conv(3, kernel=0), "at least 1, not .*kernel=0"),
-        (lambda: Conv(3, kernel=2, pool=-1), "at least 1, not .*pool=-1"),
+        (lambda: Conv(3, kernel=0), "whole numbers >= 1, not .*kernel=0"),
+        (lambda: Conv(3, kernel=2, pool=-1), "whole numbers >= 1, not .*pool=-1"),
         (
             lambda: Convolutions((1, 5, 9), (Conv(2, 3), Conv(2, 4))),
             "a 4x4 kernel with a 1x1 pool leaves nothing of a 3x7",

@@ -150,6 +150,32 @@ def test_an_unknown_name_lists_the_close_ones(registry: Registry) -> None:
         ({"widths": "(3,)"}, r"at least two whole numbers >= 1, not \(3,\)"),
         ({"widths": "(3, 0)"}, "widths"),
         ({"size": 0}, "training_size is a whole number >= 1, not 0"),
+        ({"size": True}, "training_size is a whole number >= 1, not True"),
+        ({"tasks": f'binary("{"a" * 41}"), binary("b")'}, "at most 40 of them"),
+        ({"tasks": '"a", "b"'}, "own: a task is a Task, .*, not str"),
+        ({"tasks": 'Task("a", 1, None, "lower", None, None), binary("c")'}, "task 'a': metric is a text, not NoneType"),
+        ({"tasks": f'Task("a", 1, "{"m" * 41}", "lower", None, None), binary("c")'}, "metric is at most 40 letters"),
+        (
+            {"tasks": 'Task("a", 1, "m", "lower", None, None), binary("c")'},
+            "task 'a': loss is a function, not NoneType",
+        ),
+        ({"name": "own", "about": '", scale="1/255'}, "own: scale is a number, not str"),
+        ({"name": "own", "about": '", dataset="MNIST'}, "own: dataset is a mtlbench.data.Dataset, not str"),
+        ({"name": "own", "about": '", convolutions=[1], shift="'}, "own: shift is a number, not str"),
+        (
+            {"extra": "samples = samples(); register_setup(Setup('two', 'x', (), (1,), samples, test, 1))"},
+            "two: samples is a function, not tuple",
+        ),
+        (
+            {"extra": "register_setup(Setup(None, 'x', (), (1,), samples, test, 1))"},
+            "setup: name is a text, not NoneType",
+        ),
+        ({"extra": "import mtlbench; mtlbench.Conv(3.0, 2)"}, "are whole numbers >= 1, not Conv"),
+        ({"extra": "import mtlbench; mtlbench.Convolutions((2, 2), ())"}, r"the image is .*, not \(2, 2\)"),
+        (
+            {"extra": "import mtlbench; mtlbench.Convolutions((1, 2, 2), [3])"},
+            r"the layers are a tuple of Conv.*, not \[3\]",
+        ),
         ({"extra": "register_setup(samples)"}, "takes a Setup, not function"),
     ],
 )

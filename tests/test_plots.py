@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from mtlbench.figures.ranked import apart
 from mtlbench.plots import PLOTS, save_all, styles
-from tests.frames import AUXILIARY, FIVE, FRONT, MAIN, MANY, THIRTY, Points, failing, make_frames, with_outlier
+from tests.frames import AUXILIARY, FIVE, FRONT, MAIN, MANY, THIRTY, Points, failing, make_frames, renamed, with_outlier
 from tests.readable import assert_readable, boxes_of
 
 
@@ -50,6 +50,11 @@ CASES = {
     "one seed": make_frames(FIVE[:3], seeds=1),
     "eight labels": make_frames((*FIVE, "pcgrad", "nash_mtl", "random"), seeds=16),
     "two strategies, many tasks": make_frames(FIVE[:2], epochs=1, points=1, more_tasks=("parity", "prime", "round")),
+    "long names": renamed(
+        make_frames(more_tasks=("rooms",)),
+        {MAIN: "price-of-a-house-in-euros-before-all-tax", AUXILIARY: "price_of_a_garden_in_euros_before_taxes_"},
+        "mean absolute error of it (in 1,000 EUR)",
+    ),
     "failing": failing(make_frames()),
     "a whole bench": with_outlier(make_frames(MANY, points=20), "mgda"),
     "thirty strategies": make_frames(THIRTY, points=20, tuned=THIRTY[:3], front=FRONT),
@@ -62,7 +67,11 @@ def drawn(case: str, plot: str) -> Figure:
 
 
 # Where a case looks like another one in a plot, it is not drawn.
-ONLY = {"eight labels": ("trade-off", "curves"), "two strategies, many tasks": ("auxiliary", "curves", "weights")}
+ONLY = {
+    "long names": ("accuracy", "auxiliary", "trade-off", "curves", "weights"),
+    "eight labels": ("trade-off", "curves"),
+    "two strategies, many tasks": ("auxiliary", "curves", "weights"),
+}
 
 
 @pytest.mark.parametrize(("case", "plot"), [(case, plot) for case in CASES for plot in ONLY.get(case, tuple(PLOTS))])

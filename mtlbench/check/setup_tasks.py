@@ -91,9 +91,13 @@ def perfect_is_better(subject: SetupSubject) -> str | None:
 
 
 def perfect_outputs(task: Task, targets: Tensor) -> Tensor | None:
-    """Outputs `[K, N, columns]` that are right for targets `[K, N]`; None where that cannot be known of a task."""
+    """Outputs `[K, N, columns]` that are right for targets `[K, N]`; None where that cannot be known of a task.
+
+    Of a task without classes they are the targets, if these have a loss of 0: it may take its outputs in other units.
+    """
     if task.classes is None:
-        return targets.float().unsqueeze(-1) if task.columns == 1 else None
+        itself = targets.float().unsqueeze(-1)
+        return itself if task.columns == 1 and not task.loss(itself, targets).any() else None
     if task.columns == task.classes:
         return SURE * F.one_hot(targets.long(), task.classes).float()
     return SURE * (2 * targets.float() - 1).unsqueeze(-1) if (task.columns, task.classes) == (1, 2) else None

@@ -34,6 +34,16 @@ def wrapped(label: str, width: int = 34, lines: int = 2) -> str:
     return "\n".join(x if len(x) <= width else f"{x[:half]}…{x[1 - half :]}" for x in filled)
 
 
+def filled(*parts: str, width: int) -> str:
+    """The parts one after the other, on a new line where one would be longer than `width` letters."""
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part if lines[-1] else part.strip()
+    return "\n".join(lines)
+
+
 def rows_of(frame: pd.DataFrame, **where: object) -> pd.DataFrame:
     """The rows whose columns have these values."""
     for column, value in where.items():

@@ -17,6 +17,7 @@ from mtlbench.figures.axes import (
     MAX_FACETS,
     Floats,
     estimate,
+    filled,
     floats,
     limits,
     log_axis,
@@ -39,6 +40,7 @@ LOG_COSTS = 5
 """From this cost on, a linear axis would press the usual ones, 1 to 2.5, together."""
 TOLD = ("better", "worse")
 """Verdicts that a difference is there."""
+PANEL = 36  # letters below one of several panels
 
 
 def strategy_axis(ax: Axes, names: Sequence[str]) -> None:
@@ -63,7 +65,8 @@ def forest(ax: Axes, frames: Frames, task: str, names: list[str], *, numbers: bo
     span = limits(np.concatenate([floats(scores, "mean", "low", "high").ravel(), floats(runs, "score").ravel()]))
     ax.set_xlim(*span)
     number_axis(ax, "x", metric, bins=6 if numbers else 5)
-    ax.set_xlabel(f"test {metric.name}" if numbers else f"{task}: test {metric.name}\n({metric.direction})")
+    narrow = filled(*(wrapped(part, PANEL, 1) for part in (f"{task}:", f" test {metric.name}")), width=PANEL)
+    ax.set_xlabel(f"test {metric.name}" if numbers else f"{narrow}\n({metric.direction})")
     reference = floats(rows_of(scores, strategy=REFERENCE), "mean").ravel()
     if reference.size and span[0] <= reference[0] <= span[1]:
         ax.axvline(reference[0], color=INK, linewidth=0.9, dashes=(4, 3), zorder=1)

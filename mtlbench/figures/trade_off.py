@@ -15,6 +15,7 @@ from matplotlib.patches import FancyArrowPatch
 from mtlbench.figures.axes import (
     Floats,
     estimate,
+    filled,
     floats,
     intervals_of,
     limits,
@@ -35,6 +36,7 @@ from mtlbench.roles import FRONT, REFERENCE, role_of
 ARROWS = 12  # strategies up to which arrows lead to their tuned settings
 LEAST = 3  # points that make a front
 FRONT_GREY = "#8f8f8f"
+LABEL_WIDTH = 64  # letters on a line beside an axis
 
 Spans = tuple[tuple[float, float], tuple[float, float]]
 
@@ -77,7 +79,7 @@ def trade_off(frames: Frames) -> Figure:
 
 
 def _title(tasks: tuple[str, str]) -> str:
-    return f"Trade-off between {tasks[1]} and {tasks[0]}"
+    return f"Trade-off between {wrapped(tasks[1], 32, 1)} and {wrapped(tasks[0], 32, 1)}"
 
 
 def _data(frames: Frames) -> _Data:
@@ -138,7 +140,8 @@ def _draw(frames: Frames, data: _Data, *, direct: bool) -> tuple[Figure, bool]:
     ax.set(xlim=spans[0], ylim=spans[1])
     for which, task, metric in zip("xy", data.tasks, data.metrics, strict=True):
         number_axis(ax, which, metric, bins=7)
-        ax.set(**{f"{which}label": f"test {metric.name} of {task} ({metric.direction})"})
+        label = filled(f"test {metric.name}", f" of {task}", f" ({metric.direction})", width=LABEL_WIDTH)
+        ax.set(**{f"{which}label": label})
     _baselines(ax, data, look)
     _front(ax, data)
     arrows: list[tuple[Place, Place]] = []
@@ -233,7 +236,7 @@ def _baselines(ax: Axes, data: _Data, look: dict[str, Style]) -> None:
         at, coords = (
             ((value, 1), ("data", "axes fraction")) if which == "x" else ((1, value), ("axes fraction", "data"))
         )
-        text = ax.annotate(name, at, (0, 3) if which == "x" else (3, 0), xycoords=coords, textcoords="offset points",
-                           size=7.5, color=FAINT, ha="center" if which == "x" else "left",
+        text = ax.annotate(wrapped(name, 26, 1), at, (0, 3) if which == "x" else (3, 0), xycoords=coords,
+                           textcoords="offset points", size=7.5, color=FAINT, ha="center" if which == "x" else "left",
                            va="bottom" if which == "x" else "center")  # fmt: skip
         mark(text, name)

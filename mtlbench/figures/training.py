@@ -16,6 +16,7 @@ from mtlbench.figures.axes import (
     MAX_FACETS,
     Floats,
     epoch_axis,
+    filled,
     floats,
     limits,
     log_axis,
@@ -31,6 +32,8 @@ from mtlbench.figures.marks import mark, mark_all
 from mtlbench.figures.page import even_panels, mark_legend, nothing, page, settle
 from mtlbench.figures.ranked import LINE, Ends, extremes, many_lines, name_ends
 from mtlbench.figures.style import DASHES, FEW, INK, Style, is_baseline, shown, styles
+
+TITLE_WIDTH = 100  # letters over all panels of a row
 
 
 def band_lines(ax: Axes, data: pd.DataFrame, column: str, look: dict[str, Style], strategy: str = "") -> Floats:
@@ -94,9 +97,8 @@ def curves(frames: Frames) -> Figure:
         if len(training):
             log_axis(below, "y")
         number_axis(above, "y", metric)
-        gap = "\n" if len(tasks) > 2 else " "
-        above.set_title(f"{task}: validation {metric.name}{gap}({metric.direction})", size=9)
-        below.set_title(f"{task}: training loss (log scale)", size=9)
+        _titled(above, TITLE_WIDTH // len(tasks), task, f" validation {metric.name}", f" ({metric.direction})")
+        _titled(below, TITLE_WIDTH // len(tasks), task, " training loss", " (log scale)")
         above.set(xlabel="", ylabel="")
         below.set(xlabel="epochs", ylabel="")
         epoch_axis(below, data)
@@ -105,6 +107,10 @@ def curves(frames: Frames) -> Figure:
         for ends in named:
             name_ends(ends)
     return figure
+
+
+def _titled(ax: Axes, width: int, task: str, *parts: str) -> None:
+    ax.set_title(filled(*(wrapped(part, width, 1) for part in (f"{task}:", *parts)), width=width), size=9)
 
 
 def weights(frames: Frames) -> Figure:
