@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import typer
 from rich.console import Console
 
+from mtlbench.errors import printable
+
 LOG_WIDTH = 120
 
 
@@ -18,8 +20,7 @@ def open_console() -> Console:
 
 def complain(text: str) -> None:
     """One line on standard error, in the program's name; what a terminal would act on is shown as Python writes it."""
-    plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    typer.echo(f"mtlbench: {plain}", err=True)
+    typer.echo(f"mtlbench: {printable(text)}", err=True)
 
 
 def warn(problems: Iterable[str]) -> None:
