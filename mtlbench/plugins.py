@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -75,8 +75,10 @@ class Found:
         self.origins["setup"] |= {name: origin for name in declaration.registered if name not in setups}
 
 
-def load(plugins: Sequence[Path] = ()) -> Found:
+def load(plugins: Sequence[Path] = (), packages: Collection[str] | None = None) -> Found:
     """Find strategies and setups in `strategies/` and `setups/`, in installed packages' entry points, and in `plugins`.
+
+    Of the entry points only those whose values are in `packages`, all if that is None.
 
     A plugin that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
 
@@ -92,7 +94,8 @@ def load(plugins: Sequence[Path] = ()) -> Found:
         found.add_file(path)
     for group in GROUPS:
         for entry in entry_points(group=group):
-            found.add(str(entry.value), entry.load)
+            if packages is None or entry.value in packages:
+                found.add(str(entry.value), entry.load)
     for path in dict.fromkeys(plugins):
         if not files.is_there(path):
             raise UserError(f"there is no plugin file {path}")

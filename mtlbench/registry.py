@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import math
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -50,14 +50,19 @@ class Registry:
     problems: Sequence[str] = ()
 
     @classmethod
-    def load(cls, plugins: Sequence[Path] = ()) -> Registry:
-        """Find all that there are, those of the files `plugins` among them; see `plugins.load`.
+    def load(cls, plugins: Sequence[Path] = (), packages: Collection[str] | None = None) -> Registry:
+        """Find all that there are, those of the files `plugins` and of `packages` among them; see `plugins.load`.
 
         Raises:
             UserError: a file of `plugins` does not exist.
         """
-        found = load(plugins)
+        found = load(plugins, packages)
         return cls(found.strategies, found.setups, found.origins, found.problems)
+
+    def needed(self, strategies: Iterable[str], setup: str) -> frozenset[str]:
+        """Which plugins some strategies and a setup are from, as in `origins`."""
+        chosen = {self.origins["strategy"].get(name) for name in strategies} | {self.origins["setup"].get(setup)}
+        return frozenset(origin for origin in chosen if origin is not None)
 
     def setup(self, name: str) -> Setup:
         """The setup of that name.
