@@ -16,9 +16,9 @@ from typing import Protocol
 from mtlbench import setups as family
 from mtlbench import strategy as contract
 from mtlbench.declaration import Declared
-from mtlbench.errors import UserError, first_line
+from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typed, written
-from mtlbench.plugins import Kind, load
+from mtlbench.plugins import Kind, contained, load
 from mtlbench.records import Spec
 from mtlbench.roles import FRONT, REFERENCE, SINGLE, TUNED
 from mtlbench.space import Space, declared
@@ -143,7 +143,10 @@ class Registry:
         chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
         spec = Spec(label=f"{name}{between}{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
-            self.build(spec, (1, len(setup.task_names)))
+            with contained():
+                self.build(spec, (1, len(setup.task_names)))
+        except SystemExit as error:
+            raise UserError(f"{text}: {in_one_line(error)}") from None
         except Exception as error:  # a plugin's constructor may refuse with anything
             raise UserError(f"{text}: {first_line(error)}") from None
         return spec

@@ -16,6 +16,7 @@ from mtlbench.records import RunRecord
 from mtlbench.registry import Registry
 from mtlbench.results import Result
 from mtlbench.tune import plan_tuning
+from tests.commands import Run, refused
 from tests.kills import SETUP, Quiet, small_plan
 
 STRATEGY = """
@@ -127,3 +128,36 @@ def test_a_process_is_prepared_again_after_plugins_were_loaded(
     monkeypatch.setattr(Registry, "setup", ended)
     with pytest.raises(InterruptedError):
         function(jobs.StackJob(run.spec, run.settings, (0,), (path,)), lambda _: None)
+
+
+@pytest.mark.parametrize("body", ["sys.exit(0)", "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})"])
+def test_a_strategy_that_cannot_be_made_is_a_line_and_code_2(run: Run, tmp_path: Path, body: str) -> None:
+    path = tmp_path / "bad.py"
+    text = f"import sys\nimport mtlbench\n{STRATEGY.format(name='bad')}    def __init__(self, shape):\n        {body}\n"
+    path.write_text(text)
+    line = refused(run, "bench", "--plugin", str(path), "--strategies", "bad")
+    assert line.startswith(("mtlbench: bad: SystemExit: 0", "mtlbench: bad: Mute"))
+    code, out, _ = run("list", "--plugin", str(path))
+    assert code == 0
+    assert "bad" in out.split()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})", "is left out: Mute"),
+        ("os.chdir('/')", ""),
+        ("sys.stdout.close(); sys.stderr.close()", ""),
+        ("sys.stdout = sys.stderr = None", ""),
+        ("os.chdir('/'); raise ValueError('no')", "is left out: ValueError: no"),
+    ],
+)
+def test_importing_a_plugin_leaves_the_program_as_it_was(run: Run, tmp_path: Path, body: str, says: str) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(f"import os, sys\n{body}\n")
+    code, out, err = run("list", "gradnorm", "--plugin", str(path))
+    assert code == 0
+    assert "gradnorm" in out
+    assert Path.cwd() == tmp_path
+    assert says in err
+    assert bool(says) == bool(err)
