@@ -128,12 +128,16 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
     ended = [divided.ended[number] for number in range(len(divided.seeds))]
     failed = next((each for each in ended if isinstance(each, WorkerError)), None)
     source = plan.registry.source(run.spec.name)
-    result, error = None, None
-    if planned(run.spec, run.setup, plan.conditions, plan.registry, several=False).key != run.key:
-        error = "its file was edited while it was trained: run the bench again"
-    elif failed is not None:
+    text, own_setup, result, error = "", None, None, None
+    try:
+        text, own_setup = _text_of(source), _own_setup(run.setup, plan.registry)
+        if planned(run.spec, run.setup, plan.conditions, plan.registry, several=False).key != run.key:
+            error = "its file was edited while it was trained: run the bench again"
+    except OSError as gone:
+        error = f"{gone.filename} cannot be read any more ({gone.strerror}): put it back and run the bench again"
+    if error is None and failed is not None:
         error = str(failed)
-    else:
+    elif error is None:
         result = stacks.joined([each for each in ended if isinstance(each, Result)])
     record = RunRecord(
         key=run.key,
@@ -141,8 +145,8 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
         settings=run.settings,
         tasks=task_infos(run.setup),
         source_file=source.name,
-        source=_text_of(source),
-        own_setup=_own_setup(run.setup, plan.registry),
+        source=text,
+        own_setup=own_setup,
         stacks=[list(seeds) for seeds in divided.seeds],
         result=result,
         error=error,
