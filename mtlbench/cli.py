@@ -14,7 +14,10 @@ from mtlbench.console import complain, open_console, warn
 from mtlbench.errors import UserError
 from mtlbench.options import BENCH_HELP, TUNE_HELP, OutOption, PluginOption, check_name
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+CANNOT_WRITE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO,
+)  # fmt: skip
 
 app = typer.Typer(
     name="mtlbench",
@@ -171,9 +174,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
+        file = error.filename2 or error.filename or "a file"
         complain(
-            f"{error.filename or 'a file'} cannot be used ({error.strerror}): make room, or choose another folder "
-            f"with --out; what is stored is whole, and the same command goes on from there"
+            f"{file} cannot be used ({error.strerror}): make room, or choose another folder with --out; "
+            f"what is stored is whole, and the same command goes on from there"
         )
         code = 2
     except Exception as error:
