@@ -32,6 +32,10 @@ BAD = {
     "misshapen": ("return step.losses.sum()", "failed: ContractError: forward(step) must return"),
     "double": ("return step.losses.double().sum(-1)", "failed: ContractError: forward(step) must return"),
     "detached": ("return step.losses.detach().sum(-1)", "failed: RuntimeError"),
+    "alters": (
+        "step.losses.detach().mul_(2); return step.losses.sum(-1)",
+        "failed: ContractError: forward(step) must not change step.losses",
+    ),
     "nan": ("return step.losses.sum(-1) * float('nan')", "diverged: seed 0 at step 0, seed 1 at step 0"),
     "late": (
         "return step.losses.sum(-1) * torch.where(step.index == 7, torch.inf, 1.0)",
