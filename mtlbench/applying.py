@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from mtlbench.options import (
     PluginOption,
 )
 from mtlbench.seeds import FIRST_TUNING_SEED
+from mtlbench.stopping import stoppable
 
 
 def run_train(
@@ -57,18 +57,12 @@ def run_train(
     warn(planned.problems)
     if planned.setup.dataset is not None:
         data.fetch(planned.setup.dataset, lambda text: console.print(text, highlight=False))
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with progress.display(console) as display:
+        with stoppable("nothing was kept"), progress.display(console) as display:
             result = train_one.train(planned, save, display)
     except WorkerError as error:
         complain(f"{planned.spec.label} failed, and nothing was kept: {error}")
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        complain("stopped; nothing was kept")
-        raise typer.Exit(128 + signal.SIGINT) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
     if result.diverged != [None]:
         complain(
             f"{planned.spec.label} diverged at step {result.diverged[0]:,}, and nothing was kept: try a lower --lr"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtlbench import environment, jobs, tables, training
 from mtlbench.execution import Display, workers_of
-from mtlbench.planning import Plan, Planned, bench_runs
+from mtlbench.planning import Plan, Planned, bench_runs, files_needed
 from mtlbench.records import BenchRecord, Cost, CostRecord
 from mtlbench.roles import role_of
 from mtlbench.store import Store
@@ -88,13 +88,15 @@ def _measure_missing(plan: Plan, complete: set[str], workers: Workers, display: 
     if not runs:
         return True
     display.note(f"measuring the speed of {len(runs)} strategies, alone on the machine")
+    origins = plan.registry.needed([run.spec.name for run in runs], runs[0].setup.name)
     job = jobs.CostJob(
         tuple(run.spec for run in runs),
         runs[0].settings,
-        plan.request.plugins,
+        files_needed(plan.request, origins),
         stacks=tuple(sorted({1, len(plan.conditions.seeds)})),
         rounds=ROUNDS,
         turn_seconds=TURN_SECONDS,
+        packages=origins,
     )
     try:
         timings = workers.call(jobs.measure, job, lambda text: display.note(f"  {text}"))

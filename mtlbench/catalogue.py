@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtlbench.declaration import Declared
 from mtlbench.labels import written
+from mtlbench.plugins import contained
 from mtlbench.registry import TORCHJD, Registry, torchjd_methods
 from mtlbench.roles import SINGLE
 from mtlbench.strategy import Step, Strategy
@@ -70,12 +71,13 @@ def needs_of(cls: type[Strategy]) -> str:
     """What a strategy looks at besides the losses of the step: seen by giving it one, and by the hooks it has."""
     signals = _Asked()
     try:
-        strategy = cls((1, TASKS))
-        strategy.allocate(FEATURES)
-        losses = torch.ones(1, TASKS, requires_grad=True)
-        now = torch.zeros((), dtype=torch.int64)
-        strategy(Step(losses, signals, index=now, epoch=now, seeds=torch.zeros(1, dtype=torch.int64)))
-    except Exception:  # a plugin may fail in any way; what it asked for until then is known
+        with contained():
+            strategy = cls((1, TASKS))
+            strategy.allocate(FEATURES)
+            losses = torch.ones(1, TASKS, requires_grad=True)
+            now = torch.zeros((), dtype=torch.int64)
+            strategy(Step(losses, signals, index=now, epoch=now, seeds=torch.zeros(1, dtype=torch.int64)))
+    except (Exception, SystemExit):  # a plugin may fail in any way; what it asked for until then is known
         signals.needs.append(UNKNOWN)
     hooks = [what for hook, what in HOOKS.items() if cls.overrides(hook)]
     return ", ".join(dict.fromkeys([*signals.needs, *hooks])) or "losses"

@@ -5,19 +5,35 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mtlbench import __version__, applying, authoring, running
 from mtlbench.console import complain, open_console, warn
 from mtlbench.errors import UserError
 from mtlbench.options import BENCH_HELP, TUNE_HELP, OutOption, PluginOption, check_name
+from mtlbench.stopping import stoppable
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+CANNOT_WRITE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO,
+)  # fmt: skip
+
+
+class Stoppable(TyperGroup):
+    """The commands, each of which says when it is stopped that nothing is broken by that."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the context is that of whichever library typer is built on
+        """Carry out a command."""
+        with stoppable("what is stored is whole"):
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="mtlbench",
+    cls=Stoppable,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -171,9 +187,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
+        file = error.filename2 or error.filename or "a file"
         complain(
-            f"{error.filename or 'a file'} cannot be used ({error.strerror}): make room, or choose another folder "
-            f"with --out; what is stored is whole, and the same command goes on from there"
+            f"{file} cannot be used ({error.strerror}): make room, or choose another folder with --out; "
+            f"what is stored is whole, and the same command goes on from there"
         )
         code = 2
     except Exception as error:

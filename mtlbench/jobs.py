@@ -34,6 +34,8 @@ Report = Callable[[Progress | str], None]
 class StackJob:
     """Train one strategy under the bench's settings, for some of its seeds.
 
+    Of plugins it names those that the strategy and the setup are from, files and entry points: what the others do when
+    they are imported must not reach it. `packages` None is all entry points.
     `checkpoint` is the file that its state is kept in from epoch to epoch, under `key`; None keeps nothing.
     """
 
@@ -43,11 +45,15 @@ class StackJob:
     plugins: tuple[Path, ...]
     key: str = ""
     checkpoint: Path | None = None
+    packages: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
 class CostJob:
-    """Measure strategies against fixed weights, for each of some stacks."""
+    """Measure strategies against fixed weights, for each of some stacks; plugins are those that they are from.
+
+    They take turns in one process, so that what the file of one changes when it is imported does reach the others.
+    """
 
     specs: tuple[Spec, ...]
     settings: Settings
@@ -55,6 +61,7 @@ class CostJob:
     stacks: tuple[int, ...]
     rounds: int
     turn_seconds: float
+    packages: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,7 @@ def train_model(job: ModelJob, report: Report) -> Result:
 
 def _trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Setup, Split]:
     """What a stack leaves, the trainer in its last state, the setup and its training split."""
-    prepare()
-    registry = Registry.load(job.plugins)
+    registry = _loaded(job.plugins, job.packages)
     setup = registry.setup(job.settings.setup)
     samples, held_out = splits.samples(setup)
     report(_begun(setup, job.spec))
@@ -127,8 +133,7 @@ def _trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Setup, Spl
 def try_out(job: StackJob, report: Report) -> Trial:
     """Carry out a trial of tuning, in a process from which the test set cannot be read."""
     sealed.seal_test_set()
-    prepare()
-    registry = Registry.load(job.plugins)
+    registry = _loaded(job.plugins, job.packages)
     setup = sealed.without_test_split(registry.setup(job.settings.setup))
     samples, held_out = splits.samples(setup)
     report(_begun(setup, job.spec))
@@ -165,8 +170,7 @@ def _trainer(job: StackJob, registry: Registry, setup: Setup, samples: Split) ->
 
 def measure(job: CostJob, report: Report) -> list[Timing]:
     """Carry out a cost measurement; fixed weights take part in every round whether asked for or not."""
-    prepare()
-    registry = Registry.load(job.plugins)
+    registry = _loaded(job.plugins, job.packages)
     setup = registry.setup(job.settings.setup)
     samples, _ = splits.samples(setup)
     device = torch.device(job.settings.device)
@@ -198,9 +202,18 @@ def _make_trainer(
     return Trainer(setup, build, seeds, samples, batch_size=settings.batch_size, lr=settings.lr, device=device)
 
 
+def _loaded(plugins: tuple[Path, ...], packages: frozenset[str] | None) -> Registry:
+    """What these plugins and mtlbench itself register, in a process that is prepared, whatever they do to it."""
+    prepare()
+    registry = Registry.load(plugins, packages)
+    prepare()
+    return registry
+
+
 def prepare() -> None:
     """One thread, so that runs side by side do not take each other's cores; denormals cost time and no digit."""
     torch.set_num_threads(THREADS)
+    torch.set_default_dtype(torch.float32)
     torch.set_flush_denormal(True)
     _keep_freed_memory()
 

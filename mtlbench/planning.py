@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,6 +159,11 @@ def _of_file(setup: Setup, registry: Registry) -> dict[str, str]:
     """What a setup that comes from a file of its own adds to a key."""
     digest = registry.setup_digest(setup.name)
     return {} if digest is None else {"setup_source": digest}
+
+
+def files_needed(request: Request, origins: Collection[str]) -> tuple[Path, ...]:
+    """Those plugin files of a request that are among the origins of strategies and setups."""
+    return tuple(path for path in request.plugins if str(path) in origins)
 
 
 def settings_on(setup: Setup, conditions: Conditions) -> Settings:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal, TextIO, cast
 
 from mtlbench import declaration, files, setups
 from mtlbench import strategy as contract
@@ -56,7 +58,8 @@ class Found:
         """Take what a plugin registers, all or nothing."""
         strategies, setups = dict(contract.registered), dict(declaration.registered)
         try:
-            found = load()
+            with contained():
+                found = load()
             if inspect.isclass(found) and issubclass(found, Strategy) and found.name not in strategies:
                 contract.registered[found.name] = found
             if isinstance(found, ModuleType):
@@ -75,8 +78,10 @@ class Found:
         self.origins["setup"] |= {name: origin for name in declaration.registered if name not in setups}
 
 
-def load(plugins: Sequence[Path] = ()) -> Found:
+def load(plugins: Sequence[Path] = (), packages: Collection[str] | None = None) -> Found:
     """Find strategies and setups in `strategies/` and `setups/`, in installed packages' entry points, and in `plugins`.
+
+    Of the entry points only those whose values are in `packages`, all if that is None.
 
     A plugin that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
 
@@ -92,7 +97,8 @@ def load(plugins: Sequence[Path] = ()) -> Found:
         found.add_file(path)
     for group in GROUPS:
         for entry in entry_points(group=group):
-            found.add(str(entry.value), entry.load)
+            if packages is None or entry.value in packages:
+                found.add(str(entry.value), entry.load)
     for path in dict.fromkeys(plugins):
         if not files.is_there(path):
             raise UserError(f"there is no plugin file {path}")
@@ -100,6 +106,42 @@ def load(plugins: Sequence[Path] = ()) -> Found:
             found.add_file(path)
     found.strategies, found.setups = dict(contract.registered), dict(declaration.registered)
     return found
+
+
+@contextmanager
+def contained() -> Generator[None]:
+    """Within this, a plug-in may change the working directory and close the streams; after it they are as before.
+
+    What ends the process at once (`os._exit`) cannot be held.
+    """
+    folder, out, err = _here(), sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast("TextIO", _Kept(out)), cast("TextIO", _Kept(err))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+        if folder is not None:
+            os.chdir(folder)
+
+
+def _here() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was removed, and nothing needs it
+        return None
+
+
+class _Kept:
+    """A stream that cannot be closed by whoever is given this."""
+
+    def __init__(self, stream: object) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """Leave it open."""
 
 
 def strategies_folder() -> Path:

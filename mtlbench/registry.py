@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import math
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Protocol
 from mtlbench import setups as family
 from mtlbench import strategy as contract
 from mtlbench.declaration import Declared
-from mtlbench.errors import UserError, first_line
+from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.labels import as_lists, checked_value, listed, read_arguments, typed, written
-from mtlbench.plugins import Kind, load
+from mtlbench.plugins import Kind, contained, load
 from mtlbench.records import Spec
 from mtlbench.roles import FRONT, REFERENCE, SINGLE, TUNED
 from mtlbench.space import Space, declared
@@ -50,14 +50,19 @@ class Registry:
     problems: Sequence[str] = ()
 
     @classmethod
-    def load(cls, plugins: Sequence[Path] = ()) -> Registry:
-        """Find all that there are, those of the files `plugins` among them; see `plugins.load`.
+    def load(cls, plugins: Sequence[Path] = (), packages: Collection[str] | None = None) -> Registry:
+        """Find all that there are, those of the files `plugins` and of `packages` among them; see `plugins.load`.
 
         Raises:
             UserError: a file of `plugins` does not exist.
         """
-        found = load(plugins)
+        found = load(plugins, packages)
         return cls(found.strategies, found.setups, found.origins, found.problems)
+
+    def needed(self, strategies: Iterable[str], setup: str) -> frozenset[str]:
+        """Which plugins some strategies and a setup are from, as in `origins`."""
+        chosen = {self.origins["strategy"].get(name) for name in strategies} | {self.origins["setup"].get(setup)}
+        return frozenset(origin for origin in chosen if origin is not None)
 
     def setup(self, name: str) -> Setup:
         """The setup of that name.
@@ -138,7 +143,10 @@ class Registry:
         chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
         spec = Spec(label=f"{name}{between}{chosen}" if chosen else name, name=name, hyper=hyper)
         try:
-            self.build(spec, (1, len(setup.task_names)))
+            with contained():
+                self.build(spec, (1, len(setup.task_names)))
+        except SystemExit as error:
+            raise UserError(f"{text}: {in_one_line(error)}") from None
         except Exception as error:  # a plugin's constructor may refuse with anything
             raise UserError(f"{text}: {first_line(error)}") from None
         return spec

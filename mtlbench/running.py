@@ -1,18 +1,16 @@
-"""The commands that train, `bench` and `tune`, and how they are stopped; what needs torch is imported when they run."""
+"""The commands that train, `bench` and `tune`; what needs torch is imported when they run."""
 
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from mtlbench.console import complain, open_console, warn
+from mtlbench.console import open_console, warn
 from mtlbench.errors import UserError
 from mtlbench.options import (
     DEFAULT_SETUP,
@@ -39,11 +37,14 @@ from mtlbench.options import (
     seeds_of,
     words_of,
 )
+from mtlbench.stopping import stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mtlbench.tasks import Setup
+
+LEFT = "finished runs and epochs are kept, and the same command goes on from there"
 
 
 def run_bench(
@@ -96,7 +97,7 @@ def run_bench(
     warn(planned.registry.problems)
     planned.store.prepare()
     fetch([run.setup for run in planned.runs], console)
-    with _stoppable(), progress.display(console) as display:
+    with stoppable(LEFT), progress.display(console) as display:
         complete = bench.execute(planned, display)
     console.print("making tables and plots", highlight=False)
     terminal.show(report.make(planned.store), console)
@@ -152,7 +153,7 @@ def run_tune(
     )
     planned.store.prepare()
     fetch([tuning.setup for tuning in planned.tunings], console)
-    with _stoppable(), progress.display(console) as display:
+    with stoppable(LEFT), progress.display(console) as display:
         complete = tune.execute(planned, display)
     if not complete:
         raise typer.Exit(1)
@@ -164,27 +165,6 @@ def fetch(setups: Sequence[Setup], console: Console) -> None:
 
     for dataset in {setup.dataset.title: setup.dataset for setup in setups if setup.dataset}.values():
         data.fetch(dataset, lambda text: console.print(text, highlight=False))
-
-
-@contextmanager
-def _stoppable() -> Generator[None]:
-    """Within this, Ctrl-C and SIGTERM end the program with a line that says how to go on."""
-    received = signal.SIGINT
-
-    def stop(number: int, _: object) -> None:
-        nonlocal received
-        received = signal.Signals(number)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        complain("stopped; finished runs and epochs are kept, and the same command goes on from there")
-        raise typer.Exit(128 + received) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _strategies(texts: list[str] | None) -> list[str]:

@@ -21,6 +21,8 @@ from mtlbench.records import BenchRecord, CostRecord, RunRecord, TuningRecord
 from mtlbench.roles import REFERENCE, Role, role_of
 
 R = TypeVar("R", bound=BaseModel)
+LONGEST_NAME = 235  # with what a scratch file and an `.error.txt` add, a file system's 255
+READABLE = 100  # characters of a name that is longer, before its hash
 ROLES: list[Role] = ["strategy", "tuned", "front", "single"]
 
 
@@ -150,6 +152,8 @@ class Store:
         plain = re.sub(r"[^A-Za-z0-9.=-]+", "-", label).strip("-")
         if plain != label:
             plain = f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+        if len(plain) > LONGEST_NAME:
+            plain = f"{plain[:READABLE]}-{hashlib.sha256(label.encode()).hexdigest()[:16]}"
         return self.folder / kind / setup / f"{plain}.json"
 
 

@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class Step:
     """What a strategy may look at in one training step. All tensors, nothing on the host.
 
     `losses`: `[K, T]`, mean over the batch, a leaf cut off from the network. `index`: scalar int64, the number
-    of updates made before this step. `epoch`: scalar int64, from 0. `seeds`: `[K]` int64.
+    of updates made before this step. `epoch`: scalar int64, from 0. `seeds`: `[K]` int64. None is to be changed.
     """
 
     def __init__(
@@ -186,11 +186,11 @@ def weigh(strategy: Strategy, step: Step) -> Tensor:
     """Effective weights `[K, T]`, the derivative of the objective; leaves the gradients of the strategy's parameters.
 
     Raises:
-        ContractError: the objective is not one number per replica, of the losses' dtype.
+        ContractError: the objective is not one number per replica, of the losses' dtype, or the step was changed.
     """
     own = list(strategy.parameters())
     with torch.enable_grad():
-        objective = strategy(step)
+        objective = objective_of(strategy, step)
         if objective.shape != step.losses.shape[:1] or objective.dtype != step.losses.dtype:
             raise ContractError(
                 f"forward(step) must return one objective per replica, {step.losses.dtype} of shape "
@@ -200,6 +200,22 @@ def weigh(strategy: Strategy, step: Step) -> Tensor:
     for parameter, gradient in zip(own, gradients, strict=True):
         parameter.grad = gradient
     return weights
+
+
+def objective_of(strategy: Strategy, step: Step) -> Any:  # noqa: ANN401 - a plug-in returns what it will
+    """What a strategy's `forward` returns.
+
+    Raises:
+        ContractError: it changed losses, index or epoch of the step, which others read after it.
+    """
+    before = step.losses, step.index, step.epoch
+    versions = [tensor._version for tensor in before]
+    objective = strategy(step)
+    after = step.losses, step.index, step.epoch
+    for name, one, other, version in zip(("losses", "index", "epoch"), before, after, versions, strict=True):
+        if one is not other or one._version != version:
+            raise ContractError(f"forward(step) must not change step.{name}: work on step.{name}.clone()")
+    return objective
 
 
 S = TypeVar("S", bound=type[Strategy])

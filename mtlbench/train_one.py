@@ -22,12 +22,16 @@ from mtlbench.workers import Workers
 
 @dataclass(frozen=True)
 class Planned:
-    """A training that has been found sound; `problems` are lines on plugins that were left out."""
+    """A training that has been found sound; `problems` are lines on plugins that were left out.
+
+    `plugins` are the files and `origins` all the plugins that strategy and setup are from.
+    """
 
     setup: Setup
     spec: Spec
     settings: Settings
     plugins: tuple[Path, ...]
+    origins: frozenset[str]
     problems: Sequence[str]
 
 
@@ -64,7 +68,8 @@ def plan(
     (chosen,), conditions, registry = planning.check(request)
     spec = registry.parse(strategy, chosen)
     settings = planning.settings_on(chosen, conditions)
-    return Planned(chosen, spec, settings, request.plugins, registry.problems)
+    origins = registry.needed([spec.name], chosen.name)
+    return Planned(chosen, spec, settings, planning.files_needed(request, origins), origins, registry.problems)
 
 
 def train(planned: Planned, save: Path, display: Display) -> Result:
@@ -74,7 +79,9 @@ def train(planned: Planned, save: Path, display: Display) -> Result:
         WorkerError: training failed, or the file cannot be written.
     """
     shown = Shown(display, planned.spec.label, planned.settings.epochs)
-    stack = jobs.StackJob(planned.spec, planned.settings, planned.settings.seeds, planned.plugins)
+    stack = jobs.StackJob(
+        planned.spec, planned.settings, planned.settings.seeds, planned.plugins, packages=planned.origins
+    )
     workers = Workers(PRELOAD)
     try:
         result = workers.call(jobs.train_model, jobs.ModelJob(stack, save.resolve()), shown.report)

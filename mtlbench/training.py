@@ -10,7 +10,7 @@ from pathlib import Path
 from mtlbench import environment, jobs, stacks
 from mtlbench.execution import Display, Shown, place_of
 from mtlbench.places import side_by_side
-from mtlbench.planning import Plan, Planned, planned, task_infos
+from mtlbench.planning import Plan, Planned, files_needed, planned, task_infos
 from mtlbench.records import OwnSetup, RunRecord, key_of
 from mtlbench.registry import Registry
 from mtlbench.results import Result
@@ -101,8 +101,9 @@ def _is_baseline(run: Planned) -> bool:
 
 
 def _needs(plan: Plan, workers: Workers) -> dict[str, str]:
+    origins = plan.registry.needed([run.spec.name for run in plan.runs], plan.runs[0].setup.name)
     try:
-        return workers.call(jobs.needs, plan.request.plugins, lambda _: None)
+        return workers.call(jobs.needs, files_needed(plan.request, origins), lambda _: None)
     except WorkerError:  # a plugin took the process with it; its run will say so
         return {}
 
@@ -116,7 +117,9 @@ def _job(plan: Plan, stack: Stack) -> jobs.StackJob:
     run, seeds = stack.of.run, stack.of.seeds[stack.number]
     key = key_of(run=run.key, seeds=list(seeds), versions=environment.versions())
     checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, stack.number)
-    return jobs.StackJob(run.spec, run.settings, seeds, plan.request.plugins, key, checkpoint)
+    origins = plan.registry.needed([run.spec.name], run.setup.name)
+    files = files_needed(plan.request, origins)
+    return jobs.StackJob(run.spec, run.settings, seeds, files, key, checkpoint, origins)
 
 
 def _store(plan: Plan, divided: Divided) -> RunRecord:
@@ -125,12 +128,16 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
     ended = [divided.ended[number] for number in range(len(divided.seeds))]
     failed = next((each for each in ended if isinstance(each, WorkerError)), None)
     source = plan.registry.source(run.spec.name)
-    result, error = None, None
-    if planned(run.spec, run.setup, plan.conditions, plan.registry, several=False).key != run.key:
-        error = "its file was edited while it was trained: run the bench again"
-    elif failed is not None:
+    text, own_setup, result, error = "", None, None, None
+    try:
+        text, own_setup = _text_of(source), _own_setup(run.setup, plan.registry)
+        if planned(run.spec, run.setup, plan.conditions, plan.registry, several=False).key != run.key:
+            error = "its file was edited while it was trained: run the bench again"
+    except OSError as gone:
+        error = f"{gone.filename} cannot be read any more ({gone.strerror}): put it back and run the bench again"
+    if error is None and failed is not None:
         error = str(failed)
-    else:
+    elif error is None:
         result = stacks.joined([each for each in ended if isinstance(each, Result)])
     record = RunRecord(
         key=run.key,
@@ -138,8 +145,8 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
         settings=run.settings,
         tasks=task_infos(run.setup),
         source_file=source.name,
-        source=_text_of(source),
-        own_setup=_own_setup(run.setup, plan.registry),
+        source=text,
+        own_setup=own_setup,
         stacks=[list(seeds) for seeds in divided.seeds],
         result=result,
         error=error,

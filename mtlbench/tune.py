@@ -15,7 +15,7 @@ from mtlbench.execution import Display, Shown, place_of
 from mtlbench.labels import settings_text
 from mtlbench.metrics import named_score
 from mtlbench.places import side_by_side
-from mtlbench.planning import LR_FACTOR, Request, check, settings_on, task_infos, tuning_key
+from mtlbench.planning import LR_FACTOR, Request, check, files_needed, settings_on, task_infos, tuning_key
 from mtlbench.records import Spec, Trial, TuningRecord
 from mtlbench.registry import Registry
 from mtlbench.roles import REFERENCE, role_of
@@ -43,6 +43,7 @@ class TuningPlan:
     """What to tune, and where the trials are kept."""
 
     tunings: list[Tuning]
+    registry: Registry
     store: Store
     request: Request
 
@@ -85,7 +86,7 @@ def plan_tuning(request: Request, budget: int) -> TuningPlan:
         return Tuning(name, setup, record, trials_of(spec, registry, len(setup.tasks), conditions.lr, budget))
 
     tunings = [one(text, setup) for setup in setups for text in dict.fromkeys([REFERENCE, *names])]
-    return TuningPlan(tunings, store, request)
+    return TuningPlan(tunings, registry, store, request)
 
 
 def trials_of(
@@ -160,11 +161,13 @@ def _try_all(
 
     def start(tuning: Tuning, number: int) -> Future[Trial]:
         hyper, lr = tuning.trials[number]
+        origins = plan.registry.needed([tuning.record.spec.name], tuning.setup.name)
         job = jobs.StackJob(
             tuning.record.spec.model_copy(update={"hyper": hyper}),
             tuning.record.settings.model_copy(update={"lr": lr}),
             tuning.record.settings.seeds,
-            plan.request.plugins,
+            files_needed(plan.request, origins),
+            packages=origins,
         )
         return place.submit(jobs.try_out, job, shown[tuning.name, number].report)
 

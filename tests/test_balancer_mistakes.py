@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench import Balancer, Step, Strategy, UserError
+from mtlbench.errors import ContractError
 from tests.loops import NAMES, Net, make, scalar
 
 
@@ -140,3 +141,13 @@ def test_a_last_layer_that_has_been_frozen_since_is_named() -> None:
     net.trunk[2].requires_grad_(requires_grad=False)
     with pytest.raises(UserError, match="nothing in a last shared layer is trained"):
         net.balanced(balance)
+
+
+def test_losses_that_a_strategy_changes_are_refused() -> None:
+    class InPlace(Strategy):
+        def forward(self, step: Step) -> Tensor:
+            step.losses.detach().mul_(2)
+            return step.losses.sum(-1)
+
+    with pytest.raises(ContractError, match=r"must not change step\.losses"):
+        Balancer(InPlace, tasks=2)([scalar(), scalar()])

@@ -208,3 +208,24 @@ def test_a_run_whose_file_is_edited_meanwhile_is_not_taken_for_either_version(tm
     complete, display = execute(plan(tmp_path / "out", ["mine"], [mine]))
     assert complete
     assert display.started == ["mine"]
+
+
+def test_a_run_whose_file_is_removed_meanwhile_has_failed_and_the_others_are_kept(tmp_path: Path) -> None:
+    mine = write(tmp_path, "mine")
+
+    class Remover(Silent):
+        def run_moved(self, label: str, progress: Progress) -> None:
+            if label == "mine":
+                mine.unlink(missing_ok=True)
+
+    asked = plan(tmp_path / "out", ["mine", "famo"], [mine])
+    assert not bench.execute(asked, Remover())
+    assert stored(asked, "mine").error == (
+        f"{mine} cannot be read any more (No such file or directory): put it back and run the bench again"
+    )
+    for label in ("fixed", "famo"):
+        assert stored(asked, label).result is not None
+    write(tmp_path, "mine")
+    complete, display = execute(plan(tmp_path / "out", ["mine", "famo"], [mine]))
+    assert complete
+    assert display.started == ["mine"]

@@ -219,6 +219,8 @@ def test_infinite_weights_are_shown_by_the_first_odd_case(write: Write) -> None:
         ("1 / 0", "bad.py:12 `return 1 / 0`: ZeroDivisionError: division by zero"),
         ("exit(3)", "bad.py:12 `return exit(3)`: SystemExit: 3"),
         ("step.no_such_signal()", "AttributeError: 'Step' object has no attribute 'no_such_signal'"),
+        ("step.losses.detach().mul_(2).sum(-1) + step.losses.sum(-1)", "must not change step.losses: work on"),
+        ("step.losses.sum(-1) + step.index.add_(1)", "must not change step.index: work on"),
         ("(step.descend(step.jacobian()), step.losses.sum(-1))[1]", "direction must have shape (1, 7), not (1, 2, 7)"),
     ],
 )

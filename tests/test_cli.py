@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_report_makes_the_same_files_again(run: Run, tiny_bench: Path) -> None:
     assert code == 0
     assert "README.md" in out
     assert {name: (tiny_bench / name).read_bytes() for name in derived} == before
+
+
+def test_a_file_that_cannot_be_replaced_is_named(run: Run, tiny_bench: Path, tmp_path: Path) -> None:
+    folder = tmp_path / tiny_bench.name
+    shutil.copytree(tiny_bench, folder)
+    (folder / "summary.csv").unlink()
+    (folder / "summary.csv").mkdir()
+    line = refused(run, "report", folder.name, "--out", str(tmp_path))
+    assert line.startswith(f"mtlbench: {folder / 'summary.csv'} cannot be used (Is a directory)")
 
 
 def test_changed_settings_under_one_name_are_refused(run: Run, tiny_bench: Path) -> None:

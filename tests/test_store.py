@@ -90,6 +90,19 @@ def test_labels_that_differ_in_punctuation_alone_have_files_of_their_own(store: 
     ]
 
 
+@pytest.mark.parametrize("length", [235, 236, 10_000])
+def test_long_labels_have_files_of_their_own(store: Store, length: int) -> None:
+    labels = ["x" * length, "x" * length + "y", "odd:" + "x" * length, "odd:" + "x" * length + "y"]
+    failed = {"result": None, "error": "ValueError: no"}
+    for label in labels:
+        store.write_run(record(label).model_copy(update=failed), "Traceback ...")
+        assert len(store.checkpoint("mnist", label, 0).parent.name) <= 235
+    assert [store.run("mnist", label) for label in labels] == [
+        record(label).model_copy(update=failed) for label in labels
+    ]
+    assert (store.folder / "runs" / "mnist" / f"{'x' * 235}.json").exists() == (length == 235)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):

@@ -170,6 +170,23 @@ def test_a_wrong_objective_is_named() -> None:
         meta_step(Summed)
 
 
+def test_losses_that_a_strategy_changes_are_refused() -> None:
+    class InPlace(Strategy):
+        def forward(self, step: Step) -> Tensor:
+            with torch.no_grad():
+                step.losses.mul_(2)
+            return step.losses.sum(-1)
+
+    class Replaced(Strategy):
+        def forward(self, step: Step) -> Tensor:
+            step.losses = 2 * step.losses
+            return step.losses.sum(-1)
+
+    for changes in (InPlace, Replaced):
+        with pytest.raises(ContractError, match=r"must not change step\.losses"):
+            meta_step(changes)
+
+
 def test_after_update_sees_the_same_batch_after_the_step() -> None:
     class Watcher(Strategy):
         seen: list[tuple[Tensor, Tensor]]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.errors import ContractError
-from mtlbench.strategy import Step, Strategy
+from mtlbench.strategy import Step, Strategy, objective_of
 
 
 class GivenGradients:
@@ -98,9 +98,10 @@ def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
     """Effective weights `[K, T]` and the gradients of the strategy's own parameters, as the trainer takes them.
 
     Raises:
-        ContractError: the objective is not `[K]` numbers of the losses' dtype that depend on them.
+        ContractError: the objective is not `[K]` numbers of the losses' dtype that depend on them, or the step was
+            changed.
     """
-    objective = strategy(step)
+    objective = objective_of(strategy, step)
     replicas, dtype = len(step.losses), step.losses.dtype
     if not isinstance(objective, Tensor):
         raise ContractError(f"forward(step) must return a tensor, not {type(objective).__name__}")
