@@ -5,15 +5,16 @@ from __future__ import annotations
 import multiprocessing as mp
 import tempfile
 import threading
+import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mtlbench import data, environment, files
-from mtlbench.errors import UserError, first_line
+from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.execution import PRELOAD
 from mtlbench.harness import Progress
 from mtlbench.jobs import Report, StackJob
@@ -31,6 +32,8 @@ Value = TypeVar("Value")
 
 CONNECT_WITHIN = 10  # seconds
 _at_work: set[Workers] = set()  # on a cluster's worker: the processes that are under way there
+_loading = threading.Lock()  # plugins make themselves known in their process, and a Dask worker has many threads
+_fetching = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class Cluster:
 
     def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
         """Send a job to the cluster; it is sent again if the worker that has it is lost."""
-        topic, registry = f"mtlbench-{uuid.uuid4()}", Registry.load(job.plugins)
+        topic = f"mtlbench-{uuid.uuid4()}"
+        with _loading:
+            registry = Registry.load(job.plugins)
         parcel = Parcel(
             replace(job, plugins=()),
             {path.name: path.read_text(encoding="utf-8") for path in job.plugins},
@@ -108,44 +113,61 @@ class Cluster:
 
 
 def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel) -> Any:  # noqa: ANN401
-    """On a worker of the cluster: have the data, make sure that the code is the same, and start the process."""
+    """On a worker of the cluster: have the data, make sure that the code is the same, and start the process.
+
+    Raises:
+        WorkerError: whatever went wrong, which is that run's alone.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
+            return _carry_out_within(Path(scratch), function, parcel)
+    except WorkerError:
+        raise
+    except Exception as error:
+        raise WorkerError(f"on the Dask worker: {in_one_line(error)}", traceback.format_exc()) from None
+
+
+def _carry_out_within(scratch: Path, function: Callable[[StackJob, Report], Any], parcel: Parcel) -> Any:  # noqa: ANN401
     here = environment.versions()
     if other := {name: version for name, version in here.items() if parcel.versions.get(name) != version}:
         found = ", ".join(f"{name} {version}, not {parcel.versions.get(name)}" for name, version in other.items())
         raise WorkerError(f"the Dask worker has {found}: install the same versions everywhere")
     worker = get_worker()
     _may_have_children()
+    plugins = [scratch / name for name in parcel.plugins]
+    for path in plugins:
+        path.write_text(parcel.plugins[path.name], encoding="utf-8")
+    _have_data(_setup_of(parcel, plugins))
+    checkpoint = None if parcel.job.checkpoint is None else scratch / "state.safetensors"
+    job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
+
+    def tell(message: Progress | str) -> None:
+        worker.log_event(parcel.topic, {"said": message if isinstance(message, str) else asdict(message)})
+
     workers = Workers(PRELOAD, parcel.limits)
-    with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
-        plugins = [Path(scratch) / name for name in parcel.plugins]
-        for path in plugins:
-            path.write_text(parcel.plugins[path.name], encoding="utf-8")
-        registry, spec, setup = Registry.load(tuple(plugins)), parcel.job.spec, parcel.job.settings.setup
+    _at_work.add(workers)
+    try:
+        return carry_out(workers, function, job, tell)
+    finally:
+        _at_work.discard(workers)
+        workers.stop()
+
+
+def _setup_of(parcel: Parcel, plugins: Sequence[Path]) -> Setup:
+    """What a parcel's job trains on, the strategy and the setup being the same here as where it was sent from."""
+    spec, setup = parcel.job.spec, parcel.job.settings.setup
+    with _loading:
+        registry = Registry.load(tuple(plugins))
         if registry.digest(spec.name) != parcel.source:
             raise WorkerError(f"the Dask worker has another version of {spec.name}: install the same")
         if setup not in registry.setups or registry.setup_digest(setup) != parcel.setup_source:
             raise WorkerError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
-        _have_data(registry.setup(setup))
-        checkpoint = None if parcel.job.checkpoint is None else Path(scratch) / "state.safetensors"
-        job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
-
-        def tell(message: Progress | str) -> None:
-            worker.log_event(parcel.topic, {"said": message if isinstance(message, str) else asdict(message)})
-
-        _at_work.add(workers)
-        try:
-            return carry_out(workers, function, job, tell)
-        finally:
-            _at_work.discard(workers)
-            workers.stop()
+        return registry.setup(setup)
 
 
 def _may_have_children() -> None:
     # Under a nanny, Dask's worker is a daemon, which Python refuses children lest they outlive it; ours do not.
     vars(mp.current_process())["_config"]["daemon"] = False
-
-
-_fetching = threading.Lock()
 
 
 def _have_data(setup: Setup) -> None:

@@ -45,6 +45,12 @@ def execute(out: Path, address: str | None, display: Quiet | None = None, plugin
     return bench.execute(plan(asked), display or Quiet())
 
 
+def own_job(*plugins: Path, strategy: str = "fixed", setup: str = "own", epochs: int = 1) -> StackJob:
+    """A job on the setup of `tests.own`, which is one of the plugins."""
+    settings = Settings(seeds=(0,), epochs=epochs, batch_size=20, lr=1e-3, device="cpu", setup=setup)
+    return StackJob(Spec(label=strategy, name=strategy, hyper={}), settings, (0,), plugins)
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
     """What the bench leaves here."""
@@ -59,12 +65,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 
 
 @contextlib.contextmanager
-def local_cluster(workers: int, *, processes: bool = False) -> Generator[str]:
+def local_cluster(workers: int, *, threads: int = 1, processes: bool = False) -> Generator[str]:
     """The address of a cluster made by Dask, its workers within this process or each in one of its own."""
     made: Any = LocalCluster
     with made(
         n_workers=workers,
-        threads_per_worker=1,
+        threads_per_worker=threads,
         processes=processes,
         dashboard_address=":0",
         preload="tests.preloaded" if processes else (),
@@ -100,7 +106,7 @@ def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fai
     tmp_path: Path, local: dict[str, dict[str, object]]
 ) -> None:
     plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
-    with local_cluster(2, processes=True) as address:
+    with local_cluster(2, threads=4, processes=True) as address:
         assert not execute(tmp_path, address, plugins=[plugin])
     failed = [run for run in small_plan(tmp_path).store.runs(SETUP) if run.problem]
     assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
@@ -110,8 +116,7 @@ def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fai
 def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no data to fetch; a worker that knows another setup of that name takes no part."""
     file = write_setup(tmp_path / "own.py")
-    settings = Settings(seeds=(0,), epochs=1, batch_size=20, lr=1e-3, device="cpu", setup="own")
-    job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (file,))
+    job = own_job(file)
     with local_cluster(1) as address:
         cluster = Cluster(address, "cpu", Limits())
         result = cluster.submit(jobs.train, job, lambda _: None).result()
@@ -124,6 +129,39 @@ def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(Registry, "setup_digest", digest)
         with pytest.raises(WorkerError, match="another version of the setup own, or none"):
             cluster.submit(jobs.train, job, lambda _: None).result()
+        cluster.stop()
+
+
+SLOW = """
+import threading, time
+if threading.current_thread() is not threading.main_thread():
+    time.sleep(0.3)
+"""
+
+
+def test_threads_of_a_worker_load_plugins_one_after_the_other(tmp_path: Path) -> None:
+    file = write_setup(tmp_path / "own.py", extra=SLOW)
+    with local_cluster(1, threads=4) as address:
+        cluster = Cluster(address, "cpu", Limits())
+        futures = [
+            cluster.submit(jobs.train, own_job(file, strategy=name), lambda _: None) for name in ("fixed", "dwa", "rlw")
+        ]
+        for future in futures:
+            assert len(future.result().test.scores[0]) == 3
+        cluster.stop()
+
+
+def test_whatever_a_worker_raises_is_the_fault_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise OSError("no room\nleft")
+
+    file = write_setup(tmp_path / "own.py")
+    with local_cluster(1) as address:
+        cluster = Cluster(address, "cpu", Limits())
+        monkeypatch.setattr("mtlbench.cluster._have_data", raises)
+        with pytest.raises(WorkerError, match=r"^on the Dask worker: OSError: no room$") as raised:
+            cluster.submit(jobs.train, own_job(file), lambda _: None).result()
+        assert "in raises" in raised.value.traceback
         cluster.stop()
 
 
