@@ -7,8 +7,10 @@ import tempfile
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,9 +33,42 @@ except ImportError:
 Value = TypeVar("Value")
 
 CONNECT_WITHIN = 10  # seconds
-_at_work: set[Workers] = set()  # on a cluster's worker: the processes that are under way there
+
 _loading = threading.Lock()  # plugins make themselves known in their process, and a Dask worker has many threads
 _fetching = threading.Lock()
+
+
+class AtWork:
+    """On a cluster's worker: the processes that are under way there, by the bench that sent them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_bench: defaultdict[str, set[Workers]] = defaultdict(set)
+        self._ended: set[str] = set()
+
+    @contextmanager
+    def on(self, bench: str, workers: Workers) -> Generator[None]:
+        """Within this, `workers` are ended with their bench; at once if that has ended before."""
+        with self._lock:
+            self._by_bench[bench].add(workers)
+            if bench in self._ended:
+                workers.stop()
+        try:
+            yield
+        finally:
+            workers.stop()
+            with self._lock:
+                self._by_bench[bench].discard(workers)
+
+    def end(self, bench: str) -> None:
+        """End what is under way for a bench, and whatever of it has yet to begin."""
+        with self._lock:
+            self._ended.add(bench)
+            for workers in self._by_bench.pop(bench, ()):
+                workers.stop()
+
+
+_at_work = AtWork()
 
 
 @dataclass(frozen=True)
@@ -47,6 +82,7 @@ class Parcel:
     versions: dict[str, str]
     limits: Limits
     topic: str
+    bench: str
 
 
 class Cluster:
@@ -79,6 +115,7 @@ class Cluster:
             raise UserError("no Dask worker declares a GPU: start them with `dask worker ... --resources GPU=1`")
         self.size = f"{sum(slots):g} at a time on {len(slots)} Dask workers"
         self._limits = limits
+        self._bench = f"mtlbench-{uuid.uuid4()}"  # others may be on this cluster
         self._executor = self._client.get_executor(
             pure=False, **({"resources": {"GPU": 1}} if device == "cuda" else {})
         )
@@ -96,6 +133,7 @@ class Cluster:
             environment.versions(),
             self._limits,
             topic,
+            self._bench,
         )
 
         def listen(event: tuple[float, dict[str, Any]]) -> None:
@@ -106,9 +144,9 @@ class Cluster:
         return self._executor.submit(_carry_out_there, function, parcel)
 
     def stop(self) -> None:
-        """End the processes on all workers and leave the cluster as it was."""
+        """End this bench's processes on all workers and leave the cluster as it was."""
         self._executor.shutdown(wait=False)
-        self._client.run(_end_all)
+        self._client.run(_end_all, self._bench)
         self._client.close()
 
 
@@ -145,12 +183,8 @@ def _carry_out_within(scratch: Path, function: Callable[[StackJob, Report], Any]
         worker.log_event(parcel.topic, {"said": message if isinstance(message, str) else asdict(message)})
 
     workers = Workers(PRELOAD, parcel.limits)
-    _at_work.add(workers)
-    try:
+    with _at_work.on(parcel.bench, workers):
         return carry_out(workers, function, job, tell)
-    finally:
-        _at_work.discard(workers)
-        workers.stop()
 
 
 def _setup_of(parcel: Parcel, plugins: Sequence[Path]) -> Setup:
@@ -177,6 +211,5 @@ def _have_data(setup: Setup) -> None:
             data.fetch(setup.dataset, lambda _: None)
 
 
-def _end_all() -> None:
-    for workers in list(_at_work):
-        workers.stop()
+def _end_all(bench: str) -> None:
+    _at_work.end(bench)

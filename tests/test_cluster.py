@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import psutil
 import pytest
 from dask.distributed import Client, LocalCluster
 
-from mtlbench import bench, jobs
+from mtlbench import bench, jobs, workers
 from mtlbench.cluster import Cluster
 from mtlbench.errors import UserError
 from mtlbench.harness import Progress
@@ -163,6 +164,36 @@ def test_whatever_a_worker_raises_is_the_fault_of_one_run(tmp_path: Path, monkey
             cluster.submit(jobs.train, own_job(file), lambda _: None).result()
         assert "in raises" in raised.value.traceback
         cluster.stop()
+
+
+def test_a_bench_that_stops_ends_its_own_runs_alone_and_those_that_have_yet_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_setup(tmp_path / "own.py")
+    begun, loading, go_on = threading.Event(), threading.Event(), threading.Event()
+    late: queue.Queue[bool] = queue.Queue()
+
+    def wait_for_the_end(_: object) -> None:
+        loading.set()
+        assert go_on.wait(20)
+
+    def begin_late(workers: workers.Workers, *_: object) -> None:
+        late.put(workers.stopped)
+
+    with local_cluster(1, threads=3) as address:
+        stopped, other = (Cluster(address, "cpu", Limits()) for _ in range(2))
+        result = other.submit(jobs.train, own_job(file, epochs=300), lambda _: begun.set())
+        assert begun.wait(20)
+        monkeypatch.setattr("mtlbench.cluster._have_data", wait_for_the_end)
+        monkeypatch.setattr("mtlbench.cluster.carry_out", begin_late)
+        stopped.submit(jobs.train, own_job(file), lambda _: None)
+        assert loading.wait(20)
+        stopped.stop()
+        go_on.set()
+        assert not result.done()
+        assert late.get(timeout=20)
+        assert len(result.result().validation) == 300
+        other.stop()
 
 
 class Striking(Quiet):
