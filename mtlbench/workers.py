@@ -180,17 +180,15 @@ def _serve(
         os.dup2(printed.fileno(), stream)
     printed.close()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            value = function(argument, lambda message: pipe.send(("message", message)))
-        except BaseException as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            sys.stdout.flush()
-            sys.stderr.flush()
-            pipe.send(("error", (in_one_line(error), traceback.format_exc())))
-        else:
-            pipe.send(("value", value))
+    try:
+        answer: tuple[str, object] = "value", function(argument, lambda message: pipe.send(("message", message)))
+    except BaseException as error:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # what ran may have closed or replaced it
+                stream.flush()
+        answer = "error", (in_one_line(error), traceback.format_exc())
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more
+        pipe.send(answer)
 
 
 def _end_with_parent() -> None:

@@ -76,6 +76,13 @@ def leave_a_child(_: None, report: Callable[[object], None]) -> None:
     os._exit(5)
 
 
+def fail_with_closed_streams(_: None, report: Callable[[object], None]) -> None:
+    print("before", flush=True)
+    sys.stdout.close()
+    sys.stderr.close()
+    raise RuntimeError("not today")
+
+
 def sleep(seconds: float, report: Callable[[int], None]) -> None:
     report(os.getpid())
     time.sleep(seconds)
@@ -114,6 +121,7 @@ def test_each_call_has_a_process_of_its_own(workers: Workers) -> None:
         (ValueError(), "ValueError"),
         (SystemExit(4), "SystemExit: 4"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (BrokenPipeError("of its own"), "BrokenPipeError: of its own"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -123,6 +131,13 @@ def test_an_exception_becomes_one_line_with_its_traceback(workers: Workers, erro
     assert str(raised.value) == line
     assert raised.value.traceback.startswith("Traceback")
     assert "in fail" in raised.value.traceback
+
+
+def test_an_exception_is_told_also_by_a_process_that_can_print_no_more(workers: Workers) -> None:
+    with pytest.raises(WorkerError, match="RuntimeError: not today") as raised:
+        workers.call(fail_with_closed_streams, None, ignore)
+    assert "in fail_with_closed_streams" in raised.value.traceback
+    assert raised.value.output == "before\n"
 
 
 def test_a_process_that_leaves_is_noticed(workers: Workers) -> None:
