@@ -73,10 +73,13 @@ _at_work = AtWork()
 
 @dataclass(frozen=True)
 class Parcel:
-    """A job as it is sent: what it needs of this machine, and what the other one must agree in."""
+    """A job as it is sent: what it needs of this machine, and what the other one must agree in.
+
+    `plugins` are names and contents of files, of which some may have one name.
+    """
 
     job: StackJob
-    plugins: dict[str, str]
+    plugins: tuple[tuple[str, bytes], ...]
     source: str
     setup_source: str | None
     versions: dict[str, str]
@@ -127,7 +130,7 @@ class Cluster:
             registry = Registry.load(job.plugins)
         parcel = Parcel(
             replace(job, plugins=()),
-            {path.name: path.read_text(encoding="utf-8") for path in job.plugins},
+            tuple((path.name, path.read_bytes()) for path in job.plugins),
             registry.digest(job.spec.name),
             registry.setup_digest(job.settings.setup),
             environment.versions(),
@@ -172,9 +175,10 @@ def _carry_out_within(scratch: Path, function: Callable[[StackJob, Report], Any]
         raise WorkerError(f"the Dask worker has {found}: install the same versions everywhere")
     worker = get_worker()
     _may_have_children()
-    plugins = [scratch / name for name in parcel.plugins]
-    for path in plugins:
-        path.write_text(parcel.plugins[path.name], encoding="utf-8")
+    plugins = [scratch / f"plugin-{number}" / name for number, (name, _) in enumerate(parcel.plugins)]
+    for path, (_, content) in zip(plugins, parcel.plugins, strict=True):
+        path.parent.mkdir()
+        path.write_bytes(content)
     _have_data(_setup_of(parcel, plugins))
     checkpoint = None if parcel.job.checkpoint is None else scratch / "state.safetensors"
     job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)

@@ -20,6 +20,7 @@ from dask.distributed import Client, LocalCluster
 from mtlbench import bench, jobs, workers
 from mtlbench.cluster import Cluster
 from mtlbench.errors import UserError
+from mtlbench.execution import PRELOAD
 from mtlbench.harness import Progress
 from mtlbench.jobs import StackJob
 from mtlbench.planning import plan
@@ -150,6 +151,24 @@ def test_threads_of_a_worker_load_plugins_one_after_the_other(tmp_path: Path) ->
         for future in futures:
             assert len(future.result().test.scores[0]) == 3
         cluster.stop()
+
+
+def test_plugins_of_one_file_name_are_sent_as_they_are(tmp_path: Path) -> None:
+    setup, strategy = tmp_path / "a" / "mine.py", tmp_path / "b" / "mine.py"
+    for path in (setup, strategy):
+        path.parent.mkdir()
+    write_setup(setup)
+    written = write(tmp_path, "mine").read_text()
+    strategy.write_bytes(f"# coding: latin-1\r\n# caf\xe9\r\n{written}".encode("latin-1"))
+    job = own_job(setup, strategy, strategy="mine")
+    alone = workers.Workers(PRELOAD)
+    local = alone.call(jobs.train, job, lambda _: None)
+    alone.stop()
+    with local_cluster(1) as address:
+        cluster = Cluster(address, "cpu", Limits())
+        sent = cluster.submit(jobs.train, job, lambda _: None).result()
+        cluster.stop()
+    assert replace(sent, training_seconds=0) == replace(local, training_seconds=0)
 
 
 def test_whatever_a_worker_raises_is_the_fault_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
