@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing as mp
 import tempfile
 import threading
@@ -10,7 +11,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,12 +102,15 @@ class Cluster:
     """
 
     def __init__(self, address: str, device: str, limits: Limits) -> None:
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks, for what is said here in a line
+        self._lost = f"the Dask scheduler at {address} was lost; finished runs are kept, and the same command goes on"
         try:
             if files.is_there(Path(address)):
                 self._client = Client(scheduler_file=address, timeout=CONNECT_WITHIN)
             else:
                 self._client = Client(address, timeout=CONNECT_WITHIN)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # Dask has many for an address that it cannot take
             raise UserError(f"no Dask scheduler can be reached at {address}: {first_line(error)}") from None
         found = self._client.scheduler_info(n_workers=-1)["workers"].values()
         if not found:
@@ -124,7 +128,10 @@ class Cluster:
         )
 
     def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
-        """Send a job to the cluster; it is sent again if the worker that has it is lost."""
+        """Send a job to the cluster; it is sent again if the worker that has it is lost.
+
+        The future raises `WorkerError` if that failed, `UserError` once the scheduler is lost.
+        """
         topic = f"mtlbench-{uuid.uuid4()}"
         with _loading:
             registry = Registry.load(job.plugins)
@@ -144,12 +151,26 @@ class Cluster:
             report(said if isinstance(said, str) else Progress(**said))
 
         self._client.subscribe_topic(topic, listen)
-        return self._executor.submit(_carry_out_there, function, parcel)
+        ended: Future[Value] = Future()
+
+        def end(there: Future[Value]) -> None:
+            if there.cancelled():
+                ended.set_exception(UserError(self._lost))
+            elif (error := there.exception()) is None:
+                ended.set_result(there.result())
+            elif isinstance(error, WorkerError):
+                ended.set_exception(error)
+            else:  # Dask's own, such as that too many workers were lost
+                ended.set_exception(WorkerError(in_one_line(error), "".join(traceback.format_exception(error))))
+
+        self._executor.submit(_carry_out_there, function, parcel).add_done_callback(end)
+        return ended
 
     def stop(self) -> None:
         """End this bench's processes on all workers and leave the cluster as it was."""
-        self._executor.shutdown(wait=False)
-        self._client.run(_end_all, self._bench)
+        with suppress(Exception):  # Dask has many for a scheduler that is lost, and its workers end by themselves
+            self._executor.shutdown(wait=False)
+            self._client.run(_end_all, self._bench)
         self._client.close()
 
 

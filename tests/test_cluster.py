@@ -36,7 +36,7 @@ __all__ = ["few_rounds"]  # a fixture that is used as it is there
 
 WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--preload", "tests.preloaded"]
 UNDER_A_NANNY, ALONE = ["--nanny"], ["--no-nanny"]
-Workers = list[subprocess.Popen[bytes]]
+Processes = list[subprocess.Popen[bytes]]
 
 
 def execute(out: Path, address: str | None, display: Quiet | None = None, plugins: Sequence[Path] = ()) -> bool:
@@ -80,9 +80,9 @@ def local_cluster(workers: int, *, threads: int = 1, processes: bool = False) ->
         yield cluster.scheduler_address
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Generator[tuple[str, Workers]]:
-    """A scheduler and two workers, each by its own command; the address and the workers' processes."""
+@pytest.fixture
+def cluster() -> Generator[tuple[str, Processes]]:
+    """A scheduler and two workers, each by its own command; the address and their processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -97,11 +97,13 @@ def cluster() -> Generator[tuple[str, Workers]]:
             stack.callback(process.kill)
             return process
 
-        start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        scheduler = start(
+            "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"
+        )
         made = [start("distributed.cli.dask_worker", address, *WORKER, *kind) for kind in (UNDER_A_NANNY, ALONE)]
         with Client(address, timeout=60) as client:
             client.wait_for_workers(len(made), timeout=60)
-        yield address, made
+        yield address, [scheduler, *made]
 
 
 def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fails_alone(
@@ -231,14 +233,39 @@ class Striking(Quiet):
 
 
 def test_runs_of_a_worker_that_is_killed_are_started_elsewhere(
-    tmp_path: Path, local: dict[str, dict[str, object]], cluster: tuple[str, Workers]
+    tmp_path: Path, local: dict[str, dict[str, object]], cluster: tuple[str, Processes]
 ) -> None:
-    address, (_, victim) = cluster
+    address, (*_, victim) = cluster
     display = Striking(victim)
     assert execute(tmp_path, address, display)
     assert display.struck.is_set()
     assert victim.poll() is not None
     assert results(tmp_path) == local
+
+
+def test_a_scheduler_that_is_lost_is_named_and_what_dask_itself_raises_is_the_fault_of_one_run(
+    monkeypatch: pytest.MonkeyPatch, cluster: tuple[str, Processes]
+) -> None:
+    address, (scheduler, *_) = cluster
+    monkeypatch.setattr("mtlbench.cluster.CONNECT_WITHIN", 2)
+    begun = threading.Event()
+    place = Cluster(address, "cpu", Limits())
+    job = own_job(setup=SETUP, epochs=10_000)
+    with monkeypatch.context() as patch, pytest.raises(WorkerError, match="TypeError: len"):
+        patch.setattr("mtlbench.cluster._carry_out_there", len)
+        place.submit(jobs.train, job, lambda _: None).result(30)
+    future = place.submit(jobs.train, job, lambda _: begun.set())
+    assert begun.wait(30)
+    scheduler.kill()
+    with pytest.raises(UserError, match=f"the Dask scheduler at {address} was lost"):
+        future.result(30)
+    place.stop()
+
+
+@pytest.mark.parametrize("address", ["/etc/hostname", "ucx://127.0.0.1:9", "127.0.0.1:none", "nowhere"])
+def test_what_is_no_address_is_named(address: str) -> None:
+    with pytest.raises(UserError, match=f"no Dask scheduler can be reached at {address}"):
+        Cluster(address, "cpu", Limits())
 
 
 def test_an_address_without_a_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
