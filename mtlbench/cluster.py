@@ -34,6 +34,7 @@ except ImportError:
 Value = TypeVar("Value")
 
 CONNECT_WITHIN = 10  # seconds
+LOOK_EVERY = 10.0  # seconds between two looks at whether there are workers
 
 _loading = threading.Lock()  # plugins make themselves known in their process, and a Dask worker has many threads
 _fetching = threading.Lock()
@@ -122,6 +123,9 @@ class Cluster:
             raise UserError("no Dask worker declares a GPU: start them with `dask worker ... --resources GPU=1`")
         self.size = f"{sum(slots):g} at a time on {len(slots)} Dask workers"
         self._limits = limits
+        self._waiting: dict[Future[Any], Report] = {}
+        self._stopped = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
         self._bench = f"mtlbench-{uuid.uuid4()}"  # others may be on this cluster
         self._executor = self._client.get_executor(
             pure=False, **({"resources": {"GPU": 1}} if device == "cuda" else {})
@@ -154,6 +158,7 @@ class Cluster:
         ended: Future[Value] = Future()
 
         def end(there: Future[Value]) -> None:
+            del self._waiting[there]
             if there.cancelled():
                 ended.set_exception(UserError(self._lost))
             elif (error := there.exception()) is None:
@@ -163,15 +168,29 @@ class Cluster:
             else:  # Dask's own, such as that too many workers were lost
                 ended.set_exception(WorkerError(in_one_line(error), "".join(traceback.format_exception(error))))
 
-        self._executor.submit(_carry_out_there, function, parcel).add_done_callback(end)
+        there = self._executor.submit(_carry_out_there, function, parcel)
+        self._waiting[there] = report  # which also holds it: Dask drops a job that nobody holds
+        there.add_done_callback(end)
         return ended
 
     def stop(self) -> None:
         """End this bench's processes on all workers and leave the cluster as it was."""
+        self._stopped.set()
         with suppress(Exception):  # Dask has many for a scheduler that is lost, and its workers end by themselves
             self._executor.shutdown(wait=False)
             self._client.run(_end_all, self._bench)
         self._client.close()
+
+    def _watch(self) -> None:
+        """Say so, once each time, if no worker is left: jobs then wait until there is one."""
+        before = True
+        while not self._stopped.wait(LOOK_EVERY):
+            with suppress(Exception):  # a scheduler that is lost ends all jobs
+                there = bool(self._client.scheduler_info(n_workers=-1)["workers"])
+                if before and not there:
+                    for report in list(self._waiting.values())[:1]:
+                        report("no Dask worker is left; what is missing waits until one is started")
+                before = there
 
 
 def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel) -> Any:  # noqa: ANN401
