@@ -27,7 +27,8 @@ Value = TypeVar("Value")
 
 OUTPUT_KEPT = 64 * 1024
 LOOK_EVERY = 0.2  # seconds between two looks at time and memory
-LEAVE_WITHIN = 5.0  # seconds that a process has to end once its value is here
+LEAVE_WITHIN = 5.0  # seconds that a process has to end once its value is here, or can come no more
+MOST_READS = 16  # of what an ended process had printed: a child of it may print on for ever
 
 
 class WorkerError(Exception):
@@ -129,8 +130,7 @@ class Workers:
         tail: bytearray,
         on_message: Callable[[Message], None],
     ) -> Any:  # noqa: ANN401 - whatever the function returned
-        begun = time.monotonic()
-        usage = psutil.Process(process.pid) if self._limits.memory else None
+        begun, silent = time.monotonic(), None
         sources: list[Connection | int] = [here, output, process.sentinel]
         while True:
             ready = wait(sources, LOOK_EVERY)
@@ -139,32 +139,34 @@ class Workers:
             if here in ready:
                 try:
                     kind, content = here.recv()
-                except (EOFError, OSError):  # the pipe ended between two messages, or within one
-                    break
-                if kind == "message":
-                    on_message(content)
+                except Exception:  # it ended between two messages or within one, or what ran has written into it
+                    sources.remove(here)
+                    silent = time.monotonic()
                     continue
-                _drain(output, tail)
                 if kind == "value":
                     return content
-                raise WorkerError(*content)
-            if process.sentinel in ready:
-                break
-            if broken := self._broken_limit(begun, usage):
+                if kind == "error":
+                    _drain(output, tail)
+                    raise WorkerError(*content)
+                on_message(content)
+            elif process.sentinel in ready:
+                process.join()
+                _drain(output, tail)
+                raise WorkerDiedError(_end_of(process.exitcode))
+            if broken := self._broken_limit(begun, silent, process):
                 process.kill()
                 raise WorkerError(broken)
-        process.join()
-        _drain(output, tail)
-        raise WorkerDiedError(_end_of(process.exitcode))
 
-    def _broken_limit(self, begun: float, usage: psutil.Process | None) -> str:
+    def _broken_limit(self, begun: float, silent: float | None, process: BaseProcess) -> str:
         """In a line, the limit that a process has gone over; empty if none."""
-        limits = self._limits
-        if limits.seconds is not None and time.monotonic() - begun > limits.seconds:
+        limits, now = self._limits, time.monotonic()
+        if limits.seconds is not None and now - begun > limits.seconds:
             return f"ended after {limits.seconds:g} s, the time allowed by --run-timeout"
-        if limits.memory is not None and usage is not None:
+        if silent is not None and now - silent > LEAVE_WITHIN:
+            return "ended because it closed the pipe that its result would come through"
+        if limits.memory is not None:
             with contextlib.suppress(psutil.Error):
-                held = usage.memory_info().rss
+                held = psutil.Process(process.pid).memory_info().rss
                 if held > limits.memory:
                     return f"ended at {held / 2**30:.1f} GiB of memory; --run-memory allows {limits.memory / 2**30:g}"
         return ""
@@ -180,17 +182,15 @@ def _serve(
         os.dup2(printed.fileno(), stream)
     printed.close()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            value = function(argument, lambda message: pipe.send(("message", message)))
-        except BaseException as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            sys.stdout.flush()
-            sys.stderr.flush()
-            pipe.send(("error", (in_one_line(error), traceback.format_exc())))
-        else:
-            pipe.send(("value", value))
+    try:
+        answer: tuple[str, object] = "value", function(argument, lambda message: pipe.send(("message", message)))
+    except BaseException as error:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # what ran may have closed or replaced it
+                stream.flush()
+        answer = "error", (in_one_line(error), traceback.format_exc())
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more
+        pipe.send(answer)
 
 
 def _end_with_parent() -> None:
@@ -210,8 +210,9 @@ def _read_output(output: Connection, tail: bytearray) -> bool:
 
 
 def _drain(output: Connection, tail: bytearray) -> None:
-    while wait([output], 0) and _read_output(output, tail):
-        pass
+    for _ in range(MOST_READS):
+        if not wait([output], 0) or not _read_output(output, tail):
+            break
 
 
 def _end_of(code: int | None) -> str:

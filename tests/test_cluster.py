@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import psutil
 import pytest
 from dask.distributed import Client, LocalCluster
 
-from mtlbench import bench, jobs
+from mtlbench import bench, jobs, workers
 from mtlbench.cluster import Cluster
 from mtlbench.errors import UserError
+from mtlbench.execution import PRELOAD
 from mtlbench.harness import Progress
 from mtlbench.jobs import StackJob
 from mtlbench.planning import plan
@@ -34,7 +36,7 @@ __all__ = ["few_rounds"]  # a fixture that is used as it is there
 
 WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--preload", "tests.preloaded"]
 UNDER_A_NANNY, ALONE = ["--nanny"], ["--no-nanny"]
-Workers = list[subprocess.Popen[bytes]]
+Processes = list[subprocess.Popen[bytes]]
 
 
 def execute(out: Path, address: str | None, display: Quiet | None = None, plugins: Sequence[Path] = ()) -> bool:
@@ -43,6 +45,12 @@ def execute(out: Path, address: str | None, display: Quiet | None = None, plugin
     names = [*request.strategies, *(path.stem for path in plugins)]
     asked = replace(request, cluster=address, plugins=tuple(plugins), strategies=names)
     return bench.execute(plan(asked), display or Quiet())
+
+
+def own_job(*plugins: Path, strategy: str = "fixed", setup: str = "own", epochs: int = 1) -> StackJob:
+    """A job on the setup of `tests.own`, which is one of the plugins."""
+    settings = Settings(seeds=(0,), epochs=epochs, batch_size=20, lr=1e-3, device="cpu", setup=setup)
+    return StackJob(Spec(label=strategy, name=strategy, hyper={}), settings, (0,), plugins)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +67,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 
 
 @contextlib.contextmanager
-def local_cluster(workers: int, *, processes: bool = False) -> Generator[str]:
+def local_cluster(workers: int, *, threads: int = 1, processes: bool = False) -> Generator[str]:
     """The address of a cluster made by Dask, its workers within this process or each in one of its own."""
     made: Any = LocalCluster
     with made(
         n_workers=workers,
-        threads_per_worker=1,
+        threads_per_worker=threads,
         processes=processes,
         dashboard_address=":0",
         preload="tests.preloaded" if processes else (),
@@ -72,9 +80,9 @@ def local_cluster(workers: int, *, processes: bool = False) -> Generator[str]:
         yield cluster.scheduler_address
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Generator[tuple[str, Workers]]:
-    """A scheduler and two workers, each by its own command; the address and the workers' processes."""
+@pytest.fixture
+def cluster() -> Generator[tuple[str, Processes]]:
+    """A scheduler and two workers, each by its own command; the address and their processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -89,18 +97,20 @@ def cluster() -> Generator[tuple[str, Workers]]:
             stack.callback(process.kill)
             return process
 
-        start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        scheduler = start(
+            "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"
+        )
         made = [start("distributed.cli.dask_worker", address, *WORKER, *kind) for kind in (UNDER_A_NANNY, ALONE)]
         with Client(address, timeout=60) as client:
             client.wait_for_workers(len(made), timeout=60)
-        yield address, made
+        yield address, [scheduler, *made]
 
 
 def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fails_alone(
     tmp_path: Path, local: dict[str, dict[str, object]]
 ) -> None:
     plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
-    with local_cluster(2, processes=True) as address:
+    with local_cluster(2, threads=4, processes=True) as address:
         assert not execute(tmp_path, address, plugins=[plugin])
     failed = [run for run in small_plan(tmp_path).store.runs(SETUP) if run.problem]
     assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
@@ -110,8 +120,7 @@ def test_a_local_cluster_gives_the_same_results_bit_for_bit_and_a_bad_plugin_fai
 def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no data to fetch; a worker that knows another setup of that name takes no part."""
     file = write_setup(tmp_path / "own.py")
-    settings = Settings(seeds=(0,), epochs=1, batch_size=20, lr=1e-3, device="cpu", setup="own")
-    job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (file,))
+    job = own_job(file)
     with local_cluster(1) as address:
         cluster = Cluster(address, "cpu", Limits())
         result = cluster.submit(jobs.train, job, lambda _: None).result()
@@ -125,6 +134,87 @@ def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(WorkerError, match="another version of the setup own, or none"):
             cluster.submit(jobs.train, job, lambda _: None).result()
         cluster.stop()
+
+
+SLOW = """
+import threading, time
+if threading.current_thread() is not threading.main_thread():
+    time.sleep(0.3)
+"""
+
+
+def test_threads_of_a_worker_load_plugins_one_after_the_other(tmp_path: Path) -> None:
+    file = write_setup(tmp_path / "own.py", extra=SLOW)
+    with local_cluster(1, threads=4) as address:
+        cluster = Cluster(address, "cpu", Limits())
+        futures = [
+            cluster.submit(jobs.train, own_job(file, strategy=name), lambda _: None) for name in ("fixed", "dwa", "rlw")
+        ]
+        for future in futures:
+            assert len(future.result().test.scores[0]) == 3
+        cluster.stop()
+
+
+def test_plugins_of_one_file_name_are_sent_as_they_are(tmp_path: Path) -> None:
+    setup, strategy = tmp_path / "a" / "mine.py", tmp_path / "b" / "mine.py"
+    for path in (setup, strategy):
+        path.parent.mkdir()
+    write_setup(setup)
+    written = write(tmp_path, "mine").read_text()
+    strategy.write_bytes(f"# coding: latin-1\r\n# caf\xe9\r\n{written}".encode("latin-1"))
+    job = own_job(setup, strategy, strategy="mine")
+    alone = workers.Workers(PRELOAD)
+    local = alone.call(jobs.train, job, lambda _: None)
+    alone.stop()
+    with local_cluster(1) as address:
+        cluster = Cluster(address, "cpu", Limits())
+        sent = cluster.submit(jobs.train, job, lambda _: None).result()
+        cluster.stop()
+    assert replace(sent, training_seconds=0) == replace(local, training_seconds=0)
+
+
+def test_whatever_a_worker_raises_is_the_fault_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise OSError("no room\nleft")
+
+    file = write_setup(tmp_path / "own.py")
+    with local_cluster(1) as address:
+        cluster = Cluster(address, "cpu", Limits())
+        monkeypatch.setattr("mtlbench.cluster._have_data", raises)
+        with pytest.raises(WorkerError, match=r"^on the Dask worker: OSError: no room$") as raised:
+            cluster.submit(jobs.train, own_job(file), lambda _: None).result()
+        assert "in raises" in raised.value.traceback
+        cluster.stop()
+
+
+def test_a_bench_that_stops_ends_its_own_runs_alone_and_those_that_have_yet_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_setup(tmp_path / "own.py")
+    begun, loading, go_on = threading.Event(), threading.Event(), threading.Event()
+    late: queue.Queue[bool] = queue.Queue()
+
+    def wait_for_the_end(_: object) -> None:
+        loading.set()
+        assert go_on.wait(20)
+
+    def begin_late(workers: workers.Workers, *_: object) -> None:
+        late.put(workers.stopped)
+
+    with local_cluster(1, threads=3) as address:
+        stopped, other = (Cluster(address, "cpu", Limits()) for _ in range(2))
+        result = other.submit(jobs.train, own_job(file, epochs=300), lambda _: begun.set())
+        assert begun.wait(20)
+        monkeypatch.setattr("mtlbench.cluster._have_data", wait_for_the_end)
+        monkeypatch.setattr("mtlbench.cluster.carry_out", begin_late)
+        stopped.submit(jobs.train, own_job(file), lambda _: None)
+        assert loading.wait(20)
+        stopped.stop()
+        go_on.set()
+        assert not result.done()
+        assert late.get(timeout=20)
+        assert len(result.result().validation) == 300
+        other.stop()
 
 
 class Striking(Quiet):
@@ -143,14 +233,58 @@ class Striking(Quiet):
 
 
 def test_runs_of_a_worker_that_is_killed_are_started_elsewhere(
-    tmp_path: Path, local: dict[str, dict[str, object]], cluster: tuple[str, Workers]
+    tmp_path: Path, local: dict[str, dict[str, object]], cluster: tuple[str, Processes]
 ) -> None:
-    address, (_, victim) = cluster
+    address, (*_, victim) = cluster
     display = Striking(victim)
     assert execute(tmp_path, address, display)
     assert display.struck.is_set()
     assert victim.poll() is not None
     assert results(tmp_path) == local
+
+
+def test_that_no_worker_is_left_is_said(monkeypatch: pytest.MonkeyPatch, cluster: tuple[str, Processes]) -> None:
+    monkeypatch.setattr("mtlbench.cluster.LOOK_EVERY", 0.2)
+    address, (_, *victims) = cluster
+    said: queue.Queue[Progress | str] = queue.Queue()
+    place = Cluster(address, "cpu", Limits())
+    place.submit(jobs.train, own_job(setup=SETUP, epochs=10_000), said.put)
+    assert isinstance(said.get(timeout=30), Progress)
+    for victim in victims:
+        for child in psutil.Process(victim.pid).children(recursive=True):
+            child.kill()
+        victim.kill()
+    while isinstance(message := said.get(timeout=30), Progress):
+        pass
+    assert message == "no Dask worker is left; what is missing waits until one is started"
+    place.stop()
+
+
+def test_a_scheduler_that_is_lost_is_named_and_what_dask_itself_raises_is_the_fault_of_one_run(
+    monkeypatch: pytest.MonkeyPatch, cluster: tuple[str, Processes]
+) -> None:
+    address, (scheduler, *_) = cluster
+    monkeypatch.setattr("mtlbench.cluster.CONNECT_WITHIN", 2)
+    begun = threading.Event()
+    place = Cluster(address, "cpu", Limits())
+    job = own_job(setup=SETUP, epochs=10_000)
+    with monkeypatch.context() as patch, pytest.raises(WorkerError, match="TypeError: len"):
+        patch.setattr("mtlbench.cluster._carry_out_there", len)
+        place.submit(jobs.train, job, lambda _: None).result(30)
+    future = place.submit(jobs.train, job, lambda _: begun.set())
+    assert begun.wait(30)
+    scheduler.kill()
+    with pytest.raises(UserError, match=f"the Dask scheduler at {address} was lost"):
+        future.result(30)
+    place.stop()
+
+
+def test_what_is_no_address_is_named(tmp_path: Path) -> None:
+    """Dask fails on it by an assertion."""
+    file = tmp_path / "no-scheduler.json"
+    file.write_text("one word")
+    with pytest.raises(UserError, match=f"no Dask scheduler can be reached at {file}"):
+        Cluster(str(file), "cpu", Limits())
 
 
 def test_an_address_without_a_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

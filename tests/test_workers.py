@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
 import signal
 import subprocess
@@ -76,6 +78,33 @@ def leave_a_child(_: None, report: Callable[[object], None]) -> None:
     os._exit(5)
 
 
+def fail_with_closed_streams(_: None, report: Callable[[object], None]) -> None:
+    print("before", flush=True)
+    sys.stdout.close()
+    sys.stderr.close()
+    raise RuntimeError("not today")
+
+
+def loop_with_closed_pipes(_: None, report: Callable[[object], None]) -> None:
+    time.sleep(0.3)  # until the watch over its parent has begun, which ends a process where it cannot
+    os.closerange(3, 256)
+    while True:
+        time.sleep(0.01)
+
+
+def write_into_its_pipe(_: None, report: Callable[[object], None]) -> None:
+    (pipe,) = inspect.getclosurevars(report).nonlocals.values()
+    os.write(pipe.fileno(), b"\0\0\0\4none")
+    time.sleep(60)
+
+
+def leave_a_child_that_prints(fails: bool, report: Callable[[object], None]) -> str:
+    subprocess.Popen(["timeout", "20", "yes"], close_fds=False)
+    if fails:
+        raise RuntimeError("not today")
+    return "done"
+
+
 def sleep(seconds: float, report: Callable[[int], None]) -> None:
     report(os.getpid())
     time.sleep(seconds)
@@ -114,6 +143,7 @@ def test_each_call_has_a_process_of_its_own(workers: Workers) -> None:
         (ValueError(), "ValueError"),
         (SystemExit(4), "SystemExit: 4"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (BrokenPipeError("of its own"), "BrokenPipeError: of its own"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -125,6 +155,13 @@ def test_an_exception_becomes_one_line_with_its_traceback(workers: Workers, erro
     assert "in fail" in raised.value.traceback
 
 
+def test_an_exception_is_told_also_by_a_process_that_can_print_no_more(workers: Workers) -> None:
+    with pytest.raises(WorkerError, match="RuntimeError: not today") as raised:
+        workers.call(fail_with_closed_streams, None, ignore)
+    assert "in fail_with_closed_streams" in raised.value.traceback
+    assert raised.value.output == "before\n"
+
+
 def test_a_process_that_leaves_is_noticed(workers: Workers) -> None:
     with pytest.raises(WorkerDiedError, match="exit code 3"):
         workers.call(leave, 3, ignore)
@@ -133,6 +170,34 @@ def test_a_process_that_leaves_is_noticed(workers: Workers) -> None:
 def test_a_process_that_leaves_is_noticed_though_its_child_lives_on(workers: Workers) -> None:
     with pytest.raises(WorkerDiedError, match="exit code 5"):
         workers.call(leave_a_child, None, ignore)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_that_leaves_a_printing_child_is_done_at_once(workers: Workers, fails: bool) -> None:
+    begun = time.monotonic()
+    with pytest.raises(WorkerError, match="not today") if fails else contextlib.nullcontext():
+        assert workers.call(leave_a_child_that_prints, fails, ignore) == "done"
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("function", [loop_with_closed_pipes, write_into_its_pipe])
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(None, "ended because it closed the pipe that its result"), (0.5, "--run-timeout")]
+)
+def test_a_process_that_can_answer_no_more_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+    function: Callable[[None, Callable[[object], None]], None],
+    seconds: float | None,
+    says: str,
+) -> None:
+    monkeypatch.setattr("mtlbench.workers.LEAVE_WITHIN", 1.0)
+    workers = Workers(PRELOAD, Limits(seconds=seconds))
+    try:
+        with pytest.raises(WorkerError, match=says) as raised:
+            workers.call(function, None, ignore)
+        assert not isinstance(raised.value, WorkerDiedError)
+    finally:
+        workers.stop()
 
 
 def test_what_is_printed_stays_off_the_terminal_and_its_end_is_kept(
