@@ -31,6 +31,12 @@ def tiny_setup() -> None:
     importlib.import_module("tests.preloaded")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def denormals() -> None:
+    """What does a worker's work in this process takes them for 0, and hypothesis does not find its numbers again."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     return Registry.load()
