@@ -49,7 +49,6 @@ TORCHJDS = pytest.mark.parametrize(
     [(peers.torchjd, "as documented"), (peers.fastest_torchjd, "at its fastest")],
     ids=["documented", "fastest"],
 )
-"""What is held to a bound is the loop that its users find written down."""
 
 
 @TORCHJDS
@@ -59,7 +58,7 @@ def test_a_strategy_over_torchjds(
 ) -> None:
     aggregator = getattr(aggregation, SAME[label])()
     ours, theirs = stack(registry, label, REPLICAS), loop(TutorialNetwork(), training_split(), aggregator)
-    bound = TORCHJD_GAIN if loop is peers.torchjd else None
+    bound = TORCHJD_GAIN if loop is peers.torchjd else None  # held to the loop that its users find written down
     in_turns(TORCHJD, f"{label}, K = {REPLICAS}, over {SAME[label]} {as_what}", ours, theirs, bound=bound)
 
 
@@ -68,5 +67,4 @@ def test_a_strategy_over_torchjds(
 def test_a_balancer_over_torchjd(in_turns: InTurns, label: str, loop: Callable[..., Loop], as_what: str) -> None:
     ours = peers.balancer(TutorialNetwork(), training_split(), label)
     theirs = loop(TutorialNetwork(), training_split(), getattr(aggregation, SAME[label])())
-    bound = BALANCER_GAIN if loop is peers.torchjd else None
-    in_turns(BALANCER, f"{label} over {SAME[label]} {as_what}", ours, theirs, bound=bound)
+    in_turns(BALANCER, f"{label} over {SAME[label]} {as_what}", ours, theirs, bound=BALANCER_GAIN)
