@@ -7,15 +7,15 @@ replica, K = 1.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import Node, get_gradient_edge
 
 from mtlbench.errors import UserError
+from mtlbench.given_gradients import Sum, with_gradients
 from mtlbench.strategy import Heads, Step
 
 OF_SHARED = "no loss depends on a parameter of shared: name the module that the losses are computed with"
@@ -54,9 +54,13 @@ class LossGradients:
         self._losses, self._shared, self._last = losses, shared, last
         self._representation, self._further = representation, further
         self._dtype, self._scale = dtype, scale
-        self.scaled = scale is not None
         self._found: list[list[Tensor]] | None = None
         self._of_heads: list[list[tuple[Tensor, Tensor]]] = []
+
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients may overflow by their scale."""
+        return self._scale is not None
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, `[1, T, T]`."""
@@ -270,43 +274,3 @@ def last_layer(shared: nn.Module) -> nn.Module | None:
         if any(parameter.requires_grad and parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
             found = module
     return found
-
-
-class Sum(typing.NamedTuple):
-    """The gradient `sum_i weights_i parts_i` of a parameter, of `weights` `[n]` and n tensors of the parameter's size.
-
-    It is summed when it is asked for: what it would be multiplied with then is multiplied into the weights.
-    """
-
-    weights: Tensor
-    parts: Sequence[Tensor]
-
-    def times(self, factor: Tensor) -> Tensor:
-        """Its product with a scalar."""
-        weights = (self.weights * factor).unbind()
-        total = weights[0] * self.parts[0]
-        for weight, part in zip(weights[1:], self.parts[1:], strict=True):
-            total.addcmul_(weight, part)
-        return total
-
-
-def with_gradients(value: Tensor, gradients: Mapping[Tensor, Sum]) -> Tensor:
-    """A scalar of this value whose backward pass adds these gradients, times its own, to the parameters'."""
-    return typing.cast("Tensor", _WithGradients.apply(value.detach(), tuple(gradients.values()), *gradients))
-
-
-class _WithGradients(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, value: Tensor, gradients: tuple[Sum, ...], *parameters: Tensor) -> Tensor:
-        typing.cast("typing.Any", ctx).gradients = gradients
-        typing.cast("typing.Any", ctx).parameters = parameters
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if torch.is_grad_enabled():  # by create_graph
-            raise UserError("this strategy gives gradients without a graph, so there are no second derivatives of it")
-        (factor,) = grad_outputs
-        kept = typing.cast("typing.Any", ctx)
-        made = zip(kept.gradients, kept.parameters, strict=True)
-        return (None, None, *(gradient.times(factor).view_as(parameter).to(parameter) for gradient, parameter in made))

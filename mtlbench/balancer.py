@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mtlbench.autograd import GradientOverflowError, LossGradients, Sum, last_layer, leaves, with_gradients
+from mtlbench.autograd import GradientOverflowError, LossGradients, last_layer, leaves
 from mtlbench.errors import UserError
+from mtlbench.given_gradients import Sum, with_gradients
 from mtlbench.registry import Registry
 from mtlbench.strategy import Heads, Step, Strategy, weigh
 from mtlbench.task_losses import Losses, TaskNames

@@ -88,7 +88,7 @@ def check_name(name: str) -> None:
 def _check_types(setup: Setup) -> None:
     """Refuse what is not of its type, before anything is asked of it."""
     _check_type("setup", "name", setup.name, str, "a text")
-    where = f"{setup.name}"
+    where = setup.name
     _check_type(where, "about", setup.about, str, "a text")
     for name in ("tasks", "widths"):
         _check_type(where, name, getattr(setup, name), tuple | list, "a tuple")

@@ -25,23 +25,27 @@ MAX_FACETS = 3
 
 def wrapped(label: str, width: int = 34, lines: int = 2) -> str:
     """The label on at most that many lines, broken after a colon or comma, shortened in the middle if need be."""
-    filled = [""]
-    for part in re.split(r"(?<=[:,])(?![^\[]*\])", label):
-        if filled[-1] and len(filled[-1] + part) > width and len(filled) < lines:
-            filled.append("")
-        filled[-1] += part
+    parts = re.split(r"(?<=[:,])(?![^\[]*\])", label)
     half = width // 2
-    return "\n".join(x if len(x) <= width else f"{x[:half]}…{x[1 - half :]}" for x in filled)
+    return "\n".join(
+        x if len(x) <= width else f"{x[:half]}…{x[1 - half :]}" for x in filled(*parts, width=width, lines=lines)
+    )
 
 
-def filled(*parts: str, width: int) -> str:
-    """The parts one after the other, on a new line where one would be longer than `width` letters."""
-    lines = [""]
+def filled(*parts: str, width: int, lines: int | None = None) -> list[str]:
+    """Lines of the parts one after the other, a new one where it would be longer than `width`, if there may be more."""
+    found = [""]
     for part in parts:
-        if lines[-1] and len(lines[-1] + part) > width:
-            lines.append("")
-        lines[-1] += part if lines[-1] else part.strip()
-    return "\n".join(lines)
+        if found[-1] and len(found[-1] + part) > width and (lines is None or len(found) < lines):
+            found.append("")
+        found[-1] += part
+    return found
+
+
+def titled(task: str, *parts: str, width: int) -> str:
+    """A task's name and what is shown of it, a part on a new line where there is no room, shortened if need be."""
+    lines = filled(*(wrapped(part, width, 1) for part in (f"{task}:", *parts)), width=width)
+    return "\n".join(line.strip() for line in lines)
 
 
 def rows_of(frame: pd.DataFrame, **where: object) -> pd.DataFrame:

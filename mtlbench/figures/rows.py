@@ -17,7 +17,6 @@ from mtlbench.figures.axes import (
     MAX_FACETS,
     Floats,
     estimate,
-    filled,
     floats,
     limits,
     log_axis,
@@ -27,6 +26,7 @@ from mtlbench.figures.axes import (
     number,
     number_axis,
     rows_of,
+    titled,
     wrapped,
 )
 from mtlbench.figures.frames import Frames
@@ -65,7 +65,7 @@ def forest(ax: Axes, frames: Frames, task: str, names: list[str], *, numbers: bo
     span = limits(np.concatenate([floats(scores, "mean", "low", "high").ravel(), floats(runs, "score").ravel()]))
     ax.set_xlim(*span)
     number_axis(ax, "x", metric, bins=6 if numbers else 5)
-    narrow = filled(*(wrapped(part, PANEL, 1) for part in (f"{task}:", f" test {metric.name}")), width=PANEL)
+    narrow = titled(task, f" test {metric.name}", width=PANEL)
     ax.set_xlabel(f"test {metric.name}" if numbers else f"{narrow}\n({metric.direction})")
     reference = floats(rows_of(scores, strategy=REFERENCE), "mean").ravel()
     if reference.size and span[0] <= reference[0] <= span[1]:

@@ -141,7 +141,7 @@ def _draw(frames: Frames, data: _Data, *, direct: bool) -> tuple[Figure, bool]:
     for which, task, metric in zip("xy", data.tasks, data.metrics, strict=True):
         number_axis(ax, which, metric, bins=7)
         label = filled(f"test {metric.name}", f" of {task}", f" ({metric.direction})", width=LABEL_WIDTH)
-        ax.set(**{f"{which}label": label})
+        ax.set(**{f"{which}label": "\n".join(line.strip() for line in label)})
     _baselines(ax, data, look)
     _front(ax, data)
     arrows: list[tuple[Place, Place]] = []

@@ -16,7 +16,6 @@ from mtlbench.figures.axes import (
     MAX_FACETS,
     Floats,
     epoch_axis,
-    filled,
     floats,
     limits,
     log_axis,
@@ -25,6 +24,7 @@ from mtlbench.figures.axes import (
     not_drawn,
     number_axis,
     rows_of,
+    titled,
     wrapped,
 )
 from mtlbench.figures.frames import Frames
@@ -97,8 +97,9 @@ def curves(frames: Frames) -> Figure:
         if len(training):
             log_axis(below, "y")
         number_axis(above, "y", metric)
-        _titled(above, TITLE_WIDTH // len(tasks), task, f" validation {metric.name}", f" ({metric.direction})")
-        _titled(below, TITLE_WIDTH // len(tasks), task, " training loss", " (log scale)")
+        width = TITLE_WIDTH // len(tasks)
+        above.set_title(titled(task, f" validation {metric.name}", f" ({metric.direction})", width=width), size=9)
+        below.set_title(titled(task, " training loss", " (log scale)", width=width), size=9)
         above.set(xlabel="", ylabel="")
         below.set(xlabel="epochs", ylabel="")
         epoch_axis(below, data)
@@ -107,10 +108,6 @@ def curves(frames: Frames) -> Figure:
         for ends in named:
             name_ends(ends)
     return figure
-
-
-def _titled(ax: Axes, width: int, task: str, *parts: str) -> None:
-    ax.set_title(filled(*(wrapped(part, width, 1) for part in (f"{task}:", *parts)), width=width), size=9)
 
 
 def weights(frames: Frames) -> Figure:
