@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from mtlbench import cli
 from mtlbench.registry import Registry
-from tests.commands import Run
+from tests.commands import Run, call
 
 # A run must not depend on the reader's terminal.
 for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
@@ -33,7 +31,7 @@ def tiny_setup() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def denormals() -> None:
-    """What does a worker's work in this process takes them for 0, and hypothesis does not find its numbers again."""
+    """They are numbers again: what does a worker's work here has them taken for 0, on which hypothesis stumbles."""
     torch.set_flush_denormal(False)
 
 
@@ -46,15 +44,13 @@ def registry() -> Registry:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Call the command line in this process: exit code, standard output, standard error."""
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mtlbench", *arguments])
+    def within(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        code = call(*arguments)
         out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        return code, out, err
 
-    return call
+    return within
 
 
 @pytest.fixture(scope="module")

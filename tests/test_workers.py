@@ -180,6 +180,17 @@ def test_a_process_that_leaves_a_printing_child_is_done_at_once(workers: Workers
     assert time.monotonic() - begun < 10
 
 
+def assert_ended(function: Callable[[None, Callable[[object], None]], None], limits: Limits, says: str) -> None:
+    """By the bench, in a line, and not as if it had died."""
+    workers = Workers(PRELOAD, limits)
+    try:
+        with pytest.raises(WorkerError, match=says) as raised:
+            workers.call(function, None, ignore)
+        assert not isinstance(raised.value, WorkerDiedError)
+    finally:
+        workers.stop()
+
+
 @pytest.mark.parametrize("function", [loop_with_closed_pipes, write_into_its_pipe])
 @pytest.mark.parametrize(
     ("seconds", "says"), [(None, "ended because it closed the pipe that its result"), (0.5, "--run-timeout")]
@@ -191,13 +202,7 @@ def test_a_process_that_can_answer_no_more_is_ended(
     says: str,
 ) -> None:
     monkeypatch.setattr("mtlbench.workers.LEAVE_WITHIN", 1.0)
-    workers = Workers(PRELOAD, Limits(seconds=seconds))
-    try:
-        with pytest.raises(WorkerError, match=says) as raised:
-            workers.call(function, None, ignore)
-        assert not isinstance(raised.value, WorkerDiedError)
-    finally:
-        workers.stop()
+    assert_ended(function, Limits(seconds=seconds), says)
 
 
 def test_what_is_printed_stays_off_the_terminal_and_its_end_is_kept(
@@ -217,13 +222,7 @@ def test_what_is_printed_stays_off_the_terminal_and_its_end_is_kept(
 def test_a_process_over_its_limit_is_ended(
     function: Callable[[None, Callable[[object], None]], None], limits: Limits, says: str
 ) -> None:
-    workers = Workers(PRELOAD, limits)
-    try:
-        with pytest.raises(WorkerError, match=says) as raised:
-            workers.call(function, None, ignore)
-        assert not isinstance(raised.value, WorkerDiedError)
-    finally:
-        workers.stop()
+    assert_ended(function, limits, says)
 
 
 OUTLIVED = """
