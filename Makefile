@@ -50,17 +50,17 @@ perf-compare: .venv/dev.stamp ## measure again and say what got slower than the 
 	$(PERF) --benchmark-compare$(if $(RUN),=$(RUN))
 
 gpu-check: .venv/dev.stamp ## compare CUDA with the CPU, every strategy step by step, and measure samples/s there
-	$(BIN)/python -m tests.gpu_check
+	$(BIN)/python -m tests.project.gpu_check
 
 growth: .venv/dev.stamp ## measure how time and memory grow into docs/performance.md (REPLOT=1 only draws again)
-	$(BIN)/python -m tests.growth $(if $(REPLOT),--replot)
+	$(BIN)/python -m tests.project.growth $(if $(REPLOT),--replot)
 
 soak: .venv/dev.stamp ## try 2,000 wrong inputs and files; kill a bench 50 times and compare what it leaves with one left in peace
-	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/test_bad_input.py
-	$(BIN)/python -m tests.kills
+	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/cli/test_bad_input.py
+	$(BIN)/python -m tests.helpers.kills
 
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
-	$(BIN)/python -m tests.trajectories
+	$(BIN)/python -m tests.helpers.trajectories
 
 clean: ## remove the environment, caches and all benches but those kept in git
 	rm -rf .venv site .pytest_cache .ruff_cache .hypothesis .benchmarks
