@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mtlbench.balancer.given_gradients import Sum, with_gradients
 from mtlbench.balancer.losses import Losses, TaskNames
 from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer, leaves
-from mtlbench.contracts.strategy import Heads, Step, Strategy, weigh
+from mtlbench.contracts.strategy import Heads, Step, Strategy, effective_weights
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
 
@@ -161,7 +161,7 @@ class Balancer(nn.Module):
             try:
                 if signals.scaled and not bool(seen.isfinite().all()):
                     raise GradientOverflowError
-                weights = weigh(self.strategy, step)[0]
+                weights = effective_weights(self.strategy, step)[0]
             except GradientOverflowError:
                 infinite = self.weights.new_full((1,), torch.inf)
                 reached = chain.from_iterable(leaves(terms))

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mtlbench import files
-from mtlbench.bench.jobs import PRELOAD, Report, StackJob
-from mtlbench.bench.processes import Limits, WorkerError, Workers
+from mtlbench.bench.jobs import PRELOAD, Notify, StackJob
+from mtlbench.bench.processes import Limits, ProcessError, Processes
 from mtlbench.bench.restarts import Function, carry_out
 from mtlbench.contracts.setup import Setup
 from mtlbench.data import datasets
@@ -46,11 +46,11 @@ class AtWork:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_bench: defaultdict[str, set[Workers]] = defaultdict(set)
+        self._by_bench: defaultdict[str, set[Processes]] = defaultdict(set)
         self._ended: set[str] = set()
 
     @contextmanager
-    def on(self, bench: str, workers: Workers) -> Generator[None]:
+    def on(self, bench: str, workers: Processes) -> Generator[None]:
         """Within this, `workers` are ended with their bench; at once if that has ended before."""
         with self._lock:
             self._by_bench[bench].add(workers)
@@ -124,7 +124,7 @@ class Cluster:
             raise UserError("no Dask worker declares a GPU: start them with `dask worker ... --resources GPU=1`")
         self.size = f"{sum(slots):g} at a time on {len(slots)} Dask workers"
         self._limits = limits
-        self._waiting: dict[Future[Any], Report] = {}
+        self._waiting: dict[Future[Any], Notify] = {}
         self._stopped = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
         self._bench = f"mtlbench-{uuid.uuid4()}"  # others may be on this cluster
@@ -132,10 +132,10 @@ class Cluster:
             pure=False, **({"resources": {"GPU": 1}} if device == "cuda" else {})
         )
 
-    def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
+    def submit(self, function: Function[Value], job: StackJob, report: Notify) -> Future[Value]:
         """Send a job to the cluster; it is sent again if the worker that has it is lost.
 
-        The future raises `WorkerError` if that failed, `UserError` once the scheduler is lost.
+        The future raises `ProcessError` if that failed, `UserError` once the scheduler is lost.
         """
         topic = f"mtlbench-{uuid.uuid4()}"
         with _loading:
@@ -164,10 +164,10 @@ class Cluster:
                 ended.set_exception(UserError(self._lost))
             elif (error := there.exception()) is None:
                 ended.set_result(there.result())
-            elif isinstance(error, WorkerError):
+            elif isinstance(error, ProcessError):
                 ended.set_exception(error)
             else:  # Dask's own, such as that too many workers were lost
-                ended.set_exception(WorkerError(in_one_line(error), "".join(traceback.format_exception(error))))
+                ended.set_exception(ProcessError(in_one_line(error), "".join(traceback.format_exception(error))))
 
         there = self._executor.submit(_carry_out_there, function, parcel)
         self._waiting[there] = report  # which also holds it: Dask drops a job that nobody holds
@@ -194,26 +194,26 @@ class Cluster:
                 before = there
 
 
-def _carry_out_there(function: Callable[[StackJob, Report], Any], parcel: Parcel) -> Any:  # noqa: ANN401
+def _carry_out_there(function: Callable[[StackJob, Notify], Any], parcel: Parcel) -> Any:  # noqa: ANN401
     """On a worker of the cluster: have the data, make sure that the code is the same, and start the process.
 
     Raises:
-        WorkerError: whatever went wrong, which is that run's alone.
+        ProcessError: whatever went wrong, which is that run's alone.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
             return _carry_out_within(Path(scratch), function, parcel)
-    except WorkerError:
+    except ProcessError:
         raise
     except Exception as error:
-        raise WorkerError(f"on the Dask worker: {in_one_line(error)}", traceback.format_exc()) from None
+        raise ProcessError(f"on the Dask worker: {in_one_line(error)}", traceback.format_exc()) from None
 
 
-def _carry_out_within(scratch: Path, function: Callable[[StackJob, Report], Any], parcel: Parcel) -> Any:  # noqa: ANN401
+def _carry_out_within(scratch: Path, function: Callable[[StackJob, Notify], Any], parcel: Parcel) -> Any:  # noqa: ANN401
     here = environment.versions()
     if other := {name: version for name, version in here.items() if parcel.versions.get(name) != version}:
         found = ", ".join(f"{name} {version}, not {parcel.versions.get(name)}" for name, version in other.items())
-        raise WorkerError(f"the Dask worker has {found}: install the same versions everywhere")
+        raise ProcessError(f"the Dask worker has {found}: install the same versions everywhere")
     worker = get_worker()
     _may_have_children()
     plugins = [scratch / f"plugin-{number}" / name for number, (name, _) in enumerate(parcel.plugins)]
@@ -227,7 +227,7 @@ def _carry_out_within(scratch: Path, function: Callable[[StackJob, Report], Any]
     def tell(message: Progress | str) -> None:
         worker.log_event(parcel.topic, {"said": message if isinstance(message, str) else asdict(message)})
 
-    workers = Workers(PRELOAD, parcel.limits)
+    workers = Processes(PRELOAD, parcel.limits)
     with _at_work.on(parcel.bench, workers):
         return carry_out(workers, function, job, tell)
 
@@ -238,9 +238,9 @@ def _setup_of(parcel: Parcel, plugins: Sequence[Path]) -> Setup:
     with _loading:
         registry = Registry.load(tuple(plugins))
         if registry.digest(spec.name) != parcel.source:
-            raise WorkerError(f"the Dask worker has another version of {spec.name}: install the same")
+            raise ProcessError(f"the Dask worker has another version of {spec.name}: install the same")
         if setup not in registry.setups or registry.setup_digest(setup) != parcel.setup_source:
-            raise WorkerError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
+            raise ProcessError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
         return registry.setup(setup)
 
 

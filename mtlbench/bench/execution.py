@@ -5,11 +5,11 @@ from __future__ import annotations
 from mtlbench.bench import jobs, train_runs
 from mtlbench.bench.display import Display
 from mtlbench.bench.places import workers_of
-from mtlbench.bench.planning import Plan, Planned, bench_runs, files_needed
-from mtlbench.bench.processes import WorkerError, Workers
+from mtlbench.bench.planning import Plan, PlannedRun, bench_runs, files_needed
+from mtlbench.bench.processes import ProcessError, Processes
 from mtlbench.records import environment
 from mtlbench.records.anomalies import identical_runs
-from mtlbench.records.records import BenchRecord, Cost, CostRecord
+from mtlbench.records.records import BenchRecord, SpeedRecord, StepSpeed
 from mtlbench.records.roles import role_of
 from mtlbench.records.store import Store
 
@@ -50,7 +50,7 @@ def execute(plan: Plan, display: Display) -> bool:
     return measured and len(complete) == len(plan.runs)
 
 
-def _is_stored(store: Store, run: Planned) -> bool:
+def _is_stored(store: Store, run: PlannedRun) -> bool:
     record = store.run(run.setup.name, run.spec.label)
     return record is not None and record.key == run.key and record.result is not None
 
@@ -75,14 +75,14 @@ def write_asked(plan: Plan) -> None:
     )
 
 
-def _measure_missing(plan: Plan, complete: set[str], workers: Workers, display: Display) -> bool:
+def _measure_missing(plan: Plan, complete: set[str], workers: Processes, display: Display) -> bool:
     """Measure the strategies of the main setup that have a complete run and no speed yet; False if that failed.
 
     Only those at their defaults or as written: tuned settings, other fixed weights and a task alone are the same step.
     """
     bench = plan.store.bench()
     assert bench is not None
-    stored = plan.store.costs()
+    stored = plan.store.speeds()
     there = [run for run in plan.runs if run.setup.name == bench.main_setup and role_of(run.spec.label) == "strategy"]
     keys = {run.spec.label: run.key for run in there}
     kept = [cost for cost in (stored.costs if stored else []) if keys.get(cost.label, cost.key) == cost.key]
@@ -92,7 +92,7 @@ def _measure_missing(plan: Plan, complete: set[str], workers: Workers, display: 
         return True
     display.note(f"measuring the speed of {len(runs)} strategies, alone on the machine")
     origins = plan.registry.needed([run.spec.name for run in runs], runs[0].setup.name)
-    job = jobs.CostJob(
+    job = jobs.SpeedJob(
         tuple(run.spec for run in runs),
         runs[0].settings,
         files_needed(plan.request, origins),
@@ -103,12 +103,12 @@ def _measure_missing(plan: Plan, complete: set[str], workers: Workers, display: 
     )
     try:
         timings = workers.call(jobs.measure, job, lambda text: display.note(f"  {text}"))
-    except WorkerError as error:
+    except ProcessError as error:
         display.note(f"the speeds could not be measured: {error}")
         return False
     samples = plan.conditions.batch_size
     measured = [
-        Cost(
+        StepSpeed(
             key=keys[timing.label],
             label=timing.label,
             replicas=timing.replicas,
@@ -118,5 +118,5 @@ def _measure_missing(plan: Plan, complete: set[str], workers: Workers, display: 
         )
         for timing in timings
     ]
-    plan.store.write_costs(CostRecord(threads=jobs.THREADS, costs=[*kept, *measured]))
+    plan.store.write_speeds(SpeedRecord(threads=jobs.THREADS, costs=[*kept, *measured]))
     return True

@@ -31,7 +31,7 @@ THREADS = 1
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
-Report = Callable[[Progress | str], None]
+Notify = Callable[[Progress | str], None]
 """Told how far a job is, or a line that is worth saying of it."""
 
 
@@ -54,7 +54,7 @@ class StackJob:
 
 
 @dataclass(frozen=True)
-class CostJob:
+class SpeedJob:
     """Measure strategies against fixed weights, for each of some stacks; plugins are those that they are from.
 
     They take turns in one process, so that what the file of one changes when it is imported does reach the others.
@@ -80,12 +80,12 @@ class Timing:
     peak_memory: int | None
 
 
-def train(job: StackJob, report: Report) -> Result:
+def train(job: StackJob, report: Notify) -> Result:
     """Carry out a stack of a run, from its last checkpoint if there is one."""
     return trained(job, report)[0]
 
 
-def trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Setup, Split]:
+def trained(job: StackJob, report: Notify) -> tuple[Result, Trainer, Setup, Split]:
     """What a stack leaves, the trainer in its last state, the setup and its training split."""
     registry = _loaded(job.plugins, job.packages)
     setup = registry.setup(job.settings.setup)
@@ -115,7 +115,7 @@ def trained(job: StackJob, report: Report) -> tuple[Result, Trainer, Setup, Spli
     return fitting.tested(history, trainer, splits.test(setup)), trainer, setup, samples
 
 
-def try_out(job: StackJob, report: Report) -> Trial:
+def try_out(job: StackJob, report: Notify) -> Trial:
     """Carry out a trial of tuning, in a process from which the test set cannot be read."""
     sealed_test_set.seal_test_set()
     registry = _loaded(job.plugins, job.packages)
@@ -134,7 +134,7 @@ def try_out(job: StackJob, report: Report) -> Trial:
     )
 
 
-def strategy_needs(plugins: tuple[Path, ...], report: Report) -> dict[str, str]:
+def strategy_needs(plugins: tuple[Path, ...], report: Notify) -> dict[str, str]:
     """What each strategy asks a step for, by name; here, since their code has to be run to see it."""
     prepare()
     return {name: needs_of(cls) for name, cls in Registry.load(plugins).strategies.items()}
@@ -153,7 +153,7 @@ def _trainer(job: StackJob, registry: Registry, setup: Setup, samples: Split) ->
     return _make_trainer(setup, job.settings, job.seeds, samples, torch.device(job.settings.device), build)
 
 
-def measure(job: CostJob, report: Report) -> list[Timing]:
+def measure(job: SpeedJob, report: Notify) -> list[Timing]:
     """Carry out a cost measurement; fixed weights take part in every round whether asked for or not."""
     registry = _loaded(job.plugins, job.packages)
     setup = registry.setup(job.settings.setup)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Protocol, TypeVar
 
-from mtlbench.bench.jobs import PRELOAD, Report, StackJob
+from mtlbench.bench.jobs import PRELOAD, Notify, StackJob
 from mtlbench.bench.planning import Request
-from mtlbench.bench.processes import Limits, Workers
+from mtlbench.bench.processes import Limits, Processes
 from mtlbench.bench.restarts import Function, carry_out
 from mtlbench.records import environment
 
@@ -19,8 +19,8 @@ Value = TypeVar("Value")
 class Place(Protocol):
     """Carries out jobs, some at once, the first ones first."""
 
-    def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
-        """Carry out `function(job, report)`; the future raises `WorkerError` if that failed."""
+    def submit(self, function: Function[Value], job: StackJob, report: Notify) -> Future[Value]:
+        """Carry out `function(job, report)`; the future raises `ProcessError` if that failed."""
         ...
 
     def stop(self) -> None:
@@ -31,11 +31,11 @@ class Place(Protocol):
 class Here:
     """This machine: as many processes at once as are asked for."""
 
-    def __init__(self, workers: Workers, at_once: int) -> None:
+    def __init__(self, workers: Processes, at_once: int) -> None:
         self._workers = workers
         self._pool = ThreadPoolExecutor(at_once)
 
-    def submit(self, function: Function[Value], job: StackJob, report: Report) -> Future[Value]:
+    def submit(self, function: Function[Value], job: StackJob, report: Notify) -> Future[Value]:
         """Carry out a job in a process of its own, as soon as one of them is free."""
         return self._pool.submit(carry_out, self._workers, function, job, report)
 
@@ -59,9 +59,9 @@ def side_by_side(
         place.stop()
 
 
-def workers_of(request: Request) -> Workers:
+def workers_of(request: Request) -> Processes:
     """Processes of this machine within the limits that were asked for."""
-    return Workers(PRELOAD, limits_of(request))
+    return Processes(PRELOAD, limits_of(request))
 
 
 def limits_of(request: Request) -> Limits:

@@ -47,7 +47,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run: a strategy on a setup. `name` tells it from the others of its plan."""
 
     name: str
@@ -61,7 +61,7 @@ class Planned:
 class Plan:
     """A request that has been found sound: what to run, what is worth saying of it, and where it is kept."""
 
-    runs: list[Planned]
+    runs: list[PlannedRun]
     notes: list[str]
     conditions: Conditions
     registry: Registry
@@ -84,7 +84,7 @@ def plan(request: Request) -> Plan:
             f"or delete that folder to start it anew"
         )
     names = list(request.strategies) or list(registry.strategies)
-    runs: list[Planned] = []
+    runs: list[PlannedRun] = []
     notes: list[str] = []
     for setup in chosen:
         specs = [registry.parse(text, setup) for text in (REFERENCE, *names)]
@@ -138,7 +138,7 @@ def check(request: Request) -> tuple[list[Setup], Conditions, Registry]:
     return chosen, conditions, registry
 
 
-def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, *, several: bool) -> Planned:
+def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, *, several: bool) -> PlannedRun:
     """A run with its settings and key; its name has the setup if there are several."""
     settings = settings_on(setup, conditions)
     if spec.lr is not None:
@@ -152,7 +152,7 @@ def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry
         source=registry.digest(spec.name),
         **_of_file(setup, registry),
     )
-    return Planned(f"{setup.name} {spec.label}" if several else spec.label, setup, spec, settings, key)
+    return PlannedRun(f"{setup.name} {spec.label}" if several else spec.label, setup, spec, settings, key)
 
 
 def _of_file(setup: Setup, registry: Registry) -> dict[str, str]:
@@ -228,7 +228,7 @@ def _check_tuning(record: TuningRecord, setup: Setup, conditions: Conditions, re
         raise UserError(f"{record.spec.label}{either} was edited since it was tuned: {again}")
 
 
-def bench_runs(before: BenchRecord | None, runs: Sequence[Planned]) -> dict[str, list[str]]:
+def bench_runs(before: BenchRecord | None, runs: Sequence[PlannedRun]) -> dict[str, list[str]]:
     """The labels per setup of a bench once these runs are part of it."""
     labels = {name: list(there) for name, there in before.runs.items()} if before else {}
     for run in runs:

@@ -31,7 +31,7 @@ LEAVE_WITHIN = 5.0  # seconds that a process has to end once its value is here, 
 MOST_READS = 16  # of what an ended process had printed: a child of it may print on for ever
 
 
-class WorkerError(Exception):
+class ProcessError(Exception):
     """The function raised, its process died or went over a limit.
 
     `traceback` is where it raised, `output` the end of what it printed.
@@ -46,7 +46,7 @@ class WorkerError(Exception):
         return type(self), (str(self), self.traceback, self.output)
 
 
-class WorkerDiedError(WorkerError):
+class ProcessDiedError(ProcessError):
     """The process ended by itself or by a signal from elsewhere: it may be the machine's fault, not the function's."""
 
 
@@ -58,7 +58,7 @@ class Limits:
     memory: int | None = None
 
 
-class Workers:
+class Processes:
     """The processes that are alive, so that all of them can be ended at once."""
 
     def __init__(self, preload: list[str], limits: Limits = Limits()) -> None:
@@ -83,15 +83,15 @@ class Workers:
         What the process prints does not reach the terminal; its end is kept for an error.
 
         Raises:
-            WorkerError: the function raised, or its process went over a limit.
-            WorkerDiedError: the process ended without a result.
+            ProcessError: the function raised, or its process went over a limit.
+            ProcessDiedError: the process ended without a result.
         """
         here, there = self._context.Pipe(duplex=False)
         output, printed = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_serve, args=(there, printed, function, argument), daemon=True)
         with self._lock:
             if self._closed:
-                raise WorkerError("stopped")
+                raise ProcessError("stopped")
             process.start()
             self._alive.add(process)
         there.close()
@@ -100,7 +100,7 @@ class Workers:
         try:
             with here, output:
                 return self._listen(process, here, output, tail, on_message)
-        except WorkerError as error:
+        except ProcessError as error:
             error.output = tail.decode(errors="replace")
             raise
         finally:
@@ -147,15 +147,15 @@ class Workers:
                     return content
                 if kind == "error":
                     _drain(output, tail)
-                    raise WorkerError(*content)
+                    raise ProcessError(*content)
                 on_message(content)
             elif process.sentinel in ready:
                 process.join()
                 _drain(output, tail)
-                raise WorkerDiedError(_end_of(process.exitcode))
+                raise ProcessDiedError(_end_of(process.exitcode))
             if broken := self._broken_limit(begun, silent, process):
                 process.kill()
-                raise WorkerError(broken)
+                raise ProcessError(broken)
 
     def _broken_limit(self, begun: float, silent: float | None, process: BaseProcess) -> str:
         """In a line, the limit that a process has gone over; empty if none."""

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-from mtlbench.bench.jobs import Report, StackJob
-from mtlbench.bench.processes import WorkerDiedError, Workers
+from mtlbench.bench.jobs import Notify, StackJob
+from mtlbench.bench.processes import ProcessDiedError, Processes
 from mtlbench.records import checkpoint
 
 Value = TypeVar("Value")
@@ -16,20 +16,20 @@ Value = TypeVar("Value")
 MOST_RESTARTS = 2
 
 
-Function = Callable[[StackJob, Report], Value]
+Function = Callable[[StackJob, Notify], Value]
 
 
-def carry_out(workers: Workers, function: Function[Value], job: StackJob, report: Report) -> Value:
+def carry_out(workers: Processes, function: Function[Value], job: StackJob, report: Notify) -> Value:
     """A job in a process of its own, which is started again where it dies, `MOST_RESTARTS` times from each epoch.
 
     Raises:
-        WorkerError: it raised, broke a limit, or died once too often after the same epoch.
+        ProcessError: it raised, broke a limit, or died once too often after the same epoch.
     """
     died: Counter[int] = Counter()
     while True:
         try:
             return workers.call(function, job, report)
-        except WorkerDiedError as error:
+        except ProcessDiedError as error:
             epoch = _epochs_kept(job)
             if died[epoch] == MOST_RESTARTS or workers.stopped:
                 raise

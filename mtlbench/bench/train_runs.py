@@ -10,8 +10,8 @@ from pathlib import Path
 from mtlbench.bench import jobs, stacks
 from mtlbench.bench.display import Display, Shown
 from mtlbench.bench.places import place_of, side_by_side
-from mtlbench.bench.planning import Plan, Planned, files_needed, planned, task_infos
-from mtlbench.bench.processes import WorkerError, Workers
+from mtlbench.bench.planning import Plan, PlannedRun, files_needed, planned, task_infos
+from mtlbench.bench.processes import ProcessError, Processes
 from mtlbench.bench.stacks import Seeds
 from mtlbench.contracts.setup import Setup
 from mtlbench.plugins.registry import Registry
@@ -28,9 +28,9 @@ COSTS = {"losses after the update": 1.4, "Gramian": 1.4, "Gramian of two more ba
 class Divided:
     """A run with its stacks, and what has come of each so far."""
 
-    run: Planned
+    run: PlannedRun
     seeds: tuple[Seeds, ...]
-    ended: dict[int, Result | WorkerError] = field(default_factory=dict)
+    ended: dict[int, Result | ProcessError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Stack:
         return f"{self.of.run.name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
 
 
-def train_missing(plan: Plan, complete: set[str], workers: Workers, display: Display) -> set[str]:
+def train_missing(plan: Plan, complete: set[str], workers: Processes, display: Display) -> set[str]:
     """Train the runs that are not complete; returns the names of those that are complete now."""
     todo = [each for each in divide(plan, _needs(plan, workers)) if each.run.name not in complete]
     queue = [Stack(each, number) for each in todo for number in range(len(each.seeds))]
@@ -66,7 +66,7 @@ def train_missing(plan: Plan, complete: set[str], workers: Workers, display: Dis
         divided = stack.of
         try:
             divided.ended[stack.number] = future.result()
-        except WorkerError as error:
+        except ProcessError as error:
             divided.ended[stack.number] = error
         outcome = "done"
         if len(divided.ended) == len(divided.seeds):
@@ -88,24 +88,24 @@ def divide(plan: Plan, needs: Mapping[str, str]) -> list[Divided]:
     """
     seeds, cores = plan.conditions.seeds, environment.cores() if plan.conditions.device == "cpu" else 1
 
-    def one(run: Planned) -> Divided:
+    def one(run: PlannedRun) -> Divided:
         return Divided(run, stacks.divided(seeds, stacks.parts(len(seeds), cores, baseline=_is_baseline(run))))
 
-    def order(run: Planned) -> tuple[bool, float]:
+    def order(run: PlannedRun) -> tuple[bool, float]:
         return _is_baseline(run), -_work(run.setup, needs.get(run.spec.name, ""))
 
     return [one(run) for run in sorted(plan.runs, key=order)]
 
 
-def _is_baseline(run: Planned) -> bool:
+def _is_baseline(run: PlannedRun) -> bool:
     return role_of(run.spec.label) == "single"
 
 
-def _needs(plan: Plan, workers: Workers) -> dict[str, str]:
+def _needs(plan: Plan, workers: Processes) -> dict[str, str]:
     origins = plan.registry.needed([run.spec.name for run in plan.runs], plan.runs[0].setup.name)
     try:
         return workers.call(jobs.strategy_needs, files_needed(plan.request, origins), lambda _: None)
-    except WorkerError:  # a plugin took the process with it; its run will say so
+    except ProcessError:  # a plugin took the process with it; its run will say so
         return {}
 
 
@@ -127,7 +127,7 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
     """Store a run all of whose stacks have ended."""
     run = divided.run
     ended = [divided.ended[number] for number in range(len(divided.seeds))]
-    failed = next((each for each in ended if isinstance(each, WorkerError)), None)
+    failed = next((each for each in ended if isinstance(each, ProcessError)), None)
     source = plan.registry.source(run.spec.name)
     text, own_setup, result, error = "", None, None, None
     try:
@@ -170,7 +170,7 @@ def _text_of(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace")
 
 
-def _details(error: WorkerError) -> str:
+def _details(error: ProcessError) -> str:
     """The traceback of a failure and the end of what its process printed."""
     printed = f"\nprinted at the end:\n{error.output}" if error.output else ""
     return f"{error.traceback or error}\n{printed}"

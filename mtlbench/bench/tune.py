@@ -13,7 +13,7 @@ from mtlbench.bench import jobs
 from mtlbench.bench.display import Display, Shown
 from mtlbench.bench.places import place_of, side_by_side
 from mtlbench.bench.planning import LR_FACTOR, Request, check, files_needed, settings_on, task_infos, tuning_key
-from mtlbench.bench.processes import WorkerError
+from mtlbench.bench.processes import ProcessError
 from mtlbench.contracts.metrics import named_score
 from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.space import LogUniform
@@ -175,7 +175,7 @@ def _try_all(
         hyper, lr = tuning.trials[number]
         try:
             trial = future.result()
-        except WorkerError as error:
+        except ProcessError as error:
             trial = Trial(hyper=hyper, lr=lr, error=str(error))
         there = ended.setdefault(tuning.name, {})
         there[number] = trial

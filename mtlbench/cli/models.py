@@ -48,7 +48,7 @@ def run_train(
     _check_target(save, force=force)
     console = open_console()
     console.print("starting: loading torch and the strategies", highlight=False)
-    from mtlbench.bench.processes import WorkerError
+    from mtlbench.bench.processes import ProcessError
     from mtlbench.cli import progress
     from mtlbench.data import datasets
     from mtlbench.models import model_file, train_one
@@ -62,7 +62,7 @@ def run_train(
     try:
         with stoppable("nothing was kept"), progress.display(console) as display:
             result = train_one.train(planned, save, display)
-    except WorkerError as error:
+    except ProcessError as error:
         complain(f"{planned.spec.label} failed, and nothing was kept: {error}")
         raise typer.Exit(1) from None
     if result.diverged != [None]:

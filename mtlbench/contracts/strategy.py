@@ -182,7 +182,7 @@ class Strategy(nn.Module):
         return getattr(cls, hook) is not getattr(Strategy, hook)
 
 
-def weigh(strategy: Strategy, step: Step) -> Tensor:
+def effective_weights(strategy: Strategy, step: Step) -> Tensor:
     """Effective weights `[K, T]`, the derivative of the objective; leaves the gradients of the strategy's parameters.
 
     Raises:

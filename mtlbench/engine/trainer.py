@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlbench.contracts.setup import Setup, Split, Task
-from mtlbench.contracts.strategy import Step, Strategy, uniform, weigh
+from mtlbench.contracts.strategy import Step, Strategy, effective_weights, uniform
 from mtlbench.engine.gradients import TaskGradients
 from mtlbench.engine.network import Network
 
@@ -164,7 +164,7 @@ class Trainer:
             epoch=self._epoch,
             seeds=self._seed_tensor,
         )
-        weights = weigh(self.strategy, step)
+        weights = effective_weights(self.strategy, step)
         gradients.write(weights, self.strategy.heads, step)
         self._optimizer.step()
         self.strategy.project()

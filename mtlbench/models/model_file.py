@@ -34,7 +34,7 @@ FRAMED_SAMPLES = 1_000  # looked at to see how figures lie
 CARD = "mtlbench"  # where the card is among a file's metadata
 
 
-class Score(Record):
+class LossAndScore(Record):
     """Loss and score of a task on a split."""
 
     loss: float
@@ -48,10 +48,10 @@ class TaskCard(Record):
     kind: Kind
     columns: int
     metric: str
-    validation: Score
-    test: Score
+    validation: LossAndScore
+    test: LossAndScore
 
-    def text(self, score: Score) -> str:
+    def text(self, score: LossAndScore) -> str:
         """The score as it is shown."""
         return named_score(score.score, self.metric)
 
@@ -169,9 +169,9 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
     """
     trained = [task for task in setup.tasks if spec.only in (None, task.name)]
 
-    def scored(task: Task, evaluation: Evaluation) -> Score:
+    def scored(task: Task, evaluation: Evaluation) -> LossAndScore:
         t = setup.task_names.index(task.name)
-        return Score(loss=evaluation.losses[0][t], score=evaluation.scores[0][t])
+        return LossAndScore(loss=evaluation.losses[0][t], score=evaluation.scores[0][t])
 
     image = setup.convolutions.image if setup.convolutions else (1, SIDE, SIDE)
     pictures = setup.features == SIDE**2 and samples.inputs.dtype == torch.uint8 and image == (1, SIDE, SIDE)

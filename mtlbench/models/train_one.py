@@ -9,7 +9,7 @@ from pathlib import Path
 from mtlbench.bench import jobs, planning
 from mtlbench.bench.display import Display, Shown
 from mtlbench.bench.jobs import PRELOAD
-from mtlbench.bench.processes import Workers
+from mtlbench.bench.processes import Processes
 from mtlbench.contracts.setup import Setup
 from mtlbench.models import model_file
 from mtlbench.records.history import Result
@@ -17,7 +17,7 @@ from mtlbench.records.records import Settings, Spec
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTraining:
     """A training that has been found sound; `problems` are lines on plugins that were left out.
 
     `plugins` are the files and `origins` all the plugins that strategy and setup are from.
@@ -41,7 +41,7 @@ def plan(
     lr: float,
     device: str,
     plugins: Sequence[Path],
-) -> Planned:
+) -> PlannedTraining:
     """Check a training of one seed as that of a bench is checked.
 
     Raises:
@@ -65,20 +65,20 @@ def plan(
     spec = registry.parse(strategy, chosen)
     settings = planning.settings_on(chosen, conditions)
     origins = registry.needed([spec.name], chosen.name)
-    return Planned(chosen, spec, settings, planning.files_needed(request, origins), origins, registry.problems)
+    return PlannedTraining(chosen, spec, settings, planning.files_needed(request, origins), origins, registry.problems)
 
 
-def train(planned: Planned, save: Path, display: Display) -> Result:
+def train(planned: PlannedTraining, save: Path, display: Display) -> Result:
     """Train in a process of its own, as every run is, and keep the network unless its training diverged.
 
     Raises:
-        WorkerError: training failed, or the file cannot be written.
+        ProcessError: training failed, or the file cannot be written.
     """
     shown = Shown(display, planned.spec.label, planned.settings.epochs)
     stack = jobs.StackJob(
         planned.spec, planned.settings, planned.settings.seeds, planned.plugins, packages=planned.origins
     )
-    workers = Workers(PRELOAD)
+    workers = Processes(PRELOAD)
     try:
         result = workers.call(train_model, ModelJob(stack, save.resolve()), shown.report)
         shown.end("done")
@@ -95,7 +95,7 @@ class ModelJob:
     save: Path
 
 
-def train_model(job: ModelJob, report: jobs.Report) -> Result:
+def train_model(job: ModelJob, report: jobs.Notify) -> Result:
     """Likewise for one seed; the network is kept as it is after the last epoch, unless its training diverged."""
     result, trainer, setup, samples = jobs.trained(job.stack, report)
     spec, settings = job.stack.spec, job.stack.settings

@@ -13,7 +13,7 @@ from mtlbench.contracts.metrics import SHARES, Better, Metric, named_score
 from mtlbench.records.history import LARGEST, Evaluation, Result, check_evaluation, check_result
 
 FORMAT = 3
-Speed = Annotated[float, Field(gt=0, lt=LARGEST)]
+Positive = Annotated[float, Field(gt=0, lt=LARGEST)]
 
 
 class Record(BaseModel):
@@ -205,7 +205,7 @@ class TuningRecord(Record):
         return (score, loss) if math.isfinite(score) and math.isfinite(loss) else (-math.inf, -math.inf)
 
 
-class Cost(Record):
+class StepSpeed(Record):
     """Speed of one strategy's training step on the bench's main setup, a value per interleaved round.
 
     `ratios` are step times relative to fixed weights in the same round; `peak_memory` is in bytes, on cuda.
@@ -214,8 +214,8 @@ class Cost(Record):
     key: str
     label: str
     replicas: Annotated[int, Field(ge=1)]
-    samples_per_second: Annotated[list[Speed], Field(min_length=1)]
-    ratios: Annotated[list[Speed], Field(min_length=1)]
+    samples_per_second: Annotated[list[Positive], Field(min_length=1)]
+    ratios: Annotated[list[Positive], Field(min_length=1)]
     peak_memory: int | None
 
     @model_validator(mode="after")
@@ -225,12 +225,12 @@ class Cost(Record):
         return self
 
 
-class CostRecord(Record):
+class SpeedRecord(Record):
     """All speeds measured for a bench, each alone on the machine."""
 
     format: Literal[3] = FORMAT
     threads: int
-    costs: list[Cost]
+    costs: list[StepSpeed]
 
 
 class Environment(Record):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from mtlbench import files
 from mtlbench.errors import UserError
-from mtlbench.records.records import BenchRecord, CostRecord, RunRecord, TuningRecord
+from mtlbench.records.records import BenchRecord, RunRecord, SpeedRecord, TuningRecord
 from mtlbench.records.roles import REFERENCE, Role, role_of
 
 R = TypeVar("R", bound=BaseModel)
@@ -95,9 +95,9 @@ class Store:
         found = [_read(path, TuningRecord, "delete it to have that strategy tuned again") for path in files]
         return sorted((record for record in found if record), key=lambda record: record.spec.label)
 
-    def costs(self) -> CostRecord | None:
+    def speeds(self) -> SpeedRecord | None:
         """The stored speeds."""
-        return _read(self.folder / "costs.json", CostRecord, "delete it to have the speeds measured again")
+        return _read(self.folder / "costs.json", SpeedRecord, "delete it to have the speeds measured again")
 
     def write_bench(self, record: BenchRecord) -> None:
         """Store what was asked."""
@@ -134,7 +134,7 @@ class Store:
         """Store the trials of a strategy."""
         self._write_at(self._path("tuning", record.settings.setup, record.spec.label), record)
 
-    def write_costs(self, record: CostRecord) -> None:
+    def write_speeds(self, record: SpeedRecord) -> None:
         """Store measured speeds."""
         self.write("costs.json", record.model_dump_json())
 

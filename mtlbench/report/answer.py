@@ -16,7 +16,7 @@ def answer(scores: pd.DataFrame, costs: pd.DataFrame, setup: str, task: str) -> 
 
     Args:
         scores: of all setups, `comparisons.scores_frame`.
-        costs: `tables.costs_frame`.
+        costs: `tables.speeds_frame`.
         setup: the main one.
         task: its main task.
     """

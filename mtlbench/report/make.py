@@ -17,11 +17,11 @@ from mtlbench.stats import frames
 from mtlbench.stats.findings import Findings, read
 
 if TYPE_CHECKING:
-    from mtlbench.report.page_content import Pictures
+    from mtlbench.report.page_content import SavedPlots
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """What was made: the table of the main setup, that over setups if there are several, sentences, and the files."""
 
     table: Table
@@ -33,7 +33,7 @@ class Report:
     plots: list[Path]
 
 
-def make(store: Store) -> Report:
+def make(store: Store) -> BenchReport:
     """Write `runs.csv`, `curves.csv`, `summary.csv`, `plots/`, `README.md` and `report.html` of a bench.
 
     Raises:
@@ -49,7 +49,7 @@ def make(store: Store) -> Report:
     summary = pd.concat(found.summaries.values(), ignore_index=True)
     store.write("summary.csv", summary.to_csv(index=False, float_format="%.7g"))
     pictures = (
-        page_content.draw(found, store.folder / "plots") if len(found.per_seed) else page_content.Pictures({}, [])
+        page_content.draw(found, store.folder / "plots") if len(found.per_seed) else page_content.SavedPlots({}, [])
     )
     setup, task = next(iter(found.main_tasks.items()))
     sentences = answer(found.scores, found.speeds, setup, task)
@@ -59,7 +59,7 @@ def make(store: Store) -> Report:
     readme = store.write("README.md", _readme(found, table.brief(), across, sentences, notes, pictures))
     page = store.write("report.html", page_content.page(found, sentences, notes, pictures, summary))
     saved = [*pictures.across, *(picture for own in pictures.of_setups.values() for picture in own)]
-    return Report(table, across, sentences, notes, readme, page, [picture.png for picture in saved])
+    return BenchReport(table, across, sentences, notes, readme, page, [picture.png for picture in saved])
 
 
 def _readme(
@@ -68,7 +68,7 @@ def _readme(
     across: Table | None,
     sentences: Sequence[str],
     notes: Sequence[str],
-    pictures: Pictures,
+    pictures: SavedPlots,
 ) -> str:
     environment = Environment(
         loader=PackageLoader("mtlbench.report"),

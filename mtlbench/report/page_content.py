@@ -19,7 +19,7 @@ from mtlbench.records.roles import role_of
 from mtlbench.report import plots
 from mtlbench.report.figures.style import FAINT, Style
 from mtlbench.report.html import ROLES, Figure, Label, Page, Setup, Strategy, Tuning, render
-from mtlbench.report.plots import Frames, Overview, Saved
+from mtlbench.report.plots import Frames, Overview, SavedPlot
 from mtlbench.report.tables import lay_out
 from mtlbench.setups.mnist import SETUPS
 from mtlbench.stats.comparisons import rankings
@@ -51,14 +51,14 @@ DATA_OF = {
 
 
 @dataclass(frozen=True)
-class Pictures:
+class SavedPlots:
     """The saved plots of each setup, and those across setups."""
 
-    of_setups: dict[str, list[Saved]]
-    across: list[Saved]
+    of_setups: dict[str, list[SavedPlot]]
+    across: list[SavedPlot]
 
 
-def draw(found: Findings, folder: Path) -> Pictures:
+def draw(found: Findings, folder: Path) -> SavedPlots:
     """Draw and save all plots of a bench: `folder/SETUP/*`, and across setups `folder/*`."""
     every = dict(plots.PLOTS)
     others = {name: plot for name, plot in every.items() if name != "cost"}  # measured on the main setup alone
@@ -74,10 +74,10 @@ def draw(found: Findings, folder: Path) -> Pictures:
         caption=f"{found.conditions}.",
     )
     several = {name: plot for name, plot in plots.OVERVIEW_PLOTS.items() if name != "heat-map" or len(found.runs) > 1}
-    return Pictures(of_setups, plots.save_all(several, overview, folder))
+    return SavedPlots(of_setups, plots.save_all(several, overview, folder))
 
 
-def _side_by_side(jobs: Sequence[tuple[dict[str, plots.Plot[Frames]], Frames, Path]]) -> list[list[Saved]]:
+def _side_by_side(jobs: Sequence[tuple[dict[str, plots.Plot[Frames]], Frames, Path]]) -> list[list[SavedPlot]]:
     """`plots.save_all` of each setup, in processes of their own where there are setups and cores enough."""
     workers = min(len(jobs), cores())
     if len(jobs) < ENOUGH_FOR_PROCESSES or workers < 2:
@@ -104,7 +104,7 @@ def frames_of(found: Findings, setup: str) -> Frames:
 
 
 def page(
-    found: Findings, sentences: Sequence[str], notes: Sequence[str], pictures: Pictures, summary: pd.DataFrame
+    found: Findings, sentences: Sequence[str], notes: Sequence[str], pictures: SavedPlots, summary: pd.DataFrame
 ) -> str:
     """The page of a bench, as HTML."""
     bench, environment = found.bench, found.bench.environment
@@ -140,7 +140,7 @@ def page(
     )
 
 
-def _inlined(pictures: Pictures, main: str, room: int) -> Pictures:
+def _inlined(pictures: SavedPlots, main: str, room: int) -> SavedPlots:
     """The figures that fit into the page: those of the main setup and across setups, then the others in turn."""
     kept = set[int]()
     others = [own for setup, own in pictures.of_setups.items() if setup != main]
@@ -149,13 +149,13 @@ def _inlined(pictures: Pictures, main: str, room: int) -> Pictures:
         if len(saved.svg) <= room:
             room -= len(saved.svg)
             kept.add(id(saved))
-    return Pictures(
+    return SavedPlots(
         {setup: [saved for saved in own if id(saved) in kept] for setup, own in pictures.of_setups.items()},
         [saved for saved in pictures.across if id(saved) in kept],
     )
 
 
-def _figure(saved: Saved) -> Figure:
+def _figure(saved: SavedPlot) -> Figure:
     plot = saved.plot
     return Figure(
         saved.name,
@@ -168,7 +168,7 @@ def _figure(saved: Saved) -> Figure:
     )
 
 
-def _setup(found: Findings, name: str, saved: Sequence[Saved]) -> Setup:
+def _setup(found: Findings, name: str, saved: Sequence[SavedPlot]) -> Setup:
     table = lay_out(found.summaries[name], found.tasks[name])
     return Setup(name, _about(found.runs[name][-1], name), table, tuple(_figure(picture) for picture in saved))
 

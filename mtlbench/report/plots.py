@@ -25,7 +25,7 @@ from mtlbench.report.figures.style import COLOURS, styles, theme
 from mtlbench.report.figures.trade_off import trade_off
 from mtlbench.stats.ranks import Ranking
 
-__all__ = ["COLOURS", "OVERVIEW_PLOTS", "PLOTS", "Frames", "Overview", "Plot", "Ranking", "Saved", "save_all",
+__all__ = ["COLOURS", "OVERVIEW_PLOTS", "PLOTS", "Frames", "Overview", "Plot", "Ranking", "SavedPlot", "save_all",
            "styles", "theme"]  # fmt: skip
 
 Data = TypeVar("Data", Frames, Overview)
@@ -49,7 +49,7 @@ class Plot(Generic[Data]):
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedPlot:
     """A plot as it was saved: its files' name, its PNG, the text of the SVG beside it, and what is marked in that."""
 
     name: str
@@ -128,7 +128,7 @@ OVERVIEW_PLOTS: dict[str, Plot[Overview]] = {
 }
 
 
-def save_all(plots: Mapping[str, Plot[Data]], data: Data, folder: Path) -> list[Saved]:
+def save_all(plots: Mapping[str, Plot[Data]], data: Data, folder: Path) -> list[SavedPlot]:
     """Draw plots and save each as PNG and SVG.
 
     Args:
@@ -140,7 +140,7 @@ def save_all(plots: Mapping[str, Plot[Data]], data: Data, folder: Path) -> list[
         The plots in the order given; the file of each SVG lies beside its PNG.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    saved: list[Saved] = []
+    saved: list[SavedPlot] = []
     for name, plot in plots.items():
         figure = plot.draw(data)
         with theme():
@@ -148,7 +148,7 @@ def save_all(plots: Mapping[str, Plot[Data]], data: Data, folder: Path) -> list[
             png = _png(figure)
         _write(folder / f"{name}.svg", svg)
         _write(folder / f"{name}.png", png)
-        saved.append(Saved(name, plot, folder / f"{name}.png", svg.decode(), marks_of(figure)))
+        saved.append(SavedPlot(name, plot, folder / f"{name}.png", svg.decode(), marks_of(figure)))
         figure.clear()
     return saved
 

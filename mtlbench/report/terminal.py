@@ -10,14 +10,14 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 
-from mtlbench.report.make import Report
+from mtlbench.report.make import BenchReport
 from mtlbench.report.tables import MINUS, Cell, Row, Table
 
 LONG_TABLE = 10  # rows
 WIDE = Console(width=1_000)
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: BenchReport, console: Console) -> None:
     """Print the table of the main setup, that over setups, the answer, what is worth saying, and where the files are.
 
     A long table has one line per strategy, with as many of the intervals beside the numbers as the console is wide.

@@ -51,7 +51,7 @@ SCORE_COLUMNS = [
 ]
 
 
-class Score(NamedTuple):
+class ScoreKey(NamedTuple):
     """What was scored: a task of a setup under a strategy, and which way of the metric is better."""
 
     setup: str
@@ -68,7 +68,7 @@ class Group:
     `differences` to the reference are of the seeds that both have; `tested` says whether a comparison is made of them.
     """
 
-    score: Score
+    score: ScoreKey
     reference: str
     values: Floats
     differences: Floats
@@ -114,36 +114,36 @@ def with_delta_m(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
-    """`compare` of every strategy, setup and task with fixed weights, of a tuned strategy with tuned fixed weights.
+    """`comparison_table` of every strategy, setup and task with fixed weights, of tuned ones with tuned fixed weights.
 
     Baselines and the front are shown with their difference, and not tested; fixed weights have none.
     """
     by_key = samples_of(runs)
 
-    def group(key: Score) -> Group:
+    def group(key: ScoreKey) -> Group:
         mine, reference = by_key[key], reference_of(key.strategy)
         theirs = by_key.get(key._replace(strategy=reference), mine.iloc[:0])
         theirs = theirs.iloc[:0] if key.strategy == reference else theirs  # it has no difference to itself
         tested = role_of(key.strategy) in ("strategy", "tuned") and key.strategy != REFERENCE
         return paired(key, reference, mine, theirs, tested=tested)
 
-    return compare([group(key) for key in by_key])
+    return comparison_table([group(key) for key in by_key])
 
 
-def samples_of(runs: pd.DataFrame) -> dict[Score, pd.Series[float]]:
+def samples_of(runs: pd.DataFrame) -> dict[ScoreKey, pd.Series[float]]:
     """The scores by seed of all that was scored."""
-    groups = runs.groupby(list(Score._fields), sort=False)
-    return {Score(*cast("Score", key)): rows.set_index("seed")["score"] for key, rows in groups}
+    groups = runs.groupby(list(ScoreKey._fields), sort=False)
+    return {ScoreKey(*cast("ScoreKey", key)): rows.set_index("seed")["score"] for key, rows in groups}
 
 
-def paired(score: Score, reference: str, mine: pd.Series[float], theirs: pd.Series[float], *, tested: bool) -> Group:
+def paired(score: ScoreKey, reference: str, mine: pd.Series[float], theirs: pd.Series[float], *, tested: bool) -> Group:
     """A group from scores by seed."""
     pairs = np.asarray(pd.concat([mine, theirs], axis=1, join="inner"), dtype=np.float64)
     values = np.asarray(mine, dtype=np.float64)
     return Group(score, reference, values, pairs[:, 0] - pairs[:, 1], tested)
 
 
-def compare(groups: Sequence[Group]) -> pd.DataFrame:
+def comparison_table(groups: Sequence[Group]) -> pd.DataFrame:
     """Mean score of each group, and its paired comparison with the reference.
 
     Holm's correction goes over all comparisons of one metric, those of other setups and tasks and of tuned settings

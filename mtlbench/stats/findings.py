@@ -8,7 +8,7 @@ import pandas as pd
 
 from mtlbench.errors import UserError
 from mtlbench.records.anomalies import identical_runs
-from mtlbench.records.records import BenchRecord, CostRecord, RunRecord, TaskInfo, TuningRecord
+from mtlbench.records.records import BenchRecord, RunRecord, SpeedRecord, TaskInfo, TuningRecord
 from mtlbench.records.store import Store
 from mtlbench.stats import frames
 from mtlbench.stats.comparisons import scores_frame, seeds_needed, with_delta_m
@@ -22,7 +22,7 @@ class Findings:
     bench: BenchRecord
     runs: dict[str, list[RunRecord]]
     tuned: dict[str, list[TuningRecord]]
-    costs: CostRecord | None
+    costs: SpeedRecord | None
     scores: pd.DataFrame
     per_seed: pd.DataFrame
     curves: pd.DataFrame
@@ -88,8 +88,8 @@ def read(store: Store) -> Findings:
         raise UserError(f"the bench in {store.folder} has no runs yet: run it again")
     every = [run for there in runs.values() for run in there]
     per_seed = with_delta_m(frames.runs_frame(every))
-    scores, costs = scores_frame(per_seed), store.costs()
-    speeds = frames.costs_frame(costs, [run.spec.label for run in runs.get(bench.main_setup, [])])
+    scores, costs = scores_frame(per_seed), store.speeds()
+    speeds = frames.speeds_frame(costs, [run.spec.label for run in runs.get(bench.main_setup, [])])
     summaries = {
         setup: frames.summary_frame(
             there, scores[scores["setup"] == setup], speeds if setup == bench.main_setup else speeds.iloc[:0]

@@ -8,7 +8,7 @@ from itertools import combinations
 import pandas as pd
 
 from mtlbench.contracts.metrics import DELTA_M, named_score
-from mtlbench.records.records import CostRecord, RunRecord
+from mtlbench.records.records import RunRecord, SpeedRecord
 from mtlbench.records.roles import ALL_TASKS
 from mtlbench.stats.estimates import median_over_rounds
 
@@ -26,7 +26,7 @@ CURVE_COLUMNS = [
     "gradient_norm",
     "cosine",
 ]
-COST_COLUMNS = [
+SPEED_COLUMNS = [
     "strategy",
     "replicas",
     "samples_per_second",
@@ -76,7 +76,7 @@ def curves_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def costs_frame(costs: CostRecord | None, strategies: Sequence[str]) -> pd.DataFrame:
+def speeds_frame(costs: SpeedRecord | None, strategies: Sequence[str]) -> pd.DataFrame:
     """Per strategy and stack the median over rounds of throughput and of step time relative to fixed weights."""
     rows: list[tuple[object, ...]] = []
     measured = costs.costs if costs else []
@@ -88,7 +88,7 @@ def costs_frame(costs: CostRecord | None, strategies: Sequence[str]) -> pd.DataF
         ratio = median_over_rounds(cost.ratios)
         estimates = (speed.value, speed.low, speed.high, ratio.value, ratio.low, ratio.high)
         rows.append((cost.label, cost.replicas, *estimates, cost.peak_memory))
-    return pd.DataFrame(rows, columns=COST_COLUMNS)
+    return pd.DataFrame(rows, columns=SPEED_COLUMNS)
 
 
 SUMMARY_OF_SCORE = {

@@ -11,7 +11,7 @@ from mtlbench.errors import UserError
 from mtlbench.records.records import BenchRecord
 from mtlbench.records.roles import role_of
 from mtlbench.records.store import Store
-from mtlbench.stats.comparisons import Score, compare, paired, samples_of, with_delta_m
+from mtlbench.stats.comparisons import ScoreKey, comparison_table, paired, samples_of, with_delta_m
 from mtlbench.stats.frames import runs_frame
 
 
@@ -19,8 +19,8 @@ from mtlbench.stats.frames import runs_frame
 class Versus:
     """Two benches side by side.
 
-    `scores` is as `comparisons.compare` makes it: the later bench's means, differences to the earlier one; `identical`
-    counts scores that are the same for every seed, which are in it too.
+    `scores` is a `comparisons.comparison_table`: the later bench's means, and differences to the earlier one. `identical`
+    counts the scores in it that are the same for every seed.
     """
 
     names: tuple[str, str]
@@ -48,13 +48,13 @@ def versus(before: Store, after: Store) -> Versus:
     return Versus(
         (before.folder.name, after.folder.name),
         _conditions(earlier, later),
-        compare(groups),
+        comparison_table(groups),
         sum(len(group.differences) > 0 and not group.differences.any() for group in groups),
         (sorted(names[0] - names[1]), sorted(names[1] - names[0])),
     )
 
 
-def _read(store: Store) -> tuple[BenchRecord, Mapping[Score, pd.Series[float]]]:
+def _read(store: Store) -> tuple[BenchRecord, Mapping[ScoreKey, pd.Series[float]]]:
     bench = store.bench()
     if bench is None:
         raise UserError(f"there is no bench in {store.folder}")

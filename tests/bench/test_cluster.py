@@ -21,7 +21,7 @@ from mtlbench.bench import execution, jobs, processes
 from mtlbench.bench.dask_cluster import Cluster
 from mtlbench.bench.jobs import PRELOAD, StackJob
 from mtlbench.bench.planning import plan
-from mtlbench.bench.processes import Limits, WorkerError
+from mtlbench.bench.processes import Limits, ProcessError
 from mtlbench.engine.fitting import Progress
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
@@ -130,7 +130,7 @@ def test_a_setup_from_a_plugin_is_sent_along(tmp_path: Path, monkeypatch: pytest
             return f"{name} {next(digests)}"
 
         monkeypatch.setattr(Registry, "setup_digest", digest)
-        with pytest.raises(WorkerError, match="another version of the setup own, or none"):
+        with pytest.raises(ProcessError, match="another version of the setup own, or none"):
             cluster.submit(jobs.train, job, lambda _: None).result()
         cluster.stop()
 
@@ -162,7 +162,7 @@ def test_plugins_of_one_file_name_are_sent_as_they_are(tmp_path: Path) -> None:
     written = write(tmp_path, "mine").read_text()
     strategy.write_bytes(f"# coding: latin-1\r\n# caf\xe9\r\n{written}".encode("latin-1"))
     job = own_job(setup, strategy, strategy="mine")
-    alone = processes.Workers(PRELOAD)
+    alone = processes.Processes(PRELOAD)
     local = alone.call(jobs.train, job, lambda _: None)
     alone.stop()
     with local_cluster(1) as address:
@@ -180,7 +180,7 @@ def test_whatever_a_worker_raises_is_the_fault_of_one_run(tmp_path: Path, monkey
     with local_cluster(1) as address:
         cluster = Cluster(address, "cpu", Limits())
         monkeypatch.setattr("mtlbench.bench.dask_cluster._have_data", raises)
-        with pytest.raises(WorkerError, match=r"^on the Dask worker: OSError: no room$") as raised:
+        with pytest.raises(ProcessError, match=r"^on the Dask worker: OSError: no room$") as raised:
             cluster.submit(jobs.train, own_job(file), lambda _: None).result()
         assert "in raises" in raised.value.traceback
         cluster.stop()
@@ -197,7 +197,7 @@ def test_a_bench_that_stops_ends_its_own_runs_alone_and_those_that_have_yet_to_b
         loading.set()
         assert go_on.wait(20)
 
-    def begin_late(workers: processes.Workers, *_: object) -> None:
+    def begin_late(workers: processes.Processes, *_: object) -> None:
         late.put(workers.stopped)
 
     with local_cluster(1, threads=3) as address:
@@ -267,7 +267,7 @@ def test_a_scheduler_that_is_lost_is_named_and_what_dask_itself_raises_is_the_fa
     begun = threading.Event()
     place = Cluster(address, "cpu", Limits())
     job = own_job(setup=SETUP, epochs=10_000)
-    with monkeypatch.context() as patch, pytest.raises(WorkerError, match="TypeError: len"):
+    with monkeypatch.context() as patch, pytest.raises(ProcessError, match="TypeError: len"):
         patch.setattr("mtlbench.bench.dask_cluster._carry_out_there", len)
         place.submit(jobs.train, job, lambda _: None).result(30)
     future = place.submit(jobs.train, job, lambda _: begun.set())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtlbench.bench import execution, jobs
-from mtlbench.bench.jobs import Report, StackJob
+from mtlbench.bench.jobs import Notify, StackJob
 from mtlbench.bench.places import workers_of
 from mtlbench.cli import app
 from mtlbench.records.history import Result
@@ -34,7 +34,7 @@ def room_for(size: int) -> Generator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def train_without_room(job: StackJob, report: Report) -> Result:
+def train_without_room(job: StackJob, report: Notify) -> Result:
     with room_for(100):
         return jobs.train(job, report)
 

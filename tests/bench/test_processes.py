@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mtlbench.bench.jobs import PRELOAD, Report, StackJob
-from mtlbench.bench.processes import OUTPUT_KEPT, Limits, WorkerDiedError, WorkerError, Workers
+from mtlbench.bench.jobs import PRELOAD, Notify, StackJob
+from mtlbench.bench.processes import OUTPUT_KEPT, Limits, ProcessDiedError, ProcessError, Processes
 from mtlbench.bench.restarts import MOST_RESTARTS, carry_out
 from mtlbench.engine.fitting import Progress
 from mtlbench.records import checkpoint
@@ -109,7 +109,7 @@ def sleep(seconds: float, report: Callable[[int], None]) -> None:
     time.sleep(seconds)
 
 
-def die(_: StackJob, report: Report) -> None:
+def die(_: StackJob, report: Notify) -> None:
     os._exit(9)
 
 
@@ -118,19 +118,19 @@ def ignore(_: object) -> None:
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    made = Workers(PRELOAD)
+def workers() -> Iterator[Processes]:
+    made = Processes(PRELOAD)
     yield made
     made.stop()
 
 
-def test_messages_come_in_order_and_then_the_value(workers: Workers) -> None:
+def test_messages_come_in_order_and_then_the_value(workers: Processes) -> None:
     messages: list[int] = []
     assert workers.call(count, 100, messages.append) == 4950
     assert messages == list(range(100))
 
 
-def test_each_call_has_a_process_of_its_own(workers: Workers) -> None:
+def test_each_call_has_a_process_of_its_own(workers: Processes) -> None:
     one, other = (workers.call(own_id, None, ignore) for _ in range(2))
     assert len({one, other, os.getpid()}) == 3
 
@@ -146,46 +146,46 @@ def test_each_call_has_a_process_of_its_own(workers: Workers) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_exception_becomes_one_line_with_its_traceback(workers: Workers, error: BaseException, line: str) -> None:
-    with pytest.raises(WorkerError) as raised:
+def test_an_exception_becomes_one_line_with_its_traceback(workers: Processes, error: BaseException, line: str) -> None:
+    with pytest.raises(ProcessError) as raised:
         workers.call(fail, error, ignore)
     assert str(raised.value) == line
     assert raised.value.traceback.startswith("Traceback")
     assert "in fail" in raised.value.traceback
 
 
-def test_an_exception_is_told_also_by_a_process_that_can_print_no_more(workers: Workers) -> None:
-    with pytest.raises(WorkerError, match="RuntimeError: not today") as raised:
+def test_an_exception_is_told_also_by_a_process_that_can_print_no_more(workers: Processes) -> None:
+    with pytest.raises(ProcessError, match="RuntimeError: not today") as raised:
         workers.call(fail_with_closed_streams, None, ignore)
     assert "in fail_with_closed_streams" in raised.value.traceback
     assert raised.value.output == "before\n"
 
 
-def test_a_process_that_leaves_is_noticed(workers: Workers) -> None:
-    with pytest.raises(WorkerDiedError, match="exit code 3"):
+def test_a_process_that_leaves_is_noticed(workers: Processes) -> None:
+    with pytest.raises(ProcessDiedError, match="exit code 3"):
         workers.call(leave, 3, ignore)
 
 
-def test_a_process_that_leaves_is_noticed_though_its_child_lives_on(workers: Workers) -> None:
-    with pytest.raises(WorkerDiedError, match="exit code 5"):
+def test_a_process_that_leaves_is_noticed_though_its_child_lives_on(workers: Processes) -> None:
+    with pytest.raises(ProcessDiedError, match="exit code 5"):
         workers.call(leave_a_child, None, ignore)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_process_that_leaves_a_printing_child_is_done_at_once(workers: Workers, fails: bool) -> None:
+def test_a_process_that_leaves_a_printing_child_is_done_at_once(workers: Processes, fails: bool) -> None:
     begun = time.monotonic()
-    with pytest.raises(WorkerError, match="not today") if fails else contextlib.nullcontext():
+    with pytest.raises(ProcessError, match="not today") if fails else contextlib.nullcontext():
         assert workers.call(leave_a_child_that_prints, fails, ignore) == "done"
     assert time.monotonic() - begun < 10
 
 
 def assert_ended(function: Callable[[None, Callable[[object], None]], None], limits: Limits, says: str) -> None:
     """By the bench, in a line, and not as if it had died."""
-    workers = Workers(PRELOAD, limits)
+    workers = Processes(PRELOAD, limits)
     try:
-        with pytest.raises(WorkerError, match=says) as raised:
+        with pytest.raises(ProcessError, match=says) as raised:
             workers.call(function, None, ignore)
-        assert not isinstance(raised.value, WorkerDiedError)
+        assert not isinstance(raised.value, ProcessDiedError)
     finally:
         workers.stop()
 
@@ -205,9 +205,9 @@ def test_a_process_that_can_answer_no_more_is_ended(
 
 
 def test_what_is_printed_stays_off_the_terminal_and_its_end_is_kept(
-    workers: Workers, capfd: pytest.CaptureFixture[str]
+    workers: Processes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(WorkerError, match="after printing") as raised:
+    with pytest.raises(ProcessError, match="after printing") as raised:
         workers.call(print_much, 5_000_000, ignore)
     assert len(raised.value.output) == OUTPUT_KEPT
     assert raised.value.output.endswith("xxx\n")
@@ -226,14 +226,14 @@ def test_a_process_over_its_limit_is_ended(
 
 OUTLIVED = """
 import sys
-from mtlbench.bench.processes import Workers
+from mtlbench.bench.processes import Processes
 from tests.bench.test_processes import sleep
 
 def tell(process):
     print(process, flush=True)
 
 if __name__ == "__main__":
-    Workers([]).call(sleep, 60.0, tell)
+    Processes([]).call(sleep, 60.0, tell)
 """
 
 
@@ -251,18 +251,18 @@ def test_a_worker_does_not_outlive_a_killed_parent() -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
-def test_the_signal_that_ended_a_process_is_named(workers: Workers, name: str) -> None:
+def test_the_signal_that_ended_a_process_is_named(workers: Processes, name: str) -> None:
     messages: list[str] = []
-    with pytest.raises(WorkerError, match=name):
+    with pytest.raises(ProcessError, match=name):
         workers.call(kill_itself, signal.Signals[name].value, messages.append)
     assert messages == ["before"]
 
 
-def test_a_process_that_ends_within_a_message_is_noticed(workers: Workers) -> None:
+def test_a_process_that_ends_within_a_message_is_noticed(workers: Processes) -> None:
     def slowly(message: bytes) -> None:
         time.sleep(0.6)
 
-    with pytest.raises(WorkerError, match="exit code 7"):
+    with pytest.raises(ProcessError, match="exit code 7"):
         workers.call(die_within_a_message, None, slowly)
 
 
@@ -270,7 +270,7 @@ def test_a_process_that_ends_within_a_message_is_noticed(workers: Workers) -> No
     ("epochs", "where"), [(None, "its beginning"), (0, "its beginning"), (3, "the end of epoch 3")]
 )
 def test_what_dies_is_started_again_from_where_it_was_left_by_whomever(
-    workers: Workers, tmp_path: Path, epochs: int | None, where: str
+    workers: Processes, tmp_path: Path, epochs: int | None, where: str
 ) -> None:
     path = tmp_path / "state.safetensors"
     if epochs is not None:
@@ -279,20 +279,20 @@ def test_what_dies_is_started_again_from_where_it_was_left_by_whomever(
     settings = Settings(setup="mnist", seeds=(0,), epochs=5, batch_size=1, lr=1.0, device="cpu")
     job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (), "key", path if epochs else None)
     said: list[Progress | str] = []
-    with pytest.raises(WorkerDiedError, match="exit code 9"):
+    with pytest.raises(ProcessDiedError, match="exit code 9"):
         carry_out(workers, die, job, said.append)
     assert said == MOST_RESTARTS * [
         f"its process ended with exit code 9 before it was done; it is started again from {where}"
     ]
 
 
-def test_a_failure_leaves_other_calls_alone(workers: Workers) -> None:
-    with pytest.raises(WorkerError):
+def test_a_failure_leaves_other_calls_alone(workers: Processes) -> None:
+    with pytest.raises(ProcessError):
         workers.call(leave, 1, ignore)
     assert workers.call(count, 3, ignore) == 3
 
 
-def test_stopping_kills_what_is_running_and_starts_no_more(workers: Workers) -> None:
+def test_stopping_kills_what_is_running_and_starts_no_more(workers: Processes) -> None:
     ids: list[int] = []
     errors: list[str] = []
     started = threading.Event()
@@ -304,7 +304,7 @@ def test_stopping_kills_what_is_running_and_starts_no_more(workers: Workers) -> 
     def call() -> None:
         try:
             workers.call(sleep, 60.0, begun)
-        except WorkerError as error:
+        except ProcessError as error:
             errors.append(str(error))
 
     thread = threading.Thread(target=call)
@@ -316,5 +316,5 @@ def test_stopping_kills_what_is_running_and_starts_no_more(workers: Workers) -> 
     assert "SIGKILL" in errors[0]
     with pytest.raises(ProcessLookupError):
         os.kill(ids[0], 0)
-    with pytest.raises(WorkerError, match="stopped"):
+    with pytest.raises(ProcessError, match="stopped"):
         workers.call(count, 1, ignore)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mtlbench import __version__, data, setups
 from mtlbench.engine.trainer import Trainer
 from mtlbench.models import model_file
-from mtlbench.models.model_file import Score
+from mtlbench.models.model_file import LossAndScore
 from mtlbench.plugins.registry import Registry
 from tests.helpers.commands import call, errors
 
@@ -60,7 +60,7 @@ def test_it_is_the_training_of_the_engine(model: Path, registry: Registry) -> No
     for split, scores in ((held_out, "validation"), (setup.test(), "test")):
         losses, values = trainer.evaluate(split)
         for t, task in enumerate(kept.card.tasks):
-            found: Score = getattr(task, scores)
+            found: LossAndScore = getattr(task, scores)
             assert found.loss == pytest.approx(float(losses[0, t]), rel=1e-3)
             assert found.score == pytest.approx(float(values[0, t]), abs=1e-3)
 

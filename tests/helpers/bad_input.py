@@ -142,8 +142,8 @@ def untrained() -> Generator[None]:
     def nothing(*_: object) -> Any:
         return []
 
-    def no_pictures(*_: object) -> page_content.Pictures:
-        return page_content.Pictures({}, [])
+    def no_pictures(*_: object) -> page_content.SavedPlots:
+        return page_content.SavedPlots({}, [])
 
     found, load = Registry.load(), Registry.load
 

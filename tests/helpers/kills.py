@@ -157,7 +157,7 @@ if __name__ == "__main__":
     parser.add_argument("--setup", default="mnist-few-labels")
     parser.add_argument("--epochs", type=int, default=2)
     asked = parser.parse_args()
-    importlib.import_module("tests.preloaded")
+    importlib.import_module("tests.helpers.preloaded")
     if asked.execute:
         sys.exit(0 if execute(asked.execute, asked.setup, asked.epochs) else 1)
     with tempfile.TemporaryDirectory() as scratch:

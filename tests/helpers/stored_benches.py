@@ -9,12 +9,12 @@ from mtlbench.records.history import Evaluation, Result, Trajectory
 from mtlbench.records.records import (
     BenchRecord,
     Conditions,
-    Cost,
-    CostRecord,
     Environment,
     RunRecord,
     Settings,
     Spec,
+    SpeedRecord,
+    StepSpeed,
     TaskInfo,
 )
 from mtlbench.records.store import Store
@@ -78,9 +78,9 @@ def stored(
     )
 
 
-def cost(label: str, replicas: int, ratio: float) -> Cost:
+def cost(label: str, replicas: int, ratio: float) -> StepSpeed:
     ratios = [ratio - 0.01, ratio - 0.02, ratio, ratio, ratio + 0.02, ratio + 0.01]
-    return Cost(
+    return StepSpeed(
         key=label,
         label=label,
         replicas=replicas,
@@ -91,7 +91,7 @@ def cost(label: str, replicas: int, ratio: float) -> Cost:
 
 
 def make_store(
-    folder: Path, runs: Sequence[RunRecord], costs: Sequence[Cost] = (), name: str = "made", **changed: object
+    folder: Path, runs: Sequence[RunRecord], costs: Sequence[StepSpeed] = (), name: str = "made", **changed: object
 ) -> Store:
     """A stored bench of these runs; `changed` are parts of its record."""
     store = Store(folder / name)
@@ -110,7 +110,7 @@ def make_store(
     for run in runs:
         store.write_run(run)
     if costs:
-        store.write_costs(CostRecord(threads=1, costs=list(costs)))
+        store.write_speeds(SpeedRecord(threads=1, costs=list(costs)))
     return store
 
 

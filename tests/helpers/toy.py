@@ -26,7 +26,7 @@ __all__ = [
     "weigh",
 ]
 
-# An epoch of it takes a fraction of a second; `tests.preloaded` makes it known by its name.
+# An epoch of it takes a fraction of a second; `tests.helpers.preloaded` makes it known by its name.
 TINY = replace(toy_setup(size=200), name="tiny", passes=10)
 
 

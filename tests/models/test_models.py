@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mtlbench.errors import UserError
 from mtlbench.models import model_file, predictions
 from mtlbench.models.framing import Framing
-from mtlbench.models.model_file import Card, Model, Score, TaskCard
+from mtlbench.models.model_file import Card, LossAndScore, Model, TaskCard
 from tests.helpers.commands import call, errors
 
 FRAMING = Framing(20, "mass")
@@ -26,7 +26,7 @@ LAYERS = {"image": [1, 28, 28], "layers": [{"channels": 1, "kernel": 5, "pool": 
 
 def made(kind: model_file.Kind, columns: int, framing: Framing | None = FRAMING, bias: float = 0.5) -> Model:
     """A network without a trunk layer that gives `bias` times 1, 2, ... for every picture."""
-    score = Score(loss=0.0, score=0.0)
+    score = LossAndScore(loss=0.0, score=0.0)
     task = TaskCard(name="t", kind=kind, columns=columns, metric="m", validation=score, test=score)
     card = Card(
         version="1", setup="s", strategy="fixed", seed=0, epochs=1, batch_size=1, lr=1.0, widths=[784], scale=1.0,

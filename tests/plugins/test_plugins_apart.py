@@ -114,7 +114,7 @@ def test_entry_points_that_a_job_does_not_need_are_not_loaded(tmp_path: Path, mo
 
 @pytest.mark.parametrize("function", [jobs.train, jobs.try_out])
 def test_a_process_is_prepared_again_after_plugins_were_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[[jobs.StackJob, jobs.Report], object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[[jobs.StackJob, jobs.Notify], object]
 ) -> None:
     path = tmp_path / "own.py"
     path.write_text("import torch\ntorch.set_num_threads(2)\ntorch.set_default_dtype(torch.float64)\n")

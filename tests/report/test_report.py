@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     assert str(store.folder) in str(raised.value)
 
 
-def long_report(folder: Path) -> make.Report:
+def long_report(folder: Path) -> make.BenchReport:
     runs = [stored("fixed", 0.9), *(stored(f"method-{i}", 0.9 + i / 1000) for i in range(26))]
     runs += [stored("bad", None, error="ValueError: [b]much to say[/b]"), stored("single:digit", 0.9, only="digit")]
     return make.make(make_store(folder, runs, [cost(run.spec.label, 10, 1.5) for run in runs[:27]]))

@@ -6,7 +6,7 @@ import pytest
 
 from mtlbench.records.anomalies import identical_runs
 from mtlbench.records.history import Evaluation, Result, Trajectory
-from mtlbench.records.records import Cost, CostRecord, RunRecord, Settings, Spec, TaskInfo
+from mtlbench.records.records import RunRecord, Settings, Spec, SpeedRecord, StepSpeed, TaskInfo
 from mtlbench.report.tables import lay_out, over_setups
 from mtlbench.stats import comparisons, frames
 
@@ -75,7 +75,7 @@ def test_curves_hold_training_and_validation() -> None:
 
 def test_costs_are_medians_over_rounds() -> None:
     rounds = [1.0, 1.1, 1.2, 1.3, 1.4, 9.0, 1.25]
-    cost = Cost(
+    cost = StepSpeed(
         key="k",
         label="other",
         replicas=2,
@@ -83,15 +83,15 @@ def test_costs_are_medians_over_rounds() -> None:
         ratios=rounds,
         peak_memory=None,
     )
-    frame = frames.costs_frame(CostRecord(threads=1, costs=[cost]), ["fixed", "other"])
+    frame = frames.speeds_frame(SpeedRecord(threads=1, costs=[cost]), ["fixed", "other"])
     assert frame.loc[0, "ratio"] == 1.25
     assert frame.loc[0, "samples_per_second"] == 125.0
-    assert frames.costs_frame(None, ["fixed"]).empty
+    assert frames.speeds_frame(None, ["fixed"]).empty
 
 
 def test_a_failed_run_keeps_its_row() -> None:
     scores = comparisons.scores_frame(frames.runs_frame(RUNS))
-    summary = frames.summary_frame(RUNS, scores, frames.costs_frame(None, []))
+    summary = frames.summary_frame(RUNS, scores, frames.speeds_frame(None, []))
     assert summary["strategy"].tolist() == ["fixed", "other", "bad", "single:digit"]
     assert summary.set_index("strategy").loc["bad", "problem"] == "failed: ValueError: a | b"
     table = lay_out(summary, TASKS)
@@ -108,7 +108,7 @@ def test_scores_that_are_no_shares_are_in_their_own_unit_and_say_which_way_is_be
     tasks = [TASKS[0], TaskInfo(name="above_five", metric="squared error", better="lower")]
     runs = [run.model_copy(update={"tasks": tasks}) for run in (FIXED, OTHER, SINGLE)]
     scores = comparisons.scores_frame(frames.runs_frame(runs))
-    table = lay_out(frames.summary_frame(runs, scores, frames.costs_frame(None, [])), tasks)
+    table = lay_out(frames.summary_frame(runs, scores, frames.speeds_frame(None, [])), tasks)
     assert [column.title for column in table.columns][5:7] == ["above_five squared error", "above_five minus fixed"]
     assert [cell.value for cell in table.rows[1].cells][5:7] == ["0.03500", "-0.00500"]
     assert table.note == table.brief().note == "squared error: lower is better"
