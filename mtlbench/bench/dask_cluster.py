@@ -1,4 +1,4 @@
-"""Jobs on a Dask cluster: the same processes as on this machine, started by the cluster's workers."""
+"""Jobs on a Dask cluster: the same processes as on this machine, started by Dask workers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from mtlbench import files
 from mtlbench.bench.jobs import PRELOAD, Notify, StackJob
+from mtlbench.bench.places import Function, carry_out
 from mtlbench.bench.processes import Limits, ProcessError, Processes
-from mtlbench.bench.restarts import Function, carry_out
 from mtlbench.contracts.setup import Setup
 from mtlbench.data import datasets
 from mtlbench.engine.fitting import Progress
@@ -35,14 +35,14 @@ except ImportError:
 Value = TypeVar("Value")
 
 CONNECT_WITHIN = 10  # seconds
-LOOK_EVERY = 10.0  # seconds between two looks at whether there are workers
+LOOK_EVERY = 10.0  # seconds between two checks that there are workers
 
-_loading = threading.Lock()  # plugins make themselves known in their process, and a Dask worker has many threads
+_loading = threading.Lock()  # plug-ins register in their process, and a Dask worker has many threads
 _fetching = threading.Lock()
 
 
-class AtWork:
-    """On a cluster's worker: the processes that are under way there, by the bench that sent them."""
+class Running:
+    """The processes running on a Dask worker, by the bench that sent them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,36 +50,37 @@ class AtWork:
         self._ended: set[str] = set()
 
     @contextmanager
-    def on(self, bench: str, workers: Processes) -> Generator[None]:
-        """Within this, `workers` are ended with their bench; at once if that has ended before."""
+    def of(self, bench: str, processes: Processes) -> Generator[None]:
+        """Context manager during which `processes` end with their bench, at once if it has already ended."""
         with self._lock:
-            self._by_bench[bench].add(workers)
+            self._by_bench[bench].add(processes)
             if bench in self._ended:
-                workers.stop()
+                processes.stop()
         try:
             yield
         finally:
-            workers.stop()
+            processes.stop()
             with self._lock:
-                self._by_bench[bench].discard(workers)
+                self._by_bench[bench].discard(processes)
 
     def end(self, bench: str) -> None:
-        """End what is under way for a bench, and whatever of it has yet to begin."""
+        """End the processes of a bench, including those that have not started yet."""
         with self._lock:
             self._ended.add(bench)
-            for workers in self._by_bench.pop(bench, ()):
-                workers.stop()
+            for processes in self._by_bench.pop(bench, ()):
+                processes.stop()
 
 
-_at_work = AtWork()
+_running = Running()
+
+
+def _end(bench: str) -> None:
+    _running.end(bench)
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A job as it is sent: what it needs of this machine, and what the other one must agree in.
-
-    `plugins` are names and contents of files, of which some may have one name.
-    """
+    """A job as it is sent to a Dask worker: names and contents of its plug-in files, and what must be equal there."""
 
     job: StackJob
     plugins: tuple[tuple[str, bytes], ...]
@@ -92,7 +93,7 @@ class Parcel:
 
 
 class Cluster:
-    """A Dask cluster, each of whose worker threads takes one job at a time; on cuda one that declares `GPU` takes one.
+    """A Dask cluster; each of its worker threads takes one job at a time (on cuda, each worker that declares `GPU`).
 
     Args:
         address: of the scheduler, as Dask writes it (`tcp://host:8786`), or the path of its scheduler file.
@@ -100,42 +101,38 @@ class Cluster:
         limits: what each process may take.
 
     Raises:
-        UserError: there is no scheduler, it has no worker, or none that can take a job.
+        UserError: there is no scheduler, it has no workers, or none of them can take a job.
     """
 
     def __init__(self, address: str, device: str, limits: Limits) -> None:
         for name in ("distributed", "distributed.client"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks, for what is said here in a line
-        self._lost = f"the Dask scheduler at {address} was lost; finished runs are kept, and the same command goes on"
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs tracebacks of errors that are reported here
+        self._lost = f"the Dask scheduler at {address} was lost; finished runs are kept: rerun the command to resume"
         try:
-            if files.is_there(Path(address)):
-                self._client = Client(scheduler_file=address, timeout=CONNECT_WITHIN)
-            else:
-                self._client = Client(address, timeout=CONNECT_WITHIN)
-        except Exception as error:  # Dask has many for an address that it cannot take
+            target: Any = {"scheduler_file" if files.is_there(Path(address)) else "address": address}
+            self._client = Client(**target, timeout=CONNECT_WITHIN)
+        except Exception as error:  # Dask raises many types for an invalid address
             raise UserError(f"no Dask scheduler can be reached at {address}: {first_line(error)}") from None
-        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        if not found:
-            self._client.close()
-            raise UserError(f"the Dask scheduler at {address} has no workers: start some with `dask worker {address}`")
-        slots = [worker["resources"].get("GPU", 0) if device == "cuda" else worker["nthreads"] for worker in found]
+        workers = self._workers().values()
+        slots = [worker["resources"].get("GPU", 0) if device == "cuda" else worker["nthreads"] for worker in workers]
         if not sum(slots):
             self._client.close()
+            if not workers:
+                raise UserError(f"the Dask scheduler at {address} has no workers: start some: `dask worker {address}`")
             raise UserError("no Dask worker declares a GPU: start them with `dask worker ... --resources GPU=1`")
         self.size = f"{sum(slots):g} at a time on {len(slots)} Dask workers"
         self._limits = limits
         self._waiting: dict[Future[Any], Notify] = {}
         self._stopped = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
-        self._bench = f"mtlbench-{uuid.uuid4()}"  # others may be on this cluster
-        self._executor = self._client.get_executor(
-            pure=False, **({"resources": {"GPU": 1}} if device == "cuda" else {})
-        )
+        self._bench = f"mtlbench-{uuid.uuid4()}"  # the cluster may have other users
+        resources = {"resources": {"GPU": 1}} if device == "cuda" else {}
+        self._executor = self._client.get_executor(pure=False, **resources)
 
     def submit(self, function: Function[Value], job: StackJob, report: Notify) -> Future[Value]:
-        """Send a job to the cluster; it is sent again if the worker that has it is lost.
+        """Send a job to the cluster; it is sent again if its worker is lost.
 
-        The future raises `ProcessError` if that failed, `UserError` once the scheduler is lost.
+        The future raises `ProcessError` if the job failed, `UserError` if the scheduler was lost.
         """
         topic = f"mtlbench-{uuid.uuid4()}"
         with _loading:
@@ -152,109 +149,104 @@ class Cluster:
         )
 
         def listen(event: tuple[float, dict[str, Any]]) -> None:
-            said = event[1]["said"]
-            report(said if isinstance(said, str) else Progress(**said))
+            message = event[1]["message"]
+            report(message if isinstance(message, str) else Progress(**message))
 
         self._client.subscribe_topic(topic, listen)
-        ended: Future[Value] = Future()
+        result: Future[Value] = Future()
 
-        def end(there: Future[Value]) -> None:
-            del self._waiting[there]
-            if there.cancelled():
-                ended.set_exception(UserError(self._lost))
-            elif (error := there.exception()) is None:
-                ended.set_result(there.result())
+        def end(remote: Future[Value]) -> None:
+            del self._waiting[remote]
+            if remote.cancelled():
+                result.set_exception(UserError(self._lost))
+            elif (error := remote.exception()) is None:
+                result.set_result(remote.result())
             elif isinstance(error, ProcessError):
-                ended.set_exception(error)
-            else:  # Dask's own, such as that too many workers were lost
-                ended.set_exception(ProcessError(in_one_line(error), "".join(traceback.format_exception(error))))
+                result.set_exception(error)
+            else:  # an error of Dask itself, such as the loss of too many workers
+                result.set_exception(ProcessError(in_one_line(error), "".join(traceback.format_exception(error))))
 
-        there = self._executor.submit(_carry_out_there, function, parcel)
-        self._waiting[there] = report  # which also holds it: Dask drops a job that nobody holds
-        there.add_done_callback(end)
-        return ended
+        remote = self._executor.submit(_carry_out_there, function, parcel)
+        self._waiting[remote] = report  # this also keeps the future: Dask drops a job that nobody holds
+        remote.add_done_callback(end)
+        return result
 
     def stop(self) -> None:
-        """End this bench's processes on all workers and leave the cluster as it was."""
+        """End this bench's processes on all workers, and disconnect."""
         self._stopped.set()
-        with suppress(Exception):  # Dask has many for a scheduler that is lost, and its workers end by themselves
+        with suppress(Exception):  # the scheduler may be lost; its workers then end by themselves
             self._executor.shutdown(wait=False)
-            self._client.run(_end_all, self._bench)
+            self._client.run(_end, self._bench)
         self._client.close()
 
+    def _workers(self) -> dict[str, Any]:
+        return self._client.scheduler_info(n_workers=-1)["workers"]
+
     def _watch(self) -> None:
-        """Say so, once each time, if no worker is left: jobs then wait until there is one."""
-        before = True
+        """Report when the last worker is lost; the jobs wait until another one starts."""
+        had_workers = True
         while not self._stopped.wait(LOOK_EVERY):
-            with suppress(Exception):  # a scheduler that is lost ends all jobs
-                there = bool(self._client.scheduler_info(n_workers=-1)["workers"])
-                if before and not there:
+            with suppress(Exception):  # if the scheduler is lost, all jobs end
+                has_workers = bool(self._workers())
+                if had_workers and not has_workers:
                     for report in list(self._waiting.values())[:1]:
-                        report("no Dask worker is left; what is missing waits until one is started")
-                before = there
+                        report("no Dask worker is left; the missing runs wait until one is started")
+                had_workers = has_workers
 
 
 def _carry_out_there(function: Callable[[StackJob, Notify], Any], parcel: Parcel) -> Any:  # noqa: ANN401
-    """On a worker of the cluster: have the data, make sure that the code is the same, and start the process.
+    """Carry out a job on a Dask worker: fetch the data, check that the code is the same, and start the process.
 
     Raises:
-        ProcessError: whatever went wrong, which is that run's alone.
+        ProcessError: anything failed; only this run is affected.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
-            return _carry_out_within(Path(scratch), function, parcel)
+            return _carry_out_in(Path(scratch), function, parcel)
     except ProcessError:
         raise
     except Exception as error:
         raise ProcessError(f"on the Dask worker: {in_one_line(error)}", traceback.format_exc()) from None
 
 
-def _carry_out_within(scratch: Path, function: Callable[[StackJob, Notify], Any], parcel: Parcel) -> Any:  # noqa: ANN401
-    here = environment.versions()
-    if other := {name: version for name, version in here.items() if parcel.versions.get(name) != version}:
-        found = ", ".join(f"{name} {version}, not {parcel.versions.get(name)}" for name, version in other.items())
-        raise ProcessError(f"the Dask worker has {found}: install the same versions everywhere")
+def _carry_out_in(scratch: Path, function: Callable[[StackJob, Notify], Any], parcel: Parcel) -> Any:  # noqa: ANN401
+    expected, installed = parcel.versions, environment.versions()
+    if differing := [name for name in installed if installed[name] != expected.get(name)]:
+        versions = ", ".join(f"{name} {installed[name]}, not {expected.get(name)}" for name in differing)
+        raise ProcessError(f"the Dask worker has {versions}: install the same versions everywhere")
     worker = get_worker()
-    _may_have_children()
+    # Under a nanny, the worker is a daemon, which Python forbids to have children because they might outlive it.
+    # Ours do not.
+    vars(mp.current_process())["_config"]["daemon"] = False
     plugins = [scratch / f"plugin-{number}" / name for number, (name, _) in enumerate(parcel.plugins)]
     for path, (_, content) in zip(plugins, parcel.plugins, strict=True):
         path.parent.mkdir()
         path.write_bytes(content)
-    _have_data(_setup_of(parcel, plugins))
+    _fetch_data(_setup_of(parcel, plugins))
     checkpoint = None if parcel.job.checkpoint is None else scratch / "state.safetensors"
     job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
 
     def tell(message: Progress | str) -> None:
-        worker.log_event(parcel.topic, {"said": message if isinstance(message, str) else asdict(message)})
+        worker.log_event(parcel.topic, {"message": message if isinstance(message, str) else asdict(message)})
 
-    workers = Processes(PRELOAD, parcel.limits)
-    with _at_work.on(parcel.bench, workers):
-        return carry_out(workers, function, job, tell)
+    processes = Processes(PRELOAD, parcel.limits)
+    with _running.of(parcel.bench, processes):
+        return carry_out(processes, function, job, tell)
 
 
 def _setup_of(parcel: Parcel, plugins: Sequence[Path]) -> Setup:
-    """What a parcel's job trains on, the strategy and the setup being the same here as where it was sent from."""
-    spec, setup = parcel.job.spec, parcel.job.settings.setup
+    """The setup of a parcel's job, after checking that the files of strategy and setup are the same as the sender's."""
+    strategy, setup = parcel.job.spec.name, parcel.job.settings.setup
     with _loading:
         registry = Registry.load(tuple(plugins))
-        if registry.digest(spec.name) != parcel.source:
-            raise ProcessError(f"the Dask worker has another version of {spec.name}: install the same")
+        if registry.digest(strategy) != parcel.source:
+            raise ProcessError(f"the Dask worker has another version of {strategy}: install the same")
         if setup not in registry.setups or registry.setup_digest(setup) != parcel.setup_source:
             raise ProcessError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
         return registry.setup(setup)
 
 
-def _may_have_children() -> None:
-    # Under a nanny, Dask's worker is a daemon, which Python refuses children lest they outlive it; ours do not.
-    vars(mp.current_process())["_config"]["daemon"] = False
-
-
-def _have_data(setup: Setup) -> None:
-    """Fetch the setup's data into this machine's cache, if it has any and another job has not done so before."""
+def _fetch_data(setup: Setup) -> None:
     if setup.dataset is not None:
         with _fetching:
             datasets.fetch(setup.dataset, lambda _: None)
-
-
-def _end_all(bench: str) -> None:
-    _at_work.end(bench)

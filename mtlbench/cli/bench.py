@@ -1,10 +1,11 @@
-"""The commands that train, `bench` and `tune`; what needs torch is imported when they run."""
+"""The commands `bench` and `tune`; what needs torch is imported when they run."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -37,8 +38,14 @@ from mtlbench.cli.options import (
 )
 from mtlbench.cli.stopping import stoppable
 from mtlbench.errors import UserError
+from mtlbench.records.roles import FIRST_TUNING_SEED
 
-LEFT = "finished runs and epochs are kept, and the same command goes on from there"
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtlbench.bench.planning import Request
+
+LEFT = "finished runs and epochs are kept: rerun the command to resume"
 
 
 def run_bench(
@@ -59,37 +66,31 @@ def run_bench(
     out: OutOption = Path("results"),
     plugin: PluginOption = None,
 ) -> None:
-    """Train strategies on setups and compare them."""
-    chosen = seeds_of(seeds)
-    check_name(name)
-    console = open_console()
-    console.print("starting: loading torch and the strategies", highlight=False)
+    """Train strategies on setups and compare them; runs that are already stored are not computed again.
+
+    Examples:
+
+    - `mtlbench bench --name alpha --strategies "gradnorm:alpha=0.5 gradnorm:alpha=1.5"`
+
+    - `mtlbench bench --name weights --strategies "fixed:weights=[1,0.1]" --epochs 5`
+
+    - `mtlbench bench --name mine --plugin mine.py --strategies mine --seeds 0,3,7`
+
+    - `mtlbench bench --name scales --setup "mnist mnist-aux-x100" --strategies "gradnorm imtl-l"`
+
+    - `mtlbench bench --name tuned --tuned --front` after `mtlbench tune --name tuned`
+
+    `fixed` (equal weights) and each task trained alone are always included. Exit code 1: a strategy failed; 2: the
+    request is invalid.
+    """  # noqa: D412 - Markdown needs the blank line
+    options = locals()
+    request, console = _start(options, seeds_of(seeds))
     from mtlbench.bench import execution
-    from mtlbench.bench.planning import Request, plan
+    from mtlbench.bench.planning import plan
     from mtlbench.cli import progress
     from mtlbench.report import make, terminal
 
-    planned = plan(
-        Request(
-            name=name,
-            out=out,
-            setups=words_of(setup) or [DEFAULT_SETUP],
-            strategies=_strategies(strategies),
-            seeds=chosen,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            device=device,
-            jobs=jobs,
-            run_timeout=run_timeout,
-            run_memory=run_memory,
-            cluster=cluster,
-            plugins=tuple(path.resolve() for path in plugin or []),
-            command=shlex.join(["mtlbench", *sys.argv[1:]]),
-            tuned=tuned,
-            front=front,
-        )
-    )
+    planned = plan(request)
     warn(planned.registry.problems)
     planned.store.prepare()
     fetch([run.setup for run in planned.runs], console)
@@ -118,36 +119,25 @@ def run_tune(
     out: OutOption = Path("results"),
     plugin: PluginOption = None,
 ) -> None:
-    """Try hyper-parameters of strategies under one budget."""
+    """Try hyper-parameters of strategies, equally many settings for each, and choose the best by validation score.
+
+    The first trial is the strategy as given. The others cover the learning rate and the spaces that its
+    hyper-parameters declare (for `fixed`, the task weights). Trials use seeds that no bench uses, are compared by the
+    main task's validation score, and cannot read the test set. `mtlbench bench --tuned` with the same name uses the
+    chosen settings.
+
+    Example: `mtlbench tune --name tuned --strategies "gradnorm cagrad" --trials 16`
+
+    Exit code 1: a strategy could not be tuned; 2: the request is invalid.
+    """
+    options = locals()
     if not 1 <= tuning_seeds <= MOST_SEEDS:
-        raise UserError(f"--tuning-seeds must be between 1 and {MOST_SEEDS}, not {tuning_seeds}")
-    check_name(name)
-    console = open_console()
-    console.print("starting: loading torch and the strategies", highlight=False)
+        raise UserError(f"--tuning-seeds must be between 1 and {MOST_SEEDS}; found {tuning_seeds}")
+    request, console = _start(options, tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + tuning_seeds)))
     from mtlbench.bench import tune
-    from mtlbench.bench.planning import Request
     from mtlbench.cli import progress
 
-    planned = tune.plan_tuning(
-        Request(
-            name=name,
-            out=out,
-            setups=words_of(setup) or [DEFAULT_SETUP],
-            strategies=_strategies(strategies),
-            seeds=tune.tuning_seeds(tuning_seeds),
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            device=device,
-            jobs=jobs,
-            run_timeout=run_timeout,
-            run_memory=run_memory,
-            cluster=cluster,
-            plugins=tuple(path.resolve() for path in plugin or []),
-            command=shlex.join(["mtlbench", *sys.argv[1:]]),
-        ),
-        trials,
-    )
+    planned = tune.plan_tuning(request, trials)
     planned.store.prepare()
     fetch([tuning.setup for tuning in planned.tunings], console)
     with stoppable(LEFT), progress.display(console) as display:
@@ -156,7 +146,24 @@ def run_tune(
         raise typer.Exit(1)
 
 
-def _strategies(texts: list[str] | None) -> list[str]:
+def _start(options: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Request, Console]:
+    """The request that the options of a command stand for, and the console that it writes to."""
+    check_name(options["name"])
+    console = open_console()
+    console.print("starting: loading torch and the strategies", highlight=False)
+    from mtlbench.bench.planning import Request
     from mtlbench.plugins.spec_text import split_specs
 
-    return split_specs(texts or [])
+    parsed = ("seeds", "strategies")
+    same: dict[str, Any] = {
+        name: value for name, value in options.items() if name in Request.__dataclass_fields__ and name not in parsed
+    }
+    request = Request(
+        **same,
+        seeds=seeds,
+        setups=words_of(options["setup"]) or [DEFAULT_SETUP],
+        strategies=split_specs(options["strategies"] or []),
+        plugins=tuple(path.resolve() for path in options["plugin"] or []),
+        command=shlex.join(["mtlbench", *sys.argv[1:]]),
+    )
+    return request, console

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mtlbench.errors import UserError
-from mtlbench.records.anomalies import identical_runs
-from mtlbench.records.records import BenchRecord, RunRecord, SpeedRecord, TaskInfo, TuningRecord
+from mtlbench.records.records import BenchRecord, RunRecord, SpeedRecord, TaskInfo, TuningRecord, identical_runs
 from mtlbench.records.store import Store
 from mtlbench.stats import frames
 from mtlbench.stats.comparisons import scores_frame, seeds_needed, with_delta_m

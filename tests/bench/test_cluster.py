@@ -19,6 +19,7 @@ from dask.distributed import Client, LocalCluster
 
 from mtlbench.bench import execution, jobs, processes
 from mtlbench.bench.dask_cluster import Cluster
+from mtlbench.bench.display import ShownJob
 from mtlbench.bench.jobs import PRELOAD, StackJob
 from mtlbench.bench.planning import plan
 from mtlbench.bench.processes import Limits, ProcessError
@@ -26,12 +27,9 @@ from mtlbench.engine.fitting import Progress
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import Settings, Spec
-from tests.bench.test_bench import few_rounds, write
 from tests.helpers.kills import SETUP, Quiet, results, small_plan
 from tests.helpers.own_setup import write_setup
-
-__all__ = ["few_rounds"]  # a fixture that is used as it is there
-
+from tests.helpers.tiny_bench import write
 
 WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--preload", "tests.helpers.preloaded"]
 UNDER_A_NANNY, ALONE = ["--nanny"], ["--no-nanny"]
@@ -179,7 +177,7 @@ def test_whatever_a_worker_raises_is_the_fault_of_one_run(tmp_path: Path, monkey
     file = write_setup(tmp_path / "own.py")
     with local_cluster(1) as address:
         cluster = Cluster(address, "cpu", Limits())
-        monkeypatch.setattr("mtlbench.bench.dask_cluster._have_data", raises)
+        monkeypatch.setattr("mtlbench.bench.dask_cluster._fetch_data", raises)
         with pytest.raises(ProcessError, match=r"^on the Dask worker: OSError: no room$") as raised:
             cluster.submit(jobs.train, own_job(file), lambda _: None).result()
         assert "in raises" in raised.value.traceback
@@ -204,7 +202,7 @@ def test_a_bench_that_stops_ends_its_own_runs_alone_and_those_that_have_yet_to_b
         stopped, other = (Cluster(address, "cpu", Limits()) for _ in range(2))
         result = other.submit(jobs.train, own_job(file, epochs=300), lambda _: begun.set())
         assert begun.wait(20)
-        monkeypatch.setattr("mtlbench.bench.dask_cluster._have_data", wait_for_the_end)
+        monkeypatch.setattr("mtlbench.bench.dask_cluster._fetch_data", wait_for_the_end)
         monkeypatch.setattr("mtlbench.bench.dask_cluster.carry_out", begin_late)
         stopped.submit(jobs.train, own_job(file), lambda _: None)
         assert loading.wait(20)
@@ -223,8 +221,8 @@ class Striking(Quiet):
         self._victim = victim
         self.struck = threading.Event()
 
-    def run_moved(self, label: str, progress: Progress) -> None:
-        if progress.done > 0.5 and not self.struck.is_set():
+    def moved(self, job: ShownJob) -> None:
+        if job.progress and job.progress.done > 0.5 and not self.struck.is_set():
             self.struck.set()
             for child in psutil.Process(self._victim.pid).children(recursive=True):
                 child.kill()
@@ -255,7 +253,7 @@ def test_that_no_worker_is_left_is_said(monkeypatch: pytest.MonkeyPatch, cluster
         victim.kill()
     while isinstance(message := said.get(timeout=30), Progress):
         pass
-    assert message == "no Dask worker is left; what is missing waits until one is started"
+    assert "no Dask worker" in message
     place.stop()
 
 

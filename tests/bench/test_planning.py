@@ -123,7 +123,8 @@ def test_what_has_not_been_tuned_is_named(tmp_path: Path) -> None:
     asked = request(tmp_path, tuned=True)
     tune_by_hand(asked, [0.9])
     (note,) = plan(replace(asked, strategies=["gradnorm", "rlw", "mgda"])).notes
-    assert note == "not tuned on mnist, and so at their defaults only: rlw, mgda"
+    assert "not tuned on mnist" in note
+    assert note.endswith(": rlw, mgda")
     assert plan(asked).notes == []
 
 

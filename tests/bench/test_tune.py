@@ -18,7 +18,7 @@ from mtlbench.bench.planning import Request, plan
 from mtlbench.contracts.space import Space
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import Spec
-from tests.bench.test_bench import Silent
+from tests.helpers.tiny_bench import Silent
 from tests.helpers.toy import TINY
 
 units = st.floats(0, 1, exclude_max=True)
@@ -141,10 +141,10 @@ def test_what_is_chosen_is_trained_in_the_bench(tmp_path: Path) -> None:
     asked = request(tmp_path, ["uncertainty"])
     display = Silent()
     assert tune.execute(tune.plan_tuning(asked, 3), display)
-    assert len(display.started) == 6
+    assert len(display.titles) == 6
     display = Silent()
     assert tune.execute(tune.plan_tuning(asked, 3), display)
-    assert display.started == []
+    assert display.titles == []
     bench = plan(replace(asked, seeds=(0, 1), tuned=True))
     tuned = next(run for run in bench.runs if run.spec.label == "tuned:uncertainty")
     record = bench.store.tuning(TINY.name, "uncertainty")
@@ -156,8 +156,8 @@ def test_what_is_chosen_is_trained_in_the_bench(tmp_path: Path) -> None:
 
 def test_a_tuning_that_is_stopped_goes_on_from_its_last_trial(tmp_path: Path) -> None:
     class Impatient(Silent):
-        def run_ended(self, label: str, outcome: str) -> None:
-            super().run_ended(label, outcome)
+        def note(self, text: str) -> None:
+            super().note(text)
             if len(self.notes) > 3:
                 raise KeyboardInterrupt
 
@@ -168,7 +168,7 @@ def test_a_tuning_that_is_stopped_goes_on_from_its_last_trial(tmp_path: Path) ->
     assert 1 <= len(kept) < 4
     display = Silent()
     assert tune.execute(tune.plan_tuning(asked, 4), display)
-    assert len(display.started) == 4 - len(kept)
+    assert len(display.titles) == 4 - len(kept)
     assert tune.plan_tuning(asked, 4).tunings[0].record.trials[: len(kept)] == kept
 
 

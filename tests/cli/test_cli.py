@@ -208,4 +208,4 @@ def test_a_bench_that_is_interrupted_says_how_to_go_on(run: Run, monkeypatch: py
     code, _, err = run("bench", *TINY)
     assert code == 130
     assert len(err.splitlines()) == 1
-    assert "goes on from there" in err
+    assert "resume" in err

@@ -31,7 +31,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert scaffold.write("made-anew") == (Path("strategies/made_anew.py"), Path("tests/test_made_anew.py"))
+        assert scaffold.write("strategy", "made-anew") == (
+            Path("strategies/made_anew.py"),
+            Path("tests/test_made_anew.py"),
+        )
     return folder
 
 
@@ -43,7 +46,7 @@ def written_setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert scaffold.write_setup("made-anew") == (Path("setups/made_anew.py"), Path("tests/test_made_anew.py"))
+        assert scaffold.write("setup", "made-anew") == (Path("setups/made_anew.py"), Path("tests/test_made_anew.py"))
     return folder
 
 
@@ -52,9 +55,9 @@ def test_the_test_of_a_new_setup_passes(written_setup: Path) -> None:
 
 
 def test_a_setup_is_not_called_as_another_one(tmp_path: Path) -> None:
-    for name, says in (("mnist", "already taken"), ("Mine", "lower-case words"), ("statistics", "hide the module")):
+    for name, says in (("mnist", "taken"), ("Mine", "'Mine'"), ("statistics", "module statistics")):
         with pytest.raises(UserError, match=says):
-            scaffold.write_setup(name, tmp_path)
+            scaffold.write("setup", name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -86,20 +89,20 @@ def test_both_files_go_to_a_folder_that_is_named(tmp_path: Path, monkeypatch: py
     (tmp_path / "tests").mkdir()
     monkeypatch.chdir(tmp_path)
     out = Path("deep/down")
-    assert scaffold.write("mine", out) == (out / "mine.py", out / "test_mine.py")
+    assert scaffold.write("strategy", "mine", out) == (out / "mine.py", out / "test_mine.py")
 
 
 def test_both_files_go_here_where_there_are_no_such_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert scaffold.write("mine") == (Path("mine.py"), Path("test_mine.py"))
+    assert scaffold.write("strategy", "mine") == (Path("mine.py"), Path("test_mine.py"))
     assert (tmp_path / "test_mine.py").read_text().count("mine.py") == 1
 
 
 @pytest.mark.parametrize("there", ["mine.py", "test_mine.py"])
 def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("kept")
-    with pytest.raises(UserError, match=f"{there} is already there"):
-        scaffold.write("mine", tmp_path)
+    with pytest.raises(UserError, match=f"{there} already exists"):
+        scaffold.write("strategy", "mine", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "kept"
 
@@ -107,4 +110,4 @@ def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
-        scaffold.write("mine", tmp_path / "file" / "below")
+        scaffold.write("strategy", "mine", tmp_path / "file" / "below")

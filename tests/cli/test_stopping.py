@@ -29,7 +29,8 @@ def test_a_command_that_is_stopped_while_it_loads_says_so(
     targets = ("fixed",) if command == "check" else ()
     ended, _, err = run(command, *targets, "--plugin", str(path))
     assert ended == code
-    assert err == "mtlbench: stopped; what is stored is whole\n"
+    (line,) = err.splitlines()
+    assert "stopped" in line
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,8 @@ def test_a_command_that_is_stopped_at_work_says_so(
     monkeypatch.setattr(name, stopped)
     code, _, err = run(*command)
     assert code == 130
-    assert err == "mtlbench: stopped; what is stored is whole\n"
+    (line,) = err.splitlines()
+    assert "stopped" in line
 
 
 def test_the_innermost_says_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:

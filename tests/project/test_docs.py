@@ -120,7 +120,7 @@ def test_commands_can_be_given(
     Path("setups").mkdir()
     monkeypatch.setattr(discovery, "strategies_folder", lambda: tmp_path / "strategies")
     monkeypatch.setattr(discovery, "setups_folder", lambda: tmp_path / "setups")
-    scaffold.write("mine", tmp_path)
+    scaffold.write("strategy", "mine", tmp_path)
     found = commands("mtlbench")
     assert {words[1] for words in found} >= {"bench", "tune", "list", "new", "check", "report"}
     for words in sorted(found, key=lambda words: not words[1].startswith("new")):  # what is new is used by others
