@@ -149,7 +149,7 @@ def test_a_report_of_nothing_is_refused(run: Run) -> None:
         (["tune", "--strategies", "single:digit"], "baseline"),
         (["tune", "--strategies", "gradnrom"], "gradnorm"),
         (["bench", "--tuned"], "mtlbench tune --name default --setup mnist"),
-        (["bench", "--seeds", "4611686018427387904,"], "the others tune"),
+        (["bench", "--seeds", "4611686018427387904,"], "--seeds"),
         (["bench", "--setup", "mnist,mnits"], "mnist"),
         (["compare", "absent", "other"], "no bench"),
         (["selftest-stats", "absent"], "no bench"),

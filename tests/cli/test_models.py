@@ -146,9 +146,9 @@ def test_a_file_that_is_no_picture_keeps_nothing_from_the_others(
     ("arguments", "says"),
     [
         (["fixed", "--save", "there"], "--force"),
-        (["fixed", "--save", "."], "is a folder"),
-        (["fixed", "--save", "no/where"], "no folder no"),
-        (["fixed", "--save", "there/where"], "no folder there"),
+        (["fixed", "--save", "."], "folder ."),
+        (["fixed", "--save", "no/where"], "no/where"),
+        (["fixed", "--save", "there/where"], "there/where"),
         (["fixed", "--save", "/proc/model"], "cannot be written"),
         (["fixed"], "--save"),
         (["gradnrom", "--save", "x"], "gradnorm"),

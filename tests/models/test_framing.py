@@ -149,7 +149,7 @@ def test_where_figures_lie_anywhere_pictures_are_taken_as_they_are(digits: Grey,
     assert np.array_equal(picture.image(None), digits[0])
     Image.fromarray(digits[0].astype(np.uint8)).resize((56, 28)).save(path)
     (picture,) = pictures.read(path)
-    with pytest.raises(UserError, match="is 28 x 56: figures lie anywhere"):
+    with pytest.raises(UserError, match="is 28 x 56"):
         picture.image(None)
 
 
@@ -236,7 +236,7 @@ def test_what_is_no_file_is_said_in_a_line(tmp_path: Path) -> None:
     for path, says in (
         (tmp_path, "is a folder"),
         (tmp_path / "absent", "does not exist"),
-        (Path("/dev/null"), "is no plain file"),
+        (Path("/dev/null"), "is not a regular file"),
         (tmp_path / ("x" * 300), "cannot be read|does not exist"),
         (Path("\0"), "cannot be read|does not exist"),
     ):
@@ -248,7 +248,7 @@ def test_a_picture_of_too_many_pixels_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("1", (300, 300)).save(path)
     whole = path.read_bytes()
-    for side, says in ((10_001, "10,001 x 10,001"), (100_000, "by far")):
+    for side, says in ((10_001, "10,001 x 10,001"), (100_000, "far more")):
         header = b"IHDR" + struct.pack(">II", side, side) + whole[24:29]
         checksum = struct.pack(">I", zlib.crc32(header))
         path.write_bytes(whole[:12] + header + checksum + whole[33:])

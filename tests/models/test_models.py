@@ -57,7 +57,7 @@ def test_every_kind_of_task_has_its_answer(model: Model, answer: dict[str, objec
 
 
 def test_a_model_of_something_else_than_pictures_is_refused() -> None:
-    with pytest.raises(UserError, match="not about grey pictures of 28 x 28"):
+    with pytest.raises(UserError, match="28 x 28"):
         predictions.check(made("regression", 1, framing=None).card)
 
 
@@ -65,16 +65,16 @@ def test_a_model_of_something_else_than_pictures_is_refused() -> None:
     ("bias", "changed", "says"),
     [
         (None, {}, "lacks heads.t.bias"),
-        (torch.zeros(3), {}, "heads.t.bias is [3]"),
-        (torch.full((2,), torch.nan), {}, "not finite"),
-        (torch.zeros(2), {"format": 2}, "format 2, written by mtlbench 1; this one reads format 1"),
-        (torch.zeros(2), {"widths": "x"}, "cannot be read (widths)"),
-        (torch.zeros(2), {"widths": []}, "cannot be read (widths)"),
-        (torch.zeros(2), {"more": 1}, "cannot be read (more)"),
-        (torch.zeros(2), {"convolutions": LAYERS}, "widths do not begin with what the convolutions leave"),
+        (torch.zeros(3), {}, "[3]"),
+        (torch.full((2,), torch.nan), {}, "must be finite"),
+        (torch.zeros(2), {"format": 2}, "format 2, written by mtlbench 1"),
+        (torch.zeros(2), {"widths": "x"}, "(widths)"),
+        (torch.zeros(2), {"widths": []}, "(widths)"),
+        (torch.zeros(2), {"more": 1}, "(more)"),
+        (torch.zeros(2), {"convolutions": LAYERS}, "widths[0]"),
         (torch.zeros(2), {"convolutions": LAYERS, "widths": [12 * 12]}, "lacks trunk.1.weight"),
         (torch.zeros(2), {"convolutions": LAYERS | {"image": [1, 4, 4]}}, "leaves nothing of a 4x4 image"),
-        (torch.zeros(2), {"convolutions": LAYERS | {"image": [1, 28]}}, "cannot be read (convolutions.image.2)"),
+        (torch.zeros(2), {"convolutions": LAYERS | {"image": [1, 28]}}, "(convolutions.image.2)"),
     ],
 )
 def test_a_model_that_contradicts_itself_is_refused(
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.Captu
         (b"\x80\x04K\x01.", "damaged"),
         (whole[: len(whole) // 2], "damaged"),
         (whole[:40], "damaged"),
-        ((tmp_path / "others").read_bytes(), "not one of `mtlbench train`"),
+        ((tmp_path / "others").read_bytes(), "mtlbench train"),
     ):
         path.write_bytes(content)
         (line,) = errors(capsys, 2, "predict", path, "x.png")
