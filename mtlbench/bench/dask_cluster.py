@@ -8,10 +8,9 @@ import tempfile
 import threading
 import traceback
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,54 +38,17 @@ LOOK_EVERY = 10.0  # seconds between two checks that there are workers
 
 _loading = threading.Lock()  # plug-ins register in their process, and a Dask worker has many threads
 _fetching = threading.Lock()
-
-
-class Running:
-    """The processes running on a Dask worker, by the bench that sent them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_bench: defaultdict[str, set[Processes]] = defaultdict(set)
-        self._ended: set[str] = set()
-
-    @contextmanager
-    def of(self, bench: str, processes: Processes) -> Generator[None]:
-        """Context manager during which `processes` end with their bench, at once if it has already ended."""
-        with self._lock:
-            self._by_bench[bench].add(processes)
-            if bench in self._ended:
-                processes.stop()
-        try:
-            yield
-        finally:
-            processes.stop()
-            with self._lock:
-                self._by_bench[bench].discard(processes)
-
-    def end(self, bench: str) -> None:
-        """End the processes of a bench, including those that have not started yet."""
-        with self._lock:
-            self._ended.add(bench)
-            for processes in self._by_bench.pop(bench, ()):
-                processes.stop()
-
-
-_running = Running()
-
-
-def _end(bench: str) -> None:
-    _running.end(bench)
+_pools: dict[str, Processes] = {}  # of this Dask worker, by bench
+_making = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A job as it is sent to a Dask worker: names and contents of its plug-in files, and what must be equal there."""
+    """A job as it is sent to a Dask worker: with the names and contents of its plug-in files, and the sender's code."""
 
     job: StackJob
     plugins: tuple[tuple[str, bytes], ...]
-    source: str
-    setup_source: str | None
-    versions: dict[str, str]
+    code: dict[str, str]
     limits: Limits
     topic: str
     bench: str
@@ -137,16 +99,9 @@ class Cluster:
         topic = f"mtlbench-{uuid.uuid4()}"
         with _loading:
             registry = Registry.load(job.plugins)
-        parcel = Parcel(
-            replace(job, plugins=()),
-            tuple((path.name, path.read_bytes()) for path in job.plugins),
-            registry.digest(job.spec.name),
-            registry.setup_digest(job.settings.setup),
-            environment.versions(),
-            self._limits,
-            topic,
-            self._bench,
-        )
+        plugins = tuple((path.name, path.read_bytes()) for path in job.plugins)
+        code = _code_of(registry, job)
+        parcel = Parcel(replace(job, plugins=()), plugins, code, self._limits, topic, self._bench)
 
         def listen(event: tuple[float, dict[str, Any]]) -> None:
             message = event[1]["message"]
@@ -195,11 +150,7 @@ class Cluster:
 
 
 def _carry_out_there(function: Callable[[StackJob, Notify], Any], parcel: Parcel) -> Any:  # noqa: ANN401
-    """Carry out a job on a Dask worker: fetch the data, check that the code is the same, and start the process.
-
-    Raises:
-        ProcessError: anything failed; only this run is affected.
-    """
+    """Carry out a job on a Dask worker; whatever fails becomes a `ProcessError`, so only this run is affected."""
     try:
         with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
             return _carry_out_in(Path(scratch), function, parcel)
@@ -210,10 +161,6 @@ def _carry_out_there(function: Callable[[StackJob, Notify], Any], parcel: Parcel
 
 
 def _carry_out_in(scratch: Path, function: Callable[[StackJob, Notify], Any], parcel: Parcel) -> Any:  # noqa: ANN401
-    expected, installed = parcel.versions, environment.versions()
-    if differing := [name for name in installed if installed[name] != expected.get(name)]:
-        versions = ", ".join(f"{name} {installed[name]}, not {expected.get(name)}" for name in differing)
-        raise ProcessError(f"the Dask worker has {versions}: install the same versions everywhere")
     worker = get_worker()
     # Under a nanny, the worker is a daemon, which Python forbids to have children because they might outlive it.
     # Ours do not.
@@ -222,28 +169,40 @@ def _carry_out_in(scratch: Path, function: Callable[[StackJob, Notify], Any], pa
     for path, (_, content) in zip(plugins, parcel.plugins, strict=True):
         path.parent.mkdir()
         path.write_bytes(content)
-    _fetch_data(_setup_of(parcel, plugins))
+    with _loading:
+        registry = Registry.load(plugins)
+    code = _code_of(registry, parcel.job)
+    if differing := [name for name, version in parcel.code.items() if code.get(name) != version]:
+        versions = ", ".join(f"{name} {code.get(name)}, not {parcel.code[name]}" for name in differing)
+        raise ProcessError(f"the Dask worker has {versions}: install the same everywhere")
+    _fetch_data(registry.setup(parcel.job.settings.setup))
     checkpoint = None if parcel.job.checkpoint is None else scratch / "state.safetensors"
     job = replace(parcel.job, plugins=tuple(plugins), checkpoint=checkpoint)
 
     def tell(message: Progress | str) -> None:
         worker.log_event(parcel.topic, {"message": message if isinstance(message, str) else asdict(message)})
 
-    processes = Processes(PRELOAD, parcel.limits)
-    with _running.of(parcel.bench, processes):
-        return carry_out(processes, function, job, tell)
+    return carry_out(_pool_of(parcel.bench, parcel.limits), function, job, tell)
 
 
-def _setup_of(parcel: Parcel, plugins: Sequence[Path]) -> Setup:
-    """The setup of a parcel's job, after checking that the files of strategy and setup are the same as the sender's."""
-    strategy, setup = parcel.job.spec.name, parcel.job.settings.setup
-    with _loading:
-        registry = Registry.load(tuple(plugins))
-        if registry.digest(strategy) != parcel.source:
-            raise ProcessError(f"the Dask worker has another version of {strategy}: install the same")
-        if setup not in registry.setups or registry.setup_digest(setup) != parcel.setup_source:
-            raise ProcessError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
-        return registry.setup(setup)
+def _pool_of(bench: str, limits: Limits) -> Processes:
+    """The processes of this Dask worker for one bench, which can be ended without those of other benches."""
+    with _making:
+        return _pools.setdefault(bench, Processes(PRELOAD, limits))
+
+
+def _end(bench: str) -> None:
+    """End a bench's processes on this Dask worker; its jobs that have not started yet will then fail at once."""
+    _pool_of(bench, Limits()).stop()
+
+
+def _code_of(registry: Registry, job: StackJob) -> dict[str, str]:
+    """Versions of the packages, and digests of the files of strategy and setup, if they are known."""
+    strategy, setup = job.spec.name, job.settings.setup
+    known = {f"strategy {strategy}": registry.digest(strategy)}
+    if setup in registry.setups:
+        known[f"setup {setup}"] = registry.setup_digest(setup) or "built in"
+    return environment.versions() | {name: digest[:16] for name, digest in known.items()}
 
 
 def _fetch_data(setup: Setup) -> None:

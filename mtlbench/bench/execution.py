@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 from mtlbench.bench import jobs, train_runs
 from mtlbench.bench.display import Display
 from mtlbench.bench.places import Here, Place
 from mtlbench.bench.planning import Plan, PlannedRun, TrainingRequest, bench_runs, files_needed
 from mtlbench.bench.processes import Limits, ProcessError, Processes
 from mtlbench.records import environment
-from mtlbench.records.records import BenchRecord, SpeedRecord, StepSpeed, identical_runs
+from mtlbench.records.records import BenchRecord, SpeedRecord, identical_runs
 from mtlbench.records.roles import role_of
 from mtlbench.records.store import Store
 
@@ -30,7 +27,6 @@ def execute(plan: Plan, display: Display) -> bool:
     Raises:
         UserError: another process works on this bench.
     """
-    plan.store.prepare()
     with plan.store.locked(), processes_for(plan.request) as processes:
         complete = {run.name for run in plan.runs if _is_stored(plan.store, run)}
         if complete:
@@ -48,15 +44,10 @@ def execute(plan: Plan, display: Display) -> bool:
     return measured and len(complete) == len(plan.runs)
 
 
-@contextmanager
-def processes_for(request: TrainingRequest) -> Generator[Processes]:
-    """Context manager that makes the processes of a request, within its limits, and ends them."""
+def processes_for(request: TrainingRequest) -> Processes:
+    """The pool of processes that all jobs of a request share, with its limits."""
     memory = None if request.run_memory is None else round(request.run_memory * 2**30)
-    processes = Processes(jobs.PRELOAD, Limits(request.run_timeout, memory))
-    try:
-        yield processes
-    finally:
-        processes.stop()
+    return Processes(jobs.PRELOAD, Limits(request.run_timeout, memory))
 
 
 def place_of(request: TrainingRequest, device: str, processes: Processes) -> Place:
@@ -76,22 +67,17 @@ def place_of(request: TrainingRequest, device: str, processes: Processes) -> Pla
 
 def write_request(plan: Plan) -> None:
     """Store what is asked for under a bench's name, in addition to what was asked before."""
-    before, command = plan.store.bench(), plan.request.command
-    runs = bench_runs(before, plan.runs)
-    if before is not None:
-        commands = before.commands if command in before.commands else [*before.commands, command]
-        plan.store.write_bench(before.model_copy(update={"runs": runs, "commands": commands}))
-        return
-    plan.store.write_bench(
-        BenchRecord(
-            name=plan.request.name,
-            commands=[command],
-            created=environment.now(),
-            conditions=plan.conditions,
-            runs=runs,
-            environment=environment.describe(plan.conditions.device),
-        )
+    before = plan.store.bench()
+    runs, commands = bench_runs(before, plan.runs), [*(before.commands if before else []), plan.request.command]
+    asked = before or BenchRecord(
+        name=plan.request.name,
+        commands=commands,
+        created=environment.now(),
+        conditions=plan.conditions,
+        runs=runs,
+        environment=environment.describe(plan.conditions.device),
     )
+    plan.store.write_bench(asked.model_copy(update={"runs": runs, "commands": list(dict.fromkeys(commands))}))
 
 
 def _is_stored(store: Store, run: PlannedRun) -> bool:
@@ -116,7 +102,7 @@ def _measure_missing(plan: Plan, complete: set[str], processes: Processes, displ
     display.note(f"measuring the speed of {len(runs)} strategies, alone on the machine")
     origins = plan.registry.needed([run.spec.name for run in runs], main_setup)
     job = jobs.SpeedJob(
-        tuple(run.spec for run in runs),
+        {run.key: run.spec for run in runs},
         runs[0].settings,
         files_needed(plan.request.plugins, origins),
         stacks=tuple(sorted({1, len(plan.conditions.seeds)})),
@@ -125,20 +111,9 @@ def _measure_missing(plan: Plan, complete: set[str], processes: Processes, displ
         packages=origins,
     )
     try:
-        timings = processes.call(jobs.measure, job, lambda text: display.note(f"  {text}"))
+        measured = processes.call(jobs.measure, job, lambda text: display.note(f"  {text}"))
     except ProcessError as error:
         display.note(f"the speeds could not be measured: {error}")
         return False
-    measured = [
-        StepSpeed(
-            key=keys[timing.label],
-            label=timing.label,
-            replicas=timing.replicas,
-            samples_per_second=[plan.conditions.batch_size * timing.replicas / step for step in timing.step_seconds],
-            ratios=[step / base for step, base in zip(timing.step_seconds, timing.baseline_seconds, strict=True)],
-            peak_memory=timing.peak_memory,
-        )
-        for timing in timings
-    ]
     plan.store.write_speeds(SpeedRecord(threads=jobs.THREADS, costs=[*kept, *measured]))
     return True

@@ -20,7 +20,7 @@ from mtlbench.errors import first_line
 from mtlbench.plugins.registry import Registry
 from mtlbench.records import checkpoint
 from mtlbench.records.history import History, Result
-from mtlbench.records.records import Settings, Spec, Trial
+from mtlbench.records.records import Settings, Spec, StepSpeed, Trial
 from mtlbench.records.roles import REFERENCE
 from mtlbench.setups import sealed_test_set, splits
 
@@ -53,29 +53,18 @@ class StackJob:
 
 @dataclass(frozen=True)
 class SpeedJob:
-    """Measure strategies against fixed weights, for stacks of several sizes; plug-ins are as in `StackJob`.
+    """Measure strategies, by the keys of their runs, for stacks of several sizes; plug-ins are as in `StackJob`.
 
     The strategies take turns in one process, so the imports of one plug-in do affect the others.
     """
 
-    specs: tuple[Spec, ...]
+    specs: dict[str, Spec]
     settings: Settings
     plugins: tuple[Path, ...]
     stacks: tuple[int, ...]
     rounds: int
     turn_seconds: float
     packages: frozenset[str] | None = None
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds per step in each round, of a strategy and of fixed weights beside it."""
-
-    label: str
-    replicas: int
-    step_seconds: list[float]
-    baseline_seconds: list[float]
-    peak_memory: int | None
 
 
 class Training:
@@ -134,24 +123,32 @@ def try_out(job: StackJob, report: Notify) -> Trial:
     return Trial(hyper=job.spec.hyper, lr=job.settings.lr, validation=last, seconds=seconds)
 
 
-def measure(job: SpeedJob, report: Notify) -> list[Timing]:
-    """Measure speeds; fixed weights are part of every round, even if not asked for."""
+def measure(job: SpeedJob, report: Notify) -> list[StepSpeed]:
+    """Measure speeds relative to fixed weights, which are part of every round."""
     registry = _loaded(job.plugins, job.packages)
     setup = registry.setup(job.settings.setup)
     samples, _ = splits.samples(setup)
     builds: dict[str, Callable[[tuple[int, int]], Strategy]] = {REFERENCE: partial(registry.get(REFERENCE))}
-    builds |= {spec.label: partial(registry.build, spec) for spec in job.specs}
+    builds |= {spec.label: partial(registry.build, spec) for spec in job.specs.values()}
     device = torch.device(job.settings.device)
-    timings: list[Timing] = []
+    measured: list[StepSpeed] = []
     for replicas in job.stacks:
         report(f"{len(builds)} strategies, stack of {replicas}")
         make = partial(_trainer, setup, job.settings, job.settings.seeds[:replicas], samples)
         speeds = speed.measure(make, builds, rounds=job.rounds, turn_seconds=job.turn_seconds, device=device)
-        baseline = speeds[REFERENCE].step_seconds
-        for spec in job.specs:
-            measured = speeds[spec.label]
-            timings.append(Timing(spec.label, replicas, measured.step_seconds, baseline, measured.peak_memory))
-    return timings
+        for key, spec in job.specs.items():
+            steps, baseline = speeds[spec.label].step_seconds, speeds[REFERENCE].step_seconds
+            measured.append(
+                StepSpeed(
+                    key=key,
+                    label=spec.label,
+                    replicas=replicas,
+                    samples_per_second=[job.settings.batch_size * replicas / seconds for seconds in steps],
+                    ratios=[seconds / base for seconds, base in zip(steps, baseline, strict=True)],
+                    peak_memory=speeds[spec.label].peak_memory,
+                )
+            )
+    return measured
 
 
 def _trainer(
@@ -178,11 +175,7 @@ def prepare() -> None:
     torch.set_num_threads(THREADS)
     torch.set_default_dtype(torch.float32)
     torch.set_flush_denormal(True)
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Make glibc keep large freed blocks: otherwise each step maps its Jacobian anew and Linux zeroes every page."""
+    # Make glibc keep large freed blocks: otherwise each step maps its Jacobian anew and Linux zeroes every page.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)

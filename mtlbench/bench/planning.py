@@ -176,11 +176,7 @@ def _work(spec: Spec, setup: Setup, registry: Registry) -> float:
 
 
 def digests_of(registry: Registry, strategy: str, setup: str) -> dict[str, str]:
-    """Digests of the files of a strategy and a setup, by their names in a run's key.
-
-    Raises:
-        OSError: a file can no longer be read.
-    """
+    """Digests of the files of a strategy and a setup, by their names in a run's key."""
     of_setup = registry.setup_digest(setup)
     return {"source": registry.digest(strategy)} | ({} if of_setup is None else {"setup_source": of_setup})
 
@@ -223,11 +219,7 @@ def tuning_key(spec: Spec, setup: Setup, settings: Settings, budget: int, regist
 
 
 def _tuned(specs: Sequence[Spec], setup: Setup, conditions: Conditions, registry: Registry, store: Store) -> list[Spec]:
-    """The strategies among `specs` that have been tuned on a setup, with the chosen settings.
-
-    Raises:
-        UserError: fixed weights have not been tuned, or a tuning has other conditions or an edited file.
-    """
+    """The strategies among `specs` that have been tuned on a setup, with the chosen settings."""
     tuned: list[Spec] = []
     again = f"run `mtlbench tune --name {store.folder.name} --setup {setup.name}`"
     for spec in specs:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psutil
 
@@ -56,7 +56,7 @@ class Limits:
 
 
 class Processes:
-    """Starts processes within limits, and can end all of them at once; safe to use from several threads."""
+    """Context manager that starts processes within limits, and ends all of them; safe to use from several threads."""
 
     def __init__(self, preload: list[str], limits: Limits = Limits()) -> None:
         if "forkserver" in mp.get_all_start_methods():
@@ -107,6 +107,12 @@ class Processes:
             with self._changed:
                 self._alive.discard(process)
                 self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def stopped(self) -> bool:

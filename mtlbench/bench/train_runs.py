@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from mtlbench.contracts.setup import Setup
 from mtlbench.plugins.registry import Registry
 from mtlbench.records import environment
 from mtlbench.records.history import Evaluation, Matrix, Result, Trajectory
-from mtlbench.records.records import OwnSetup, RunRecord, key_of
+from mtlbench.records.records import Conditions, OwnSetup, RunRecord, key_of
 from mtlbench.records.roles import role_of
 
 MANY_CORES = 32  # about as many as a bench of all strategies has runs
@@ -24,65 +23,48 @@ MANY_CORES = 32  # about as many as a bench of all strategies has runs
 Seeds = tuple[int, ...]
 
 
-@dataclass(eq=False)
-class DividedRun:
-    """A run, the seeds of its stacks, and the outcomes of those that have ended."""
-
-    run: PlannedRun
-    seeds: tuple[Seeds, ...]
-    outcomes: dict[int, Result | ProcessError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One stack of a run: what one worker trains."""
-
-    of: DividedRun
-    number: int
-
-    @property
-    def title(self) -> str:
-        """The run's name, with the seeds if the run has several stacks."""
-        seeds = self.of.seeds[self.number]
-        if len(self.of.seeds) == 1:
-            return self.of.run.name
-        return f"{self.of.run.name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
-
-
 def train_missing(plan: Plan, complete: set[str], place: Place, display: Display) -> set[str]:
     """Train the runs that are not complete; returns the names of those that are complete now."""
-    missing = [divided for divided in divide(plan) if divided.run.name not in complete]
-    stacks = [Stack(divided, number) for divided in missing for number in range(len(divided.seeds))]
     conditions = plan.conditions
-    display.note(
-        f"training {len(missing)} runs of {len(conditions.seeds)} seeds and {conditions.epochs} epochs "
-        f"on {conditions.device}, {place.size}"
-    )
+    runs = {run.name: run for run in plan.runs if run.name not in complete}
+    stacks = {run.name: stacks_of(run, conditions) for run in runs.values()}
+    ended: dict[str, dict[int, Result | ProcessError]] = {name: {} for name in runs}
     trained: set[str] = set()
 
-    def done(stack: Stack, outcome: Result | ProcessError) -> str:
-        divided = stack.of
-        divided.outcomes[stack.number] = outcome
-        if len(divided.outcomes) < len(divided.seeds):
+    def done(stack: tuple[str, int], outcome: Result | ProcessError) -> str:
+        name, number = stack
+        ended[name][number] = outcome
+        if len(ended[name]) < len(stacks[name]):
             return "done"
-        record = _store(plan, divided)
+        outcomes = [ended[name][number] for number in range(len(stacks[name]))]
+        record = _store(plan, runs[name], stacks[name], outcomes)
         if record.result is not None:
-            trained.add(divided.run.name)
+            trained.add(name)
         return record.outcome
 
-    work = {stack: (_job(plan, stack), ShownJob(display, stack.title, conditions.epochs)) for stack in stacks}
+    display.note(
+        f"training {len(runs)} runs of {len(conditions.seeds)} seeds and {conditions.epochs} epochs "
+        f"on {conditions.device}, {place.size}"
+    )
+    work: dict[tuple[str, int], tuple[jobs.StackJob, ShownJob]] = {}
+    # The most work first; single tasks last, since they are divided.
+    for run in sorted(runs.values(), key=lambda run: (_is_single(run), -run.work)):
+        for number, seeds in enumerate(stacks[run.name]):
+            part = f" (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
+            title = run.name + (part if len(stacks[run.name]) > 1 else "")
+            work[run.name, number] = _job(plan, run, number, seeds), ShownJob(display, title, conditions.epochs)
     carry_out_all(place, jobs.train, work, done)
     return trained
 
 
-def divide(plan: Plan) -> list[DividedRun]:
-    """All runs with their stacks, those with the most work first; single tasks come last, since they are divided."""
-    seeds, cores = plan.conditions.seeds, environment.cores() if plan.conditions.device == "cpu" else 1
-    single = {run.name: role_of(run.spec.label) == "single" for run in plan.runs}
-    return [
-        DividedRun(run, split(seeds, stack_count(len(seeds), cores, single=single[run.name])))
-        for run in sorted(plan.runs, key=lambda run: (single[run.name], -run.work))
-    ]
+def _is_single(run: PlannedRun) -> bool:
+    return role_of(run.spec.label) == "single"
+
+
+def stacks_of(run: PlannedRun, conditions: Conditions) -> tuple[Seeds, ...]:
+    """The seeds of each stack of a run."""
+    cores = environment.cores() if conditions.device == "cpu" else 1
+    return split(conditions.seeds, stack_count(len(conditions.seeds), cores, single=_is_single(run)))
 
 
 def stack_count(seeds: int, cores: int, *, single: bool) -> int:
@@ -131,17 +113,17 @@ def _joined(evaluations: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def _job(plan: Plan, stack: Stack) -> jobs.StackJob:
-    run, seeds = stack.of.run, stack.of.seeds[stack.number]
+def _job(plan: Plan, run: PlannedRun, number: int, seeds: Seeds) -> jobs.StackJob:
     key = key_of(run=run.key, seeds=list(seeds), versions=environment.versions())
-    checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, stack.number)
+    checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, number)
     return stack_job(plan.registry, plan.request.plugins, run.spec, run.settings, seeds, key, checkpoint)
 
 
-def _store(plan: Plan, divided: DividedRun) -> RunRecord:
+def _store(
+    plan: Plan, run: PlannedRun, stacks: Sequence[Seeds], outcomes: Sequence[Result | ProcessError]
+) -> RunRecord:
     """Store a run whose stacks have all ended."""
-    run, registry = divided.run, plan.registry
-    outcomes = [divided.outcomes[number] for number in range(len(divided.seeds))]
+    registry = plan.registry
     results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
     failure = next((outcome for outcome in outcomes if isinstance(outcome, ProcessError)), None)
     source = registry.source(run.spec.name)
@@ -160,7 +142,7 @@ def _store(plan: Plan, divided: DividedRun) -> RunRecord:
         source_file=source.name,
         source=text,
         own_setup=own_setup,
-        stacks=[list(seeds) for seeds in divided.seeds],
+        stacks=[list(seeds) for seeds in stacks],
         result=joined(results) if error is None else None,
         error=error,
     )

@@ -20,7 +20,7 @@ from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
 from mtlbench.plugins.spec_text import settings_text
 from mtlbench.records.records import Spec, Trial, TuningRecord
-from mtlbench.records.roles import FIRST_TUNING_SEED, REFERENCE, role_of
+from mtlbench.records.roles import REFERENCE, role_of
 from mtlbench.records.store import Store
 
 MOST_TRIALS = 10_000
@@ -44,11 +44,6 @@ class TuningPlan:
     registry: Registry
     store: Store
     request: Request
-
-
-def tuning_seeds(count: int) -> tuple[int, ...]:
-    """Seeds of trials, which no bench accepts."""
-    return tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + count))
 
 
 def plan_tuning(request: Request, budget: int) -> TuningPlan:
@@ -119,7 +114,6 @@ def execute(plan: TuningPlan, display: Display) -> bool:
     Raises:
         UserError: another process works under this name.
     """
-    plan.store.prepare()
     with plan.store.locked(), processes_for(plan.request) as processes:
         if stored := sum(len(tuning.record.trials) for tuning in plan.tunings):
             display.note(f"{stored} trials are already stored")

@@ -9,36 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mtlbench.cli import options
 from mtlbench.cli.console import open_console, warn
 from mtlbench.cli.data import fetch
-from mtlbench.cli.options import (
-    DEFAULT_SETUP,
-    MOST_SEEDS,
-    BatchOption,
-    ClusterOption,
-    DeviceOption,
-    EpochsOption,
-    FrontOption,
-    JobsOption,
-    LrOption,
-    NameOption,
-    OutOption,
-    PluginOption,
-    RunMemoryOption,
-    RunTimeoutOption,
-    SeedsOption,
-    SetupOption,
-    StrategiesOption,
-    TrialsOption,
-    TunedOption,
-    TuningSeedsOption,
-    check_name,
-    seeds_of,
-    words_of,
-)
 from mtlbench.cli.stopping import stoppable
 from mtlbench.errors import UserError
-from mtlbench.records.roles import FIRST_TUNING_SEED
+from mtlbench.records import roles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,22 +25,22 @@ LEFT = "finished runs and epochs are kept: rerun the command to resume"
 
 
 def run_bench(
-    strategies: StrategiesOption = None,
-    seeds: SeedsOption = "12",
-    epochs: EpochsOption = 2,
-    batch_size: BatchOption = 64,
-    lr: LrOption = 1e-3,
-    setup: SetupOption = None,
-    tuned: TunedOption = False,
-    front: FrontOption = False,
-    device: DeviceOption = "auto",
-    jobs: JobsOption = None,
-    run_timeout: RunTimeoutOption = None,
-    run_memory: RunMemoryOption = None,
-    cluster: ClusterOption = None,
-    name: NameOption = "default",
-    out: OutOption = Path("results"),
-    plugin: PluginOption = None,
+    strategies: options.StrategiesOption = None,
+    seeds: options.SeedsOption = "12",
+    epochs: options.EpochsOption = 2,
+    batch_size: options.BatchOption = 64,
+    lr: options.LrOption = 1e-3,
+    setup: options.SetupOption = None,
+    tuned: options.TunedOption = False,
+    front: options.FrontOption = False,
+    device: options.DeviceOption = "auto",
+    jobs: options.JobsOption = None,
+    run_timeout: options.RunTimeoutOption = None,
+    run_memory: options.RunMemoryOption = None,
+    cluster: options.ClusterOption = None,
+    name: options.NameOption = "default",
+    out: options.OutOption = Path("results"),
+    plugin: options.PluginOption = None,
 ) -> None:
     """Train strategies on setups and compare them; runs that are already stored are not computed again.
 
@@ -83,8 +59,8 @@ def run_bench(
     `fixed` (equal weights) and each task trained alone are always included. Exit code 1: a strategy failed; 2: the
     request is invalid.
     """  # noqa: D412 - Markdown needs the blank line
-    options = locals()
-    request, console = _start(options, seeds_of(seeds))
+    values = locals()
+    request, console = _start(values, options.seeds_of(seeds))
     from mtlbench.bench import execution
     from mtlbench.bench.planning import plan
     from mtlbench.cli import progress
@@ -103,21 +79,21 @@ def run_bench(
 
 
 def run_tune(
-    strategies: StrategiesOption = None,
-    trials: TrialsOption = 16,
-    tuning_seeds: TuningSeedsOption = 2,
-    epochs: EpochsOption = 2,
-    batch_size: BatchOption = 64,
-    lr: LrOption = 1e-3,
-    setup: SetupOption = None,
-    device: DeviceOption = "auto",
-    jobs: JobsOption = None,
-    run_timeout: RunTimeoutOption = None,
-    run_memory: RunMemoryOption = None,
-    cluster: ClusterOption = None,
-    name: NameOption = "default",
-    out: OutOption = Path("results"),
-    plugin: PluginOption = None,
+    strategies: options.StrategiesOption = None,
+    trials: options.TrialsOption = 16,
+    tuning_seeds: options.TuningSeedsOption = 2,
+    epochs: options.EpochsOption = 2,
+    batch_size: options.BatchOption = 64,
+    lr: options.LrOption = 1e-3,
+    setup: options.SetupOption = None,
+    device: options.DeviceOption = "auto",
+    jobs: options.JobsOption = None,
+    run_timeout: options.RunTimeoutOption = None,
+    run_memory: options.RunMemoryOption = None,
+    cluster: options.ClusterOption = None,
+    name: options.NameOption = "default",
+    out: options.OutOption = Path("results"),
+    plugin: options.PluginOption = None,
 ) -> None:
     """Try hyper-parameters of strategies, equally many settings for each, and choose the best by validation score.
 
@@ -130,10 +106,10 @@ def run_tune(
 
     Exit code 1: a strategy could not be tuned; 2: the request is invalid.
     """
-    options = locals()
-    if not 1 <= tuning_seeds <= MOST_SEEDS:
-        raise UserError(f"--tuning-seeds must be between 1 and {MOST_SEEDS}; found {tuning_seeds}")
-    request, console = _start(options, tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + tuning_seeds)))
+    values = locals()
+    if not 1 <= tuning_seeds <= options.MOST_SEEDS:
+        raise UserError(f"--tuning-seeds must be between 1 and {options.MOST_SEEDS}; found {tuning_seeds}")
+    request, console = _start(values, roles.tuning_seeds(tuning_seeds))
     from mtlbench.bench import tune
     from mtlbench.cli import progress
 
@@ -146,9 +122,9 @@ def run_tune(
         raise typer.Exit(1)
 
 
-def _start(options: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Request, Console]:
-    """The request that the options of a command stand for, and the console that it writes to."""
-    check_name(options["name"])
+def _start(values: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Request, Console]:
+    """The request made from the values of a command's options, and the console that it prints to."""
+    options.check_name(values["name"])
     console = open_console()
     console.print("starting: loading torch and the strategies", highlight=False)
     from mtlbench.bench.planning import Request
@@ -156,14 +132,14 @@ def _start(options: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Request, Co
 
     parsed = ("seeds", "strategies")
     same: dict[str, Any] = {
-        name: value for name, value in options.items() if name in Request.__dataclass_fields__ and name not in parsed
+        name: value for name, value in values.items() if name in Request.__dataclass_fields__ and name not in parsed
     }
     request = Request(
         **same,
         seeds=seeds,
-        setups=words_of(options["setup"]) or [DEFAULT_SETUP],
-        strategies=split_specs(options["strategies"] or []),
-        plugins=tuple(path.resolve() for path in options["plugin"] or []),
+        setups=options.words_of(values["setup"]) or [options.DEFAULT_SETUP],
+        strategies=split_specs(values["strategies"] or []),
+        plugins=tuple(path.resolve() for path in values["plugin"] or []),
         command=shlex.join(["mtlbench", *sys.argv[1:]]),
     )
     return request, console

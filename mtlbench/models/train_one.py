@@ -51,12 +51,9 @@ def train(planned: PlannedTraining, save: Path, display: Display) -> Result:
     """
     job = planned.job
     shown = ShownJob(display, job.spec.label, job.settings.epochs)
-    processes = Processes(jobs.PRELOAD)
-    try:
+    with Processes(jobs.PRELOAD) as processes:
         result = processes.call(train_model, ModelJob(job, save.resolve()), shown.report)
-        shown.end("done")
-    finally:
-        processes.stop()
+    shown.end("done")
     return result
 
 

@@ -9,6 +9,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 from mtlbench import __version__
 from mtlbench.records.records import Environment
 
@@ -43,7 +45,7 @@ def describe(device: str) -> Environment:
     return Environment(
         machine=machine,
         cores=cores(),
-        memory_gib=round(_memory_bytes() / 2**30, 1),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
         versions=installed,
         commit=_commit(),
@@ -57,13 +59,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 0
 
 
 def _commit() -> str | None:

@@ -16,6 +16,11 @@ ALL_TASKS = "all tasks"
 """The name under which Delta-m is listed among the tasks."""
 
 
+def tuning_seeds(count: int) -> tuple[int, ...]:
+    """The seeds of tuning trials."""
+    return tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + count))
+
+
 def role_of(label: str) -> Role:
     """The role of the run with a label."""
     prefix = label.partition(":")[0]

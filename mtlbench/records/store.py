@@ -59,8 +59,9 @@ class Store:
         Scratch files of interrupted writes are removed first.
 
         Raises:
-            UserError: another process is at work.
+            UserError: another process is at work, or the folder is not writable.
         """
+        self.prepare()
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=0)

@@ -13,7 +13,7 @@ from mtlbench.bench.planning import Plan, Request, bench_runs, plan
 from mtlbench.errors import UserError
 from mtlbench.records.history import Evaluation
 from mtlbench.records.records import BenchRecord, Environment, Trial
-from mtlbench.records.roles import FIRST_TUNING_SEED
+from mtlbench.records.roles import FIRST_TUNING_SEED, tuning_seeds
 from mtlbench.records.store import Store
 
 PLUGIN = """
@@ -50,7 +50,7 @@ def labels(found: Plan, setup: str = "mnist") -> list[str]:
 
 def tune_by_hand(asked: Request, scores: Sequence[float], error: str | None = None) -> None:
     """Store trials of fixed and gradnorm whose mean validation accuracies are given."""
-    seeds = tune.tuning_seeds(1)
+    seeds = tuning_seeds(1)
     planned = tune.plan_tuning(replace(asked, seeds=seeds, tuned=False), len(scores))
     for tuning in planned.tunings:
         trials = [
@@ -129,7 +129,7 @@ def test_what_has_not_been_tuned_is_named(tmp_path: Path) -> None:
 
 
 def test_bench_and_tuning_never_share_a_seed() -> None:
-    assert min(tune.tuning_seeds(5)) == FIRST_TUNING_SEED
+    assert min(tuning_seeds(5)) == FIRST_TUNING_SEED
 
 
 def test_without_tuning_there_is_nothing_tuned(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from mtlbench.bench.planning import Request, plan
 from mtlbench.contracts.space import Space
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import Spec
+from mtlbench.records.roles import tuning_seeds
 from tests.helpers.tiny_bench import Silent
 from tests.helpers.toy import TINY
 
@@ -50,7 +51,7 @@ def request(out: Path, strategies: list[str], *plugins: Path) -> Request:
         out=out,
         setups=[TINY.name],
         strategies=strategies,
-        seeds=tune.tuning_seeds(1),
+        seeds=tuning_seeds(1),
         epochs=1,
         batch_size=100,
         lr=1e-3,
