@@ -19,7 +19,7 @@ from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.space import Space, declared
 from mtlbench.contracts.strategy import Heads, Strategy
 from mtlbench.errors import UserError, first_line, in_one_line
-from mtlbench.plugins.discovery import Kind, contained, load
+from mtlbench.plugins.discovery import Kind, contained, load, strategies_folder
 from mtlbench.plugins.spec_text import as_lists, checked_value, listed, read_arguments, typed, written
 from mtlbench.records.records import Spec
 from mtlbench.records.roles import FRONT, REFERENCE, SINGLE, TUNED
@@ -162,6 +162,10 @@ class Registry:
     def source(self, name: str) -> Path:
         """The file that holds a strategy."""
         return contract.source_file(self.get(name))
+
+    def shipped(self, name: str) -> bool:
+        """True if a strategy comes with mtlbench: its code is known and may run in any process."""
+        return name in self.strategies and self.source(name).parent == strategies_folder()
 
     def digest(self, name: str) -> str:
         """SHA-256 of the content of a strategy's file: part of the key of its runs.

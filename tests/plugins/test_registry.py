@@ -36,6 +36,12 @@ def test_a_plugin_file_is_found(tmp_path: Path) -> None:
     assert registry.digest("mine") != before
 
 
+def test_shipped_strategies_are_told_from_others(tmp_path: Path) -> None:
+    registry = Registry.load([plugin(tmp_path / "mine.py", "mine")])
+    assert registry.shipped("gradnorm")
+    assert not any(map(registry.shipped, ("mine", "torchjd:UPGrad", "absent")))
+
+
 def test_a_missing_plugin_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.py"):
         Registry.load([tmp_path / "absent.py"])
