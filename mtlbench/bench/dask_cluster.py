@@ -37,7 +37,6 @@ Value = TypeVar("Value")
 CONNECT_WITHIN = 10  # seconds
 LOOK_EVERY = 10.0  # seconds between two looks at whether there are workers
 
-_loading = threading.Lock()  # plugins make themselves known in their process, and a Dask worker has many threads
 _fetching = threading.Lock()
 
 
@@ -138,8 +137,7 @@ class Cluster:
         The future raises `ProcessError` if that failed, `UserError` once the scheduler is lost.
         """
         topic = f"mtlbench-{uuid.uuid4()}"
-        with _loading:
-            registry = Registry.load(job.plugins)
+        registry = Registry.load(job.plugins)
         parcel = Parcel(
             replace(job, plugins=()),
             tuple((path.name, path.read_bytes()) for path in job.plugins),
@@ -235,13 +233,12 @@ def _carry_out_within(scratch: Path, function: Callable[[StackJob, Notify], Any]
 def _setup_of(parcel: Parcel, plugins: Sequence[Path]) -> Setup:
     """What a parcel's job trains on, the strategy and the setup being the same here as where it was sent from."""
     spec, setup = parcel.job.spec, parcel.job.settings.setup
-    with _loading:
-        registry = Registry.load(tuple(plugins))
-        if registry.digest(spec.name) != parcel.source:
-            raise ProcessError(f"the Dask worker has another version of {spec.name}: install the same")
-        if setup not in registry.setups or registry.setup_digest(setup) != parcel.setup_source:
-            raise ProcessError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
-        return registry.setup(setup)
+    registry = Registry.load(tuple(plugins))
+    if registry.digest(spec.name) != parcel.source:
+        raise ProcessError(f"the Dask worker has another version of {spec.name}: install the same")
+    if setup not in registry.setups or registry.setup_digest(setup) != parcel.setup_source:
+        raise ProcessError(f"the Dask worker has another version of the setup {setup}, or none: install the same")
+    return registry.setup(setup)
 
 
 def _may_have_children() -> None:

@@ -137,7 +137,7 @@ def try_out(job: StackJob, report: Notify) -> Trial:
 def strategy_needs(plugins: tuple[Path, ...], report: Notify) -> dict[str, str]:
     """What each strategy asks a step for, by name; here, since their code has to be run to see it."""
     prepare()
-    return {name: needs_of(cls) for name, cls in Registry.load(plugins).strategies.items()}
+    return {name: needs_of(entry.value) for name, entry in Registry.load(plugins).strategies.items()}
 
 
 def _begun(setup: Setup, spec: Spec) -> Progress:

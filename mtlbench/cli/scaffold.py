@@ -10,8 +10,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mtlbench.contracts import registration, space, strategy
-from mtlbench.errors import UserError, first_line
+from mtlbench.contracts import space, strategy
+from mtlbench.contracts.collection import Kind
+from mtlbench.errors import UserError
 from mtlbench.plugins.discovery import setups_folder, strategies_folder
 from mtlbench.plugins.registry import Registry
 
@@ -103,11 +104,7 @@ def _check_setup(name: str) -> None:
         UserError: it is.
     """
     _check_form("setup", name, "noisy-digits")
-    Registry.load()
-    try:
-        registration.check_name(name)
-    except ValueError as error:
-        raise UserError(first_line(error)) from None
+    _check_free("setup", name)
 
 
 def _checked_strategy(name: str) -> str:
@@ -117,12 +114,17 @@ def _checked_strategy(name: str) -> str:
         UserError: the name cannot be a strategy's, a file's or a class's, or is taken.
     """
     _check_form("strategy", name, "inverse-loss")
-    Registry.load()
-    try:
-        strategy.check_name(name)
-    except ValueError as error:
-        raise UserError(first_line(error)) from None
+    _check_free("strategy", name)
     class_name = "".join(part.capitalize() for part in name.split("-"))
     if hasattr(builtins, class_name) or class_name in {*vars(strategy), *vars(space)}:
         raise UserError(f"a class {class_name} would hide one that is there already; choose another name than {name!r}")
     return class_name
+
+
+def _check_free(kind: Kind, name: str) -> None:
+    if kind == "strategy" and name in strategy.RESERVED:
+        raise UserError(f"a strategy's name must not be {name!r}, which means something else before a colon")
+    registry = Registry.load()
+    taken = (registry.strategies if kind == "strategy" else registry.setups).get(name)
+    if taken is not None:
+        raise UserError(f"the name {name!r} is already taken by {taken.file}")

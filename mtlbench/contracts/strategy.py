@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mtlbench.contracts.collection import declare
+from mtlbench.contracts.random_numbers import uniform
 from mtlbench.errors import ContractError
 
 Heads = Literal["weighted", "own"]
@@ -112,26 +114,6 @@ class Step:
         return numbers.to(self.losses.dtype).view(-1, *size)
 
 
-def uniform(seeds: Tensor, index: Tensor, draw: int, count: int) -> Tensor:
-    """`count` uniform numbers per seed, `[K, count]` in float32: the draw numbered `draw` of step `index`."""
-    counter = torch.arange(count, device=seeds.device) + (draw << 32)  # [n]
-    key = _mix(_mix(seeds) ^ index)  # [K]
-    bits = (_mix(_mix(key[:, None] ^ counter)) >> 40) & 0xFFFFFF  # [K, n]
-    return bits.to(torch.float32) * 2.0**-24
-
-
-def _mix(x: Tensor) -> Tensor:
-    """The finaliser of splitmix64 (Steele, Lea & Flood, OOPSLA 2014) on int64, whose products wrap."""
-
-    def shifted(value: Tensor, by: int) -> Tensor:
-        return (value >> by) & ((1 << (64 - by)) - 1)
-
-    x = x + -7046029254386353131
-    x = (x ^ shifted(x, 30)) * -4658895280553007687
-    x = (x ^ shifted(x, 27)) * -7723592293110705685
-    return x ^ shifted(x, 31)
-
-
 class Strategy(nn.Module):
     """Turns the task losses of a step into the one scalar per replica that is minimised.
 
@@ -219,40 +201,25 @@ def objective_of(strategy: Strategy, step: Step) -> Any:  # noqa: ANN401 - a plu
 
 
 S = TypeVar("S", bound=type[Strategy])
-registered: dict[str, type[Strategy]] = {}
 
 
 def register(name: str) -> Callable[[S], S]:
-    """Make a strategy known under `name` (lower case, digits and dashes).
+    """Class decorator that registers a strategy under a name: lower-case words joined by dashes.
 
     Raises:
-        ValueError: the name is malformed, or taken by a strategy of another file.
+        ValueError: the name is malformed or reserved, or another strategy has it.
     """
 
     def add(cls: S) -> S:
-        before = registered.get(name)
-        if before is not None and before.__module__ == cls.__module__ == "__main__":
-            del registered[name]  # the cell of a notebook that was run again
-        check_name(name)
+        if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
+            raise ValueError(f"a strategy's name must be lower-case words joined by dashes; found {name!r}")
+        if name in RESERVED:
+            raise ValueError(f"a strategy's name must not be {name!r}, which means something else before a colon")
+        declare("strategy", name, cls)
         cls.name = name
-        registered[name] = cls
         return cls
 
     return add
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that a strategy cannot have.
-
-    Raises:
-        ValueError: it is malformed, or taken by a strategy of another file.
-    """
-    if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
-        raise ValueError(f"a strategy's name is lower-case words joined by dashes, not {name!r}")
-    if name in RESERVED:
-        raise ValueError(f"a strategy cannot be called {name!r}: that stands before a colon for something else")
-    if name in registered:
-        raise ValueError(f"the name {name!r} is already taken by {source_file(registered[name])}")
 
 
 def require(condition: bool, rule: str, value: object) -> None:

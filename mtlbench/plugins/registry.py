@@ -7,23 +7,22 @@ import hashlib
 import inspect
 import math
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from mtlbench.contracts import strategy as contract
-from mtlbench.contracts.registration import Declared
+from mtlbench.contracts.collection import Declared, Kind
 from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.space import Space, declared
-from mtlbench.contracts.strategy import Heads, Strategy
+from mtlbench.contracts.strategy import Heads, Strategy, source_file
 from mtlbench.errors import UserError, first_line, in_one_line
-from mtlbench.plugins.discovery import Kind, contained, load, strategies_folder
+from mtlbench.plugins import discovery
+from mtlbench.plugins.discovery import BUILT_IN, contained
 from mtlbench.plugins.spec_text import as_lists, checked_value, listed, read_arguments, typed, written
 from mtlbench.records.records import Spec
 from mtlbench.records.roles import FRONT, REFERENCE, SINGLE, TUNED
-from mtlbench.setups import mnist as family
 
 TORCHJD = "torchjd"
 
@@ -39,48 +38,44 @@ class HasTasks(Protocol):
 
 @dataclass(frozen=True)
 class Registry:
-    """The strategies and setups that could be loaded, and a line for each plugin that could not.
+    """The strategies and setups that could be loaded, and a line for each plug-in that could not."""
 
-    `origins` says of each kind which plugin a name is from.
-    """
-
-    strategies: Mapping[str, type[Strategy]]
-    setups: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
-    origins: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict[Kind, Mapping[str, str]])
+    strategies: Mapping[str, Declared[type[Strategy]]]
+    setups: Mapping[str, Declared[Setup]] = field(default_factory=dict[str, Declared[Setup]])
     problems: Sequence[str] = ()
 
     @classmethod
-    def load(cls, plugins: Sequence[Path] = (), packages: Collection[str] | None = None) -> Registry:
-        """Find all that there are, those of the files `plugins` and of `packages` among them; see `plugins.load`.
+    def load(cls, plugins: Sequence[Path] = (), packages: Container[str] | None = None) -> Registry:
+        """Load everything that can be found, including the files `plugins`; see `discovery.load`.
 
         Raises:
             UserError: a file of `plugins` does not exist.
         """
-        found = load(plugins, packages)
-        return cls(found.strategies, found.setups, found.origins, found.problems)
+        loaded = discovery.load(plugins, packages)
+        return cls(loaded.collection.of("strategy"), loaded.collection.of("setup"), loaded.problems)
 
     def needed(self, strategies: Iterable[str], setup: str) -> frozenset[str]:
-        """Which plugins some strategies and a setup are from, as in `origins`."""
-        chosen = {self.origins["strategy"].get(name) for name in strategies} | {self.origins["setup"].get(setup)}
-        return frozenset(origin for origin in chosen if origin is not None)
+        """Origins of some strategies and of a setup: the plug-ins that have to be loaded for them."""
+        chosen = [*map(self.strategies.get, strategies), self.setups.get(setup)]
+        return frozenset(entry.origin for entry in chosen if entry is not None)
 
     def setup(self, name: str) -> Setup:
         """The setup of that name.
 
         Raises:
-            UserError: there is none; lists the close ones.
+            UserError: there is none; lists similar names.
         """
         if name not in self.setups:
             raise UserError(self._unknown("setup", name, self.setups))
-        return self.setups[name].setup
+        return self.setups[name].value
 
     def setup_digest(self, name: str) -> str | None:
-        """SHA-256 of the content of the file that registers a setup, part of the key of the runs on it.
+        """SHA-256 of the content of the file that registers a setup, which is part of the keys of its runs.
 
-        None for the family of `mtlbench.setups`, which changes with the version alone.
+        None for a setup that is part of the package: it changes with mtlbench's version only.
         """
-        found = self.setups[name]
-        return None if found.module == family.__name__ else hashlib.sha256(found.file.read_bytes()).hexdigest()
+        entry = self.setups[name]
+        return None if entry.origin == BUILT_IN else hashlib.sha256(entry.file.read_bytes()).hexdigest()
 
     def get(self, name: str) -> type[Strategy]:
         """The strategy of that name; `torchjd:NAME` is a method of TorchJD, loaded only here.
@@ -93,7 +88,7 @@ class Registry:
             return _method_of_torchjd(method)
         if name not in self.strategies:
             raise UserError(self._unknown("strategy", name, [*self.strategies, SINGLE]))
-        return self.strategies[name]
+        return self.strategies[name].value
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """Hyper-parameters of a strategy with types and defaults, read off its signature, and `heads`."""
@@ -161,11 +156,11 @@ class Registry:
 
     def source(self, name: str) -> Path:
         """The file that holds a strategy."""
-        return contract.source_file(self.get(name))
+        return source_file(self.get(name))
 
     def shipped(self, name: str) -> bool:
         """True if a strategy comes with mtlbench: its code is known and may run in any process."""
-        return name in self.strategies and self.source(name).parent == strategies_folder()
+        return name in self.strategies and self.source(name).parent == discovery.strategies_folder()
 
     def digest(self, name: str) -> str:
         """SHA-256 of the content of a strategy's file: part of the key of its runs.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import inspect
 import keyword
 import math
 from collections.abc import Iterable, Mapping
 
-import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtlbench.errors import UserError
@@ -93,7 +93,7 @@ def _held_by_float32(value: object) -> bool:
         return all(_held_by_float32(item) for item in value)
     if not isinstance(value, float) or not math.isfinite(value):
         return True
-    held = float(torch.tensor(value, dtype=torch.float32))
+    held = ctypes.c_float(value).value
     return math.isfinite(held) and bool(held) == bool(value)
 
 

@@ -161,4 +161,11 @@ STRESS = (
 )
 """Each isolates one thing that a weighting should cope with."""
 
-SETUPS = {setup.name: register_setup(setup) for setup in (MNIST, *STRESS, MULTIMNIST)}
+SETUPS = {setup.name: setup for setup in (MNIST, *STRESS, MULTIMNIST)}
+"""The setups that are part of the package, by name."""
+
+
+def register_built_in() -> None:
+    """Register all of `SETUPS`."""
+    for setup in SETUPS.values():
+        register_setup(setup)
