@@ -13,8 +13,9 @@ from rich.table import Table
 from mtlbench.contracts.collection import Declared
 from mtlbench.contracts.setup import Setup
 from mtlbench.plugins.explain import cited
-from mtlbench.plugins.needs import NEEDS, UNKNOWN, hyper_of, needs_of
+from mtlbench.plugins.needs import NEEDS, UNKNOWN, needs_of
 from mtlbench.plugins.registry import TORCHJD, Registry, torchjd_methods
+from mtlbench.plugins.spec_text import defaults
 from mtlbench.records.roles import SINGLE
 
 
@@ -32,8 +33,14 @@ class Entry:
 def entries(registry: Registry) -> list[Entry]:
     """Every strategy of the registry, those that need least first."""
     found = [
-        Entry(name, cited(inspect.getdoc(cls) or ""), needs_of(cls), cls.heads, hyper_of(registry, name))
-        for name, cls in ((name, entry.value) for name, entry in registry.strategies.items())
+        Entry(
+            name,
+            cited(inspect.getdoc(entry.value) or ""),
+            needs_of(entry.value),
+            entry.value.heads,
+            defaults(registry.hyper_parameters(name)),
+        )
+        for name, entry in registry.strategies.items()
     ]
     return sorted(found, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
 
@@ -76,7 +83,7 @@ def show_torchjd(registry: Registry, console: Console) -> None:
         table.add_column(header, overflow="fold")
     for name in (f"{TORCHJD}:{method}" for method in torchjd_methods()):
         first = (inspect.getdoc(registry.get(name)) or "").partition("\n")[0]
-        table.add_row(name, escape(first), escape(", ".join(hyper_of(registry, name))))
+        table.add_row(name, escape(first), escape(", ".join(defaults(registry.hyper_parameters(name)))))
     console.print(table)
 
 
@@ -96,7 +103,7 @@ def show_one(registry: Registry, name: str, console: Console) -> None:
         return
     cls = registry.get(name)
     console.print(inspect.getdoc(cls) or "", highlight=False, markup=False)
-    hyper = ", ".join([*hyper_of(registry, name), f"heads={cls.heads}"])
+    hyper = ", ".join([*defaults(registry.hyper_parameters(name)), f"heads={cls.heads}"])
     if (needs := needs_of(cls)) != UNKNOWN:
         console.print(f"\nNeeds: {needs}", highlight=False, markup=False)
     console.print(f"Hyper-parameters: {hyper}", highlight=False, markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,19 +30,12 @@ class Declared(Generic[T]):
     origin: str = ""
 
 
-class Collection:
-    """Strategies and setups in the order in which they were added; no two of a kind share a name."""
-
-    def __init__(self, entries: Iterable[Declared[Any]] = ()) -> None:
-        self._entries = {(entry.kind, entry.name): entry for entry in entries}
+class Collection(dict[tuple[Kind, str], Declared[Any]]):
+    """Strategies and setups by kind and name, in the order in which they were added."""
 
     def of(self, kind: Kind) -> dict[str, Declared[Any]]:
         """The strategies, or the setups, by name."""
-        return {name: entry for (its_kind, name), entry in self._entries.items() if its_kind == kind}
-
-    def all(self) -> list[Declared[Any]]:
-        """Both kinds."""
-        return list(self._entries.values())
+        return {name: entry for (its_kind, name), entry in self.items() if its_kind == kind}
 
     def add(self, entry: Declared[Any]) -> None:
         """Add a strategy or a setup; one that is in the collection already stays as it is.
@@ -50,11 +43,11 @@ class Collection:
         Raises:
             ValueError: another one has its name, unless both were typed into a notebook, whose cells are run again.
         """
-        before = self._entries.setdefault((entry.kind, entry.name), entry)
+        before = self.setdefault((entry.kind, entry.name), entry)
         if before.value is not entry.value:
             if not before.module == entry.module == "__main__":
                 raise ValueError(f"the name {entry.name!r} is already taken by {before.file}")
-            self._entries[entry.kind, entry.name] = entry
+            self[entry.kind, entry.name] = entry
 
 
 _current = ContextVar("collection", default=Collection())  # noqa: B039 - outside of a load, all share this one
@@ -86,19 +79,17 @@ def declare(kind: Kind, name: str, value: object) -> None:
 def declare_again(value: object) -> bool:
     """Add what was registered when a module, or a package's modules, were imported; or one strategy or setup.
 
-    Returns:
-        Whether there was any.
+    Returns whether there was anything to add.
 
     Raises:
-        ValueError: another one has the name of one of them.
+        ValueError: another one has its name.
     """
-
-    def wanted(entry: Declared[Any]) -> bool:
-        if isinstance(value, ModuleType):
-            return f"{entry.module}.".startswith(f"{value.__name__}.")
-        return entry.value is value
-
-    entries = list(filter(wanted, list(_ever.values())))
+    is_module = isinstance(value, ModuleType)
+    entries = [
+        entry
+        for entry in list(_ever.values())
+        if (f"{entry.module}.".startswith(f"{value.__name__}.") if is_module else entry.value is value)
+    ]
     for entry in entries:
         _current.get().add(entry)
     return bool(entries)

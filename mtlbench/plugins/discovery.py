@@ -9,7 +9,7 @@ import sys
 import threading
 import typing
 from collections.abc import Callable, Container, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,18 +54,18 @@ class Loaded:
     def add(self, origin: str, load: Callable[[], object]) -> None:
         """Add everything that a plug-in registers, or nothing and a line in `problems`."""
         try:
-            with contained(), collecting(Collection(self.collection.all())) as collection:
+            with contained(), collecting(Collection(self.collection)) as collection:
                 value = load()
                 if not declare_again(value):
                     _refuse_unregistered(value)
-                for entry in collection.all():
+                for entry in collection.values():
                     if entry.kind == "strategy" and not entry.origin:
                         typing.get_type_hints(entry.value.__init__)  # the types of its hyper-parameters
         except (Exception, SystemExit) as error:
             self.problems.append(f"{origin} is left out: {in_one_line(error)}")
         else:
             self.collection = Collection(
-                entry if entry.origin else replace(entry, origin=origin) for entry in collection.all()
+                {key: entry if entry.origin else replace(entry, origin=origin) for key, entry in collection.items()}
             )
 
 
@@ -112,22 +112,12 @@ def contained() -> Generator[None]:
     Both are restored at the end. They are the whole process's, so that one thread at a time runs such code. A plug-in
     that ends the process at once (`os._exit`) cannot be contained.
     """
-    with _plugin_code:
-        folder, out, err = _working_directory(), sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = cast("TextIO", _KeptOpen(out)), cast("TextIO", _KeptOpen(err))
-        try:
-            yield
-        finally:
-            sys.stdout, sys.stderr = out, err
-            if folder is not None:
-                os.chdir(folder)
-
-
-def _working_directory() -> Path | None:
-    try:
-        return Path.cwd()
-    except FileNotFoundError:  # it was removed, and nothing needs it
-        return None
+    with _plugin_code, ExitStack() as restored:
+        with suppress(FileNotFoundError):  # the directory was removed, and nothing needs it
+            restored.enter_context(chdir(os.curdir))
+        restored.enter_context(redirect_stdout(cast("TextIO", _KeptOpen(sys.stdout))))
+        restored.enter_context(redirect_stderr(cast("TextIO", _KeptOpen(sys.stderr))))
+        yield
 
 
 class _KeptOpen:
@@ -137,10 +127,7 @@ class _KeptOpen:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
-        return getattr(self._stream, name)
-
-    def close(self) -> None:
-        """Leave it open."""
+        return (lambda: None) if name == "close" else getattr(self._stream, name)
 
 
 def strategies_folder() -> Path:

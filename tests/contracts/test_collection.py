@@ -37,8 +37,8 @@ MNIST_FILE = Registry.load().setups["mnist"].file
 def test_what_a_script_registers_serves_without_a_load(collection: Collection) -> None:
     assert Balancer(register("own-sum")(Sum), tasks=2).strategy.name == "own-sum"
     setup = register_setup(replace(MNIST, name="own"))
-    assert [(entry.name, entry.value) for entry in collection.all()] == [("own-sum", Sum), ("own", setup)]
-    assert {entry.file.name for entry in collection.all()} == {"test_collection.py"}
+    assert [(entry.name, entry.value) for entry in collection.values()] == [("own-sum", Sum), ("own", setup)]
+    assert {entry.file.name for entry in collection.values()} == {"test_collection.py"}
     with pytest.raises(ValueError, match=r"'own-sum'.*test_collection\.py"):
         register("own-sum")(type("Other", (Sum,), {}))
     with pytest.raises(ValueError, match=r"'own'.*test_collection\.py"):
@@ -56,11 +56,12 @@ def test_a_load_neither_takes_nor_forgets_what_a_script_registered(collection: C
 def test_malformed_and_reserved_names_are_refused(collection: Collection, name: str) -> None:
     with pytest.raises(ValueError, match=repr(name)):
         register(name)(Sum)
-    assert collection.all() == []
+    assert not collection
 
 
 def test_a_cell_of_a_notebook_may_be_run_again() -> None:
-    collection = Collection([entry("first", "__main__")])
+    collection = Collection()
+    collection.add(entry("first", "__main__"))
     collection.add(entry("second", "__main__"))
     assert collection.of("setup")["own"].value == "second"
     with pytest.raises(ValueError, match="'own'"):
