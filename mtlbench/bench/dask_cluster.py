@@ -36,7 +36,6 @@ Value = TypeVar("Value")
 CONNECT_WITHIN = 10  # seconds
 LOOK_EVERY = 10.0  # seconds between two checks that there are workers
 
-_loading = threading.Lock()  # plug-ins register in their process, and a Dask worker has many threads
 _fetching = threading.Lock()
 _pools: dict[str, Processes] = {}  # of this Dask worker, by bench
 _making = threading.Lock()
@@ -97,8 +96,7 @@ class Cluster:
         The future raises `ProcessError` if the job failed, `UserError` if the scheduler was lost.
         """
         topic = f"mtlbench-{uuid.uuid4()}"
-        with _loading:
-            registry = Registry.load(job.plugins)
+        registry = Registry.load(job.plugins)
         plugins = tuple((path.name, path.read_bytes()) for path in job.plugins)
         code = _code_of(registry, job)
         parcel = Parcel(replace(job, plugins=()), plugins, code, self._limits, topic, self._bench)
@@ -169,8 +167,7 @@ def _carry_out_in(scratch: Path, function: Callable[[StackJob, Notify], Any], pa
     for path, (_, content) in zip(plugins, parcel.plugins, strict=True):
         path.parent.mkdir()
         path.write_bytes(content)
-    with _loading:
-        registry = Registry.load(plugins)
+    registry = Registry.load(plugins)
     code = _code_of(registry, parcel.job)
     if differing := [name for name, version in parcel.code.items() if code.get(name) != version]:
         versions = ", ".join(f"{name} {code.get(name)}, not {parcel.code[name]}" for name in differing)

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mtlbench.contracts.registration import Declared
+from mtlbench.contracts.collection import Declared
+from mtlbench.contracts.setup import Setup
 from mtlbench.plugins.explain import cited
-from mtlbench.plugins.needs import NEEDS, UNKNOWN, hyper_of, needs_of
+from mtlbench.plugins.needs import NEEDS, UNKNOWN, needs_of
 from mtlbench.plugins.registry import TORCHJD, Registry, torchjd_methods
+from mtlbench.plugins.spec_text import defaults
 from mtlbench.records.roles import SINGLE
 
 
@@ -31,8 +33,14 @@ class Entry:
 def entries(registry: Registry) -> list[Entry]:
     """Every strategy of the registry, those that need least first."""
     found = [
-        Entry(name, cited(inspect.getdoc(cls) or ""), needs_of(cls), cls.heads, hyper_of(registry, name))
-        for name, cls in registry.strategies.items()
+        Entry(
+            name,
+            cited(inspect.getdoc(entry.value) or ""),
+            needs_of(entry.value),
+            entry.value.heads,
+            defaults(registry.hyper_parameters(name)),
+        )
+        for name, entry in registry.strategies.items()
     ]
     return sorted(found, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
 
@@ -55,12 +63,12 @@ def show_all(registry: Registry, console: Console) -> None:
         table.add_column(header, overflow="fold")
     for entry in entries(registry):
         table.add_row(entry.name, escape(entry.source), entry.needs, entry.heads, escape(", ".join(entry.hyper)))
-    for task in dict.fromkeys(task for one in registry.setups.values() for task in one.setup.task_names):
+    for task in dict.fromkeys(task for one in registry.setups.values() for task in one.value.task_names):
         table.add_row(f"{SINGLE}:{task}", f"baseline: {task} trained alone")
     console.print(table)
     console.print("heads: weighted is w_t dL_t for head t, own is dL_t; set it with NAME:heads=...\n", highlight=False)
     for one in registry.setups.values():
-        console.print(f"setup {one.setup.name}: {one.setup.about} ({one.file.name})", highlight=False, markup=False)
+        console.print(f"setup {one.name}: {one.value.about} ({one.file.name})", highlight=False, markup=False)
     console.print(f"{TORCHJD}:NAME is a method of TorchJD; mtlbench list {TORCHJD} names them", highlight=False)
 
 
@@ -75,7 +83,7 @@ def show_torchjd(registry: Registry, console: Console) -> None:
         table.add_column(header, overflow="fold")
     for name in (f"{TORCHJD}:{method}" for method in torchjd_methods()):
         first = (inspect.getdoc(registry.get(name)) or "").partition("\n")[0]
-        table.add_row(name, escape(first), escape(", ".join(hyper_of(registry, name))))
+        table.add_row(name, escape(first), escape(", ".join(defaults(registry.hyper_parameters(name)))))
     console.print(table)
 
 
@@ -95,7 +103,7 @@ def show_one(registry: Registry, name: str, console: Console) -> None:
         return
     cls = registry.get(name)
     console.print(inspect.getdoc(cls) or "", highlight=False, markup=False)
-    hyper = ", ".join([*hyper_of(registry, name), f"heads={cls.heads}"])
+    hyper = ", ".join([*defaults(registry.hyper_parameters(name)), f"heads={cls.heads}"])
     if (needs := needs_of(cls)) != UNKNOWN:
         console.print(f"\nNeeds: {needs}", highlight=False, markup=False)
     console.print(f"Hyper-parameters: {hyper}", highlight=False, markup=False)
@@ -105,8 +113,8 @@ def show_one(registry: Registry, name: str, console: Console) -> None:
     console.print(f"File: {registry.source(name)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _show_setup(declared: Declared, console: Console) -> None:
-    setup = declared.setup
+def _show_setup(declared: Declared[Setup], console: Console) -> None:
+    setup = declared.value
     trunk = "-".join(map(str, setup.widths))
     console.print(setup.about, highlight=False, markup=False)
     for t, task in enumerate(setup.tasks):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlbench.cli.console import open_console, warn
 from mtlbench.cli.options import PluginOption
+
+if TYPE_CHECKING:
+    from mtlbench.contracts.collection import Kind
 
 FolderOption = Annotated[
     Path | None,
@@ -130,7 +133,7 @@ def run_new_setup(
     _write("setup", name, out)
 
 
-def _write(kind: Literal["strategy", "setup"], name: str, out: Path | None) -> None:
+def _write(kind: Kind, name: str, out: Path | None) -> None:
     from mtlbench.cli import scaffold
 
     console = open_console()

@@ -7,18 +7,17 @@ import importlib.util
 import os
 import re
 from pathlib import Path
-from typing import Literal
 
 from mtlbench import files
-from mtlbench.contracts import registration, space, strategy
-from mtlbench.errors import UserError, first_line
+from mtlbench.contracts import space, strategy
+from mtlbench.contracts.collection import Kind
+from mtlbench.errors import UserError
 from mtlbench.plugins.discovery import setups_folder, strategies_folder
 from mtlbench.plugins.registry import Registry
 from mtlbench.templating import environment
 
 LONGEST_NAME = 40
 
-Kind = Literal["strategy", "setup"]
 EXAMPLES: dict[Kind, str] = {"strategy": "inverse-loss", "setup": "noisy-digits"}
 
 
@@ -79,11 +78,12 @@ def _checked_class_name(kind: Kind, name: str) -> str:
             f"the name of a new {kind} must be lower-case words joined by dashes, at most {LONGEST_NAME} characters, "
             f"as in {EXAMPLES[kind]}; found {name!r}"
         )
-    Registry.load()
-    try:
-        (strategy if kind == "strategy" else registration).check_name(name)
-    except ValueError as error:
-        raise UserError(first_line(error)) from None
+    if kind == "strategy" and name in strategy.RESERVED:
+        raise UserError(f"a strategy must not be called {name!r}, which means something else before a colon")
+    registry = Registry.load()
+    taken = (registry.strategies if kind == "strategy" else registry.setups).get(name)
+    if taken is not None:
+        raise UserError(f"the name {name!r} is already taken by {taken.file}")
     class_name = "".join(part.capitalize() for part in name.split("-"))
     if kind == "strategy" and (hasattr(builtins, class_name) or class_name in {*vars(strategy), *vars(space)}):
         raise UserError(f"a class {class_name} would hide another one: choose another name than {name!r}")

@@ -1,4 +1,4 @@
-"""What a score counts: which way is better, and how a score or a difference of scores is written."""
+"""Metrics: which direction of a score is better, and how scores and differences of scores are written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Better = Literal["higher", "lower"]
 
 DELTA_M = "delta-m"
 SHARES: dict[str, Better] = {"accuracy": "higher", "error": "lower", DELTA_M: "higher"}
-"""The metrics that are shares of 1, each with its better way: shown in per cent, differences in points of them."""
+"""Metrics that are shares of 1, with their better direction; shown in per cent, differences in percentage points."""
 DIGITS, FEWEST_PLACES, MOST_PLACES = 4, 2, 8
-"""Of a score that is no share: digits at its scale, and places after the point at least and at most."""
-LARGE = 1e6  # from here on with an exponent: a training that went astray must not widen a table
+"""For other metrics: significant digits at the metric's scale, and bounds on the decimal places."""
+LARGE = 1e6  # from here on with an exponent, so that a diverging training does not widen a table
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a score counts, whether more of it is better, and about how large it is where it is shown."""
+    """What a score measures, which direction is better, and the typical size of a score, which decides its digits."""
 
     name: str
     better: Better
@@ -27,24 +27,24 @@ class Metric:
 
     @classmethod
     def of(cls, row: Mapping[Any, Any]) -> Metric:
-        """The metric of a row of `comparisons.compare`; its scale is what the row is compared with."""
+        """The metric of a row of `comparisons.compare`; its scale is the score that the row is compared with."""
         mean, difference = float(row["mean"]), float(row["difference"])
         scale = mean - difference if math.isfinite(difference) else mean
         return cls(str(row["metric"]), cast("Better", row["better"]), scale)
 
     @property
     def higher_is_better(self) -> bool:
-        """The direction."""
+        """True if a higher score is the better one."""
         return self.better == "higher"
 
     @property
     def direction(self) -> str:
-        """The direction in words."""
+        """The better direction in words."""
         return f"{self.better} is better"
 
     @property
     def is_share(self) -> bool:
-        """Whether scores are shown in per cent, and differences in points."""
+        """True if scores are shown in per cent, and differences in percentage points."""
         return self.name in SHARES
 
     def score(self, value: float, *, unit: bool = True) -> str:
@@ -59,14 +59,14 @@ class Metric:
 
 
 def score_text(score: float, metric: str, scale: float = math.nan, *, unit: bool = True) -> str:
-    """A score as text: a share in per cent, anything else to as many places as its scale asks for, or it itself."""
+    """A score as text: a share in per cent, others with the digits that the scale, or the score itself, asks for."""
     if metric in SHARES:
         return f"{100 * score:z.2f}" + ("%" if unit else "")
     return _plain(score, scale, "z")
 
 
 def named_score(score: float, metric: str) -> str:
-    """A score with what it counts, as it is shown while a bench goes on."""
+    """A score with the name of its metric."""
     return f"{metric} {score_text(score, metric)}"
 
 
@@ -74,6 +74,6 @@ def _plain(value: float, scale: float, sign: str) -> str:
     if abs(value) >= LARGE:
         return f"{value:{sign}.{DIGITS - 1}e}"
     size = abs(scale) if math.isfinite(scale) and scale else abs(value)
-    # A number that begins with 1 has one digit more: else it would be written ten times as coarsely as one with 9.
+    # Halved, so that a number that begins with 1 gets one more digit: its relative precision is ten times that of 9.
     places = DIGITS - 1 - math.floor(math.log10(size / 2)) if math.isfinite(size) and size else DIGITS
     return f"{value:{sign}.{min(max(places, FEWEST_PLACES), MOST_PLACES)}f}"

@@ -1,4 +1,4 @@
-"""What a strategy is tried on: tasks, their data, and the network that learns them."""
+"""Setups: tasks, their data, and the network that learns them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from mtlbench.data.datasets import Dataset
 
 @dataclass(frozen=True)
 class Task:
-    """One loss and one metric on its own output columns; all are means over the batch, one per replica.
+    """One loss and one metric, computed from output columns that belong to this task alone.
 
-    `loss(outputs [K, B, columns], targets [K, B]) -> [K]`, `score` likewise. `metric` names the score and `better` says
-    which way of it is better; `accuracy` and `error` are shares of 1 and shown in per cent, any other as it is.
-    Targets are whole numbers in [0, classes), or any finite number where `classes` is None.
+    `loss(outputs [K, B, columns], targets [K, B]) -> [K]` and `score`, of the same shapes, are means over the batch,
+    one per replica. `metric` names the score, and `better` is its better direction. `accuracy` and `error` are shares
+    of 1 and shown in per cent, others as they are. Targets are whole numbers in [0, classes), or any finite numbers if
+    `classes` is None.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Task:
 
 
 def classification(name: str, classes: int) -> Task:
-    """A task with integer targets in [0, classes): cross-entropy, scored by accuracy."""
+    """A task with integer targets in [0, classes), trained with cross-entropy and scored by accuracy."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten().long(), reduction="none")
@@ -48,7 +49,7 @@ def classification(name: str, classes: int) -> Task:
 
 
 def binary(name: str) -> Task:
-    """A task with targets 0 or 1 and one logit: binary cross-entropy, scored by error."""
+    """A task with targets 0 or 1 and one logit, trained with binary cross-entropy and scored by error."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         logits = outputs.squeeze(-1)
@@ -62,7 +63,7 @@ def binary(name: str) -> Task:
 
 
 def regression(name: str) -> Task:
-    """A task with real targets and one output: mean squared error, both loss and score."""
+    """A task with real targets and one output, trained with and scored by the mean squared error."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().mean(-1)
@@ -71,7 +72,7 @@ def regression(name: str) -> Task:
 
 
 def scaled(task: Task, factor: float) -> Task:
-    """The same task with its loss multiplied by a constant; the score stays."""
+    """A copy of a task with its loss multiplied by a constant and its score unchanged."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return factor * task.loss(outputs, targets)
@@ -81,7 +82,7 @@ def scaled(task: Task, factor: float) -> Task:
 
 @dataclass(frozen=True)
 class Split:
-    """Samples of one purpose: `inputs` `[N, F]`, uint8 or float, and `targets` `[N, T]`."""
+    """Samples for training, validation or test: `inputs` `[N, F]`, uint8 or float, and `targets` `[N, T]`."""
 
     inputs: Tensor
     targets: Tensor
@@ -98,14 +99,14 @@ class Split:
 class Setup:
     """Tasks, network and data under one name; the first task is the main one.
 
-    `widths` are the features of the input and of each linear trunk layer; where `convolutions` come before those, it
-    begins with the features that they leave. An input value v is seen by the network as `v * scale + shift`, computed
-    after the batch has been gathered. `samples()` gives the training and the validation split, `test()` the test split;
-    each is called at most once a run. An epoch is `passes` passes over the training split of `training_size` samples.
-    `dataset` is what must be in the cache before.
+    `widths` are the features of the input and of each linear layer of the trunk; after `convolutions`, they begin with
+    the features that those put out. The network is given `value * scale + shift` for each input value, computed once
+    the batch is gathered. `samples()` returns the training and the validation split, `test()` the test split; a run
+    calls each at most once. An epoch is `passes` passes over the `training_size` samples of the training split.
+    `dataset` is fetched into the cache before a run.
 
     Raises:
-        ValueError: the first width is not what the convolutions leave.
+        ValueError: the first width is not the number of features that the convolutions put out.
     """
 
     name: str
@@ -122,19 +123,21 @@ class Setup:
     convolutions: Convolutions | None = None
 
     def __post_init__(self) -> None:
-        given = cast("object", self.convolutions)  # a plugin is not type-checked
-        left = given.features if isinstance(given, Convolutions) else None
-        if left is not None and self.widths[:1] != (left,):
-            raise ValueError(f"{self.name}: the convolutions leave {left} features, but widths are {self.widths}")
+        convolutions = cast("object", self.convolutions)  # a plug-in is not type-checked
+        if isinstance(convolutions, Convolutions) and self.widths[:1] != (convolutions.features,):
+            raise ValueError(
+                f"{self.name}: widths must begin with the {convolutions.features} features of the convolutions; "
+                f"found {self.widths}"
+            )
 
     @property
     def features(self) -> int:
-        """F, the values of one sample."""
+        """F, the number of values in one sample."""
         return self.convolutions.inputs if self.convolutions else self.widths[0]
 
     @property
     def multiply_adds(self) -> int:
-        """Those of one sample in the forward pass."""
+        """Multiply-adds of one sample's forward pass."""
         ends = [*self.widths, sum(task.columns for task in self.tasks)]
         dense = sum(into * out for into, out in itertools.pairwise(ends))
         return dense + (self.convolutions.multiply_adds if self.convolutions else 0)

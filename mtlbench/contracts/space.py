@@ -1,4 +1,4 @@
-"""The space that a hyper-parameter is tuned in, declared beside it: `alpha: Annotated[float, Uniform(0, 3)] = 1.5`."""
+"""Spaces to tune hyper-parameters in, declared in annotations: `alpha: Annotated[float, Uniform(0, 3)] = 1.5`."""
 
 from __future__ import annotations
 
@@ -13,77 +13,67 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Space(Protocol):
-    """Values of one hyper-parameter, reached from points of a unit cube."""
+    """Values of one hyper-parameter as a function of points in a unit cube."""
 
     def dimensions(self, tasks: int) -> int:
-        """Of the cube, for T tasks."""
+        """Number of dimensions of the cube, for T tasks."""
         ...
 
     def at(self, point: Sequence[float]) -> object:
-        """The value at a point of the cube; a uniform point gives the distribution that is tuned over."""
+        """The value at a point; points drawn uniformly give the distribution that is tuned over."""
         ...
 
 
+class _OneDimension:
+    def dimensions(self, tasks: int) -> int:
+        """One, for any number of tasks."""
+        return 1
+
+
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(_OneDimension):
     """Real numbers between two bounds."""
 
     low: float
     high: float
 
-    def dimensions(self, tasks: int) -> int:
-        """One."""
-        return 1
-
     def at(self, point: Sequence[float]) -> float:
-        """Linear between the bounds, four significant digits."""
+        """Linear between the bounds, rounded to four significant digits."""
         return _rounded(self.low + (self.high - self.low) * point[0])
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniform(_OneDimension):
     """Real numbers > 0 between two bounds, uniform in their logarithm."""
 
     low: float
     high: float
 
-    def dimensions(self, tasks: int) -> int:
-        """One."""
-        return 1
-
     def at(self, point: Sequence[float]) -> float:
-        """Geometric between the bounds, four significant digits."""
+        """Geometric between the bounds, rounded to four significant digits."""
         return _rounded(self.low * (self.high / self.low) ** point[0])
 
 
 @dataclass(frozen=True)
-class Integers:
+class Integers(_OneDimension):
     """Whole numbers between two bounds, both included."""
 
     low: int
     high: int
 
-    def dimensions(self, tasks: int) -> int:
-        """One."""
-        return 1
-
     def at(self, point: Sequence[float]) -> int:
-        """Each of them in an equal part of the unit interval."""
+        """Each number for an equal part of the unit interval."""
         return min(self.high, self.low + int((self.high - self.low + 1) * point[0]))
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of some values; what a `Literal` declares by itself."""
+class Choice(_OneDimension):
+    """One of several values; a hyper-parameter annotated as a `Literal` has this space by itself."""
 
     values: tuple[object, ...]
 
-    def dimensions(self, tasks: int) -> int:
-        """One."""
-        return 1
-
     def at(self, point: Sequence[float]) -> object:
-        """Each of them in an equal part of the unit interval."""
+        """Each value for an equal part of the unit interval."""
         return self.values[min(len(self.values) - 1, int(len(self.values) * point[0]))]
 
 
@@ -96,21 +86,21 @@ class TaskWeights:
         return tasks - 1
 
     def at(self, point: Sequence[float]) -> list[float]:
-        """The lengths between neighbouring cuts, times T."""
+        """The distances between neighbouring cuts, times T."""
         cuts = [0.0, *sorted(point), 1.0]
         return [_rounded((len(point) + 1) * (high - low)) for low, high in pairwise(cuts)]
 
 
 def declared(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Space]:
-    """The spaces of those hyper-parameters that have one, in the order of the signature."""
-    found: dict[str, Space] = {}
+    """The spaces of the hyper-parameters that declare one, in the order of the signature."""
+    spaces: dict[str, Space] = {}
     for name, parameter in parameters.items():
         extras = [extra for extra in getattr(parameter.annotation, "__metadata__", ()) if isinstance(extra, Space)]
         if extras:
-            found[name] = extras[0]
+            spaces[name] = extras[0]
         elif typing.get_origin(parameter.annotation) is typing.Literal:
-            found[name] = Choice(typing.get_args(parameter.annotation))
-    return found
+            spaces[name] = Choice(typing.get_args(parameter.annotation))
+    return spaces
 
 
 def _rounded(value: float) -> float:

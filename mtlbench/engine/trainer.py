@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtlbench.contracts.random_numbers import uniform
 from mtlbench.contracts.setup import Setup, Split, Task
-from mtlbench.contracts.strategy import Step, Strategy, effective_weights, uniform
+from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.engine.gradients import TaskGradients
 from mtlbench.engine.network import Network
 

@@ -1,49 +1,44 @@
-"""Where strategies and setups are found: folders of the checkout, entry points of installed packages, named files."""
+"""Finding strategies and setups: folders of the checkout, entry points of installed packages, and named files."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
 import os
 import sys
+import threading
 import typing
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Generator, Sequence
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, TextIO, cast
+from typing import Any, TextIO, cast
 
 from mtlbench import files
-from mtlbench.contracts import registration
-from mtlbench.contracts import strategy as contract
-from mtlbench.contracts.registration import Declared
+from mtlbench.contracts.collection import Collection, collecting, declare_again
 from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError, in_one_line
-from mtlbench.setups import mnist
+from mtlbench.setups.mnist import register_built_in
 
 GROUPS = ("mtlbench.strategies", "mtlbench.setups")  # of entry points; either may register both
-Kind = Literal["strategy", "setup"]
+BUILT_IN = "mtlbench.setups"
+"""Origin of the setups that are part of the package."""
+
+_plugin_code = threading.RLock()
 
 
 @dataclass
-class Found:
-    """The strategies and setups that could be loaded, and a line for each plugin that could not.
+class Loaded:
+    """The strategies and setups that could be loaded, and a line for each plug-in that could not."""
 
-    `origins` says of each kind which plugin a name is from, a file or the value of an entry point.
-    """
-
-    strategies: dict[str, type[Strategy]] = field(default_factory=dict[str, type[Strategy]])
-    setups: dict[str, Declared] = field(default_factory=dict[str, Declared])
-    origins: dict[Kind, dict[str, str]] = field(default_factory=lambda: {"strategy": {}, "setup": {}})
+    collection: Collection = field(default_factory=Collection)
     problems: list[str] = field(default_factory=list[str])
 
     def add_file(self, path: Path) -> None:
-        """Run a file and take what it registers."""
-        # Known to the interpreter like any module, under a name that no other file has.
+        """Run a file, and add what it registers."""
+        # It becomes a module like any other, under a name that no other file has.
         name = f"mtlbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
         def run() -> None:
@@ -57,93 +52,82 @@ class Found:
         self.add(str(path), run)
 
     def add(self, origin: str, load: Callable[[], object]) -> None:
-        """Take what a plugin registers, all or nothing."""
-        strategies, setups = dict(contract.registered), dict(registration.registered)
+        """Add everything that a plug-in registers, or nothing and a line in `problems`."""
         try:
-            with contained():
-                found = load()
-            if inspect.isclass(found) and issubclass(found, Strategy) and found.name not in strategies:
-                contract.registered[found.name] = found
-            if isinstance(found, ModuleType):
-                _strategies_again(found)
-            if isinstance(found, ModuleType | Setup):
-                registration.register_again(found)
-            for name in contract.registered.keys() - strategies.keys():
-                typing.get_type_hints(contract.registered[name].__init__)  # they say what a hyper-parameter may be
+            with contained(), collecting(Collection(self.collection)) as collection:
+                value = load()
+                if not declare_again(value):
+                    _refuse_unregistered(value)
+                for entry in collection.values():
+                    if entry.kind == "strategy" and not entry.origin:
+                        typing.get_type_hints(entry.value.__init__)  # the types of its hyper-parameters
         except (Exception, SystemExit) as error:
-            contract.registered.clear()
-            contract.registered.update(strategies)
-            registration.registered.clear()
-            registration.registered.update(setups)
             self.problems.append(f"{origin} is left out: {in_one_line(error)}")
-        self.origins["strategy"] |= {name: origin for name in contract.registered if name not in strategies}
-        self.origins["setup"] |= {name: origin for name in registration.registered if name not in setups}
+        else:
+            self.collection = Collection(
+                {key: entry if entry.origin else replace(entry, origin=origin) for key, entry in collection.items()}
+            )
 
 
-def load(plugins: Sequence[Path] = (), packages: Collection[str] | None = None) -> Found:
-    """Find strategies and setups in `strategies/` and `setups/`, in installed packages' entry points, and in `plugins`.
+def load(plugins: Sequence[Path] = (), packages: Container[str] | None = None) -> Loaded:
+    """Load the strategies and setups of `strategies/`, `setups/`, the entry points of installed packages and `plugins`.
 
-    Of the entry points only those whose values are in `packages`, all if that is None.
+    A plug-in that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
 
-    A plugin that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
+    Args:
+        plugins: files.
+        packages: values of the entry points to load; None loads all.
 
     Raises:
         UserError: a file of `plugins` does not exist.
     """
-    contract.registered.clear()
-    registration.registered.clear()
-    found = Found()
-    found.add(mnist.__name__, lambda: mnist)
+    loaded = Loaded()
+    loaded.add(BUILT_IN, register_built_in)
     shipped = [path for folder in (strategies_folder(), setups_folder()) for path in sorted(folder.glob("[!_]*.py"))]
     for path in shipped:
-        found.add_file(path)
+        loaded.add_file(path)
     for group in GROUPS:
         for entry in entry_points(group=group):
             if packages is None or entry.value in packages:
-                found.add(str(entry.value), entry.load)
+                loaded.add(str(entry.value), entry.load)
     for path in dict.fromkeys(plugins):
         if not files.is_there(path):
-            raise UserError(f"there is no plugin file {path}")
+            raise UserError(f"there is no plug-in file {path}")
         if path.resolve() not in shipped:
-            found.add_file(path)
-    found.strategies, found.setups = dict(contract.registered), dict(registration.registered)
-    return found
+            loaded.add_file(path)
+    return loaded
+
+
+def _refuse_unregistered(value: object) -> None:
+    if isinstance(value, Setup):
+        raise ValueError(f"the setup {value.name!r} was not registered: call register_setup on it")
+    if isinstance(value, type) and issubclass(value, Strategy):
+        raise ValueError(f"the strategy {value.__name__} was not registered: decorate it with @register(NAME)")
 
 
 @contextmanager
 def contained() -> Generator[None]:
-    """Within this, a plug-in may change the working directory and close the streams; after it they are as before.
+    """Context manager around a plug-in's code, which may change the working directory and close the streams.
 
-    What ends the process at once (`os._exit`) cannot be held.
+    Both are restored at the end. They are the whole process's, so that one thread at a time runs such code. A plug-in
+    that ends the process at once (`os._exit`) cannot be contained.
     """
-    folder, out, err = _here(), sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = cast("TextIO", _Kept(out)), cast("TextIO", _Kept(err))
-    try:
+    with _plugin_code, ExitStack() as restored:
+        with suppress(FileNotFoundError):  # the directory was removed, and nothing needs it
+            restored.enter_context(chdir(os.curdir))
+        restored.enter_context(redirect_stdout(cast("TextIO", _KeptOpen(sys.stdout))))
+        restored.enter_context(redirect_stderr(cast("TextIO", _KeptOpen(sys.stderr))))
         yield
-    finally:
-        sys.stdout, sys.stderr = out, err
-        if folder is not None:
-            os.chdir(folder)
 
 
-def _here() -> Path | None:
-    try:
-        return Path.cwd()
-    except FileNotFoundError:  # it was removed, and nothing needs it
-        return None
-
-
-class _Kept:
-    """A stream that cannot be closed by whoever is given this."""
+class _KeptOpen:
+    """A stream whose `close` does nothing."""
 
     def __init__(self, stream: object) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
-        return getattr(self._stream, name)
-
-    def close(self) -> None:
-        """Leave it open."""
+        return (lambda: None) if name == "close" else getattr(self._stream, name)
 
 
 def strategies_folder() -> Path:
@@ -152,30 +136,10 @@ def strategies_folder() -> Path:
 
 
 def setups_folder() -> Path:
-    """Likewise of the setups that are plugins; inside the package its name is not that of the module `setups`."""
+    """The folder of the setups that come with mtlbench; in the package, `setups` is the name of a module."""
     return _folder("shipped_setups", "setups")
 
 
 def _folder(inside: str, beside: str) -> Path:
     package = Path(__file__).resolve().parents[1]
     return package / inside if (package / inside).is_dir() else package.parent / beside
-
-
-def _strategies_again(module: ModuleType) -> None:
-    """Make the strategies of a module, or of a package's modules, known although it was imported before.
-
-    Raises:
-        ValueError: the name of one is taken by another.
-    """
-
-    def within(cls: type) -> bool:
-        return f"{cls.__module__}.".startswith(f"{module.__name__}.")
-
-    found = list(Strategy.__subclasses__())
-    for cls in found:
-        found += cls.__subclasses__()
-    for cls in reversed(found):  # of a class that was defined twice the later one
-        if within(cls) and "name" in vars(cls):
-            known = contract.registered.setdefault(cls.name, cls)
-            if not within(known):
-                raise ValueError(f"the name {cls.name!r} is already taken by {contract.source_file(known)}")

@@ -1,10 +1,9 @@
-"""What a strategy is, read off the source that was stored with its run: nothing of it is executed."""
+"""A strategy's description, read from the source that was stored with its run without executing it."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 OWN, WEIGHTED = "own", "weighted"
@@ -12,7 +11,7 @@ OWN, WEIGHTED = "own", "weighted"
 
 @dataclass(frozen=True)
 class Explanation:
-    """A strategy's first line and whole description, what its heads learn with, and its hyper-parameters."""
+    """A strategy's docstring, first line and whole, its `heads`, and its hyper-parameters with their defaults."""
 
     about: str = ""
     description: str = ""
@@ -21,49 +20,49 @@ class Explanation:
 
 
 def explain(source: str, name: str) -> Explanation:
-    """Find the class that is registered under a name; a source that has none, or is no Python, explains nothing."""
+    """Find the class that a source registers under a name; empty if there is none, or the source is not Python."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return Explanation()
-    found = next((node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and _is(node, name)), None)
-    if found is None:
-        return Explanation()
-    description = ast.get_docstring(found) or ""
-    heads = next((value for key, value in _assigned(found) if key == "heads"), WEIGHTED)
-    return Explanation(description.partition("\n")[0], description, heads, tuple(_hyper(found)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and _is_registered_as(node, name):
+            description = ast.get_docstring(node) or ""
+            return Explanation(description.partition("\n")[0], description, _heads(node), tuple(_hyper(node)))
+    return Explanation()
 
 
-def _is(node: ast.ClassDef, name: str) -> bool:
-    return any(
-        isinstance(call, ast.Call)
-        and any(isinstance(given, ast.Constant) and given.value == name for given in call.args)
-        for call in node.decorator_list
+def _is_registered_as(node: ast.ClassDef, name: str) -> bool:
+    calls = [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
+    return any(isinstance(value, ast.Constant) and value.value == name for call in calls for value in call.args)
+
+
+def _heads(node: ast.ClassDef) -> str:
+    values = (
+        str(statement.value.value)
+        for statement in node.body
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+        if any(isinstance(target, ast.Name) and target.id == "heads" for target in statement.targets)
     )
+    return next(values, WEIGHTED)
 
 
-def _assigned(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for statement in node.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-            for target in statement.targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, str(statement.value.value)
-
-
-def _hyper(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for function in node.body:
-        if isinstance(function, ast.FunctionDef) and function.name == "__init__":
-            for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-                yield argument.arg, "" if default is None else ast.unparse(default)
+def _hyper(node: ast.ClassDef) -> list[tuple[str, str]]:
+    return [
+        (argument.arg, "" if default is None else ast.unparse(default))
+        for function in node.body
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
+        for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    ]
 
 
 def cited(description: str) -> str:
-    """The first paper that a strategy's description names behind `Source:`, as first author and year; else empty.
+    """The first paper after `Source:` in a strategy's description, as first author, venue and year; empty if none.
 
-    It is written as authors, "title", venue year; anything else is taken as it stands, up to the first year.
+    It is expected as authors, "title", venue year; any other text is kept up to the first year.
     """
-    found = re.search(r"^Source:\s*(.*?\b(?:19|20)\d\d)\b", description, re.DOTALL | re.MULTILINE)
-    text = " ".join(found[1].split()) if found else ""
+    source = re.search(r"^Source:\s*(.*?\b(?:19|20)\d\d)\b", description, re.DOTALL | re.MULTILINE)
+    text = " ".join(source[1].split()) if source else ""
     paper = re.fullmatch(r'(?P<authors>[^"]+), "[^"]+", (?P<venue>[^"]+)', text)
     if paper is None:
         return text

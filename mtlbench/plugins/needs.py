@@ -1,4 +1,4 @@
-"""What `mtlbench list` shows, and the README's table of strategies."""
+"""What a strategy needs to see of a step besides the losses, found by running one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import Tensor
 
 from mtlbench.contracts.strategy import Step, Strategy
 from mtlbench.plugins.discovery import contained
-from mtlbench.plugins.registry import Registry
-from mtlbench.plugins.spec_text import written
 
 TASKS, FEATURES = 2, 3
 UNKNOWN = "?"
@@ -16,14 +14,11 @@ HOOKS = {"epoch_end": "epoch means of losses", "after_update": "losses after the
 NEEDS = ("losses", *HOOKS.values(), "Gramian (last layer)", "Gramian", "Gramian of two more batches", "Jacobian")
 
 
-def hyper_of(registry: Registry, name: str) -> list[str]:
-    """Hyper-parameters with their defaults, as they are written on the command line."""
-    found = registry.parameters(name).items()
-    return [f"{key}={written(parameter.default)}" for key, parameter in found if key != "heads"]
-
-
 def needs_of(cls: type[Strategy]) -> str:
-    """What a strategy looks at besides the losses of the step: seen by giving it one, and by the hooks it has."""
+    """What a strategy looks at besides the losses: recorded in one step on made-up signals, and read from its hooks.
+
+    Runs the strategy's code. `losses` if it looks at nothing else; ends with `UNKNOWN` if the step fails.
+    """
     signals = _Asked()
     try:
         with contained():
@@ -32,14 +27,14 @@ def needs_of(cls: type[Strategy]) -> str:
             losses = torch.ones(1, TASKS, requires_grad=True)
             now = torch.zeros((), dtype=torch.int64)
             strategy(Step(losses, signals, index=now, epoch=now, seeds=torch.zeros(1, dtype=torch.int64)))
-    except (Exception, SystemExit):  # a plugin may fail in any way; what it asked for until then is known
+    except (Exception, SystemExit):  # a plug-in may fail in any way; what it asked for before is known
         signals.needs.append(UNKNOWN)
     hooks = [what for hook, what in HOOKS.items() if cls.overrides(hook)]
     return ", ".join(dict.fromkeys([*signals.needs, *hooks])) or "losses"
 
 
 class _Asked:
-    """Signals of a step with orthogonal gradients that remember what was asked for."""
+    """Signals of a step with orthogonal gradients, which record what is asked for."""
 
     def __init__(self) -> None:
         self.needs: list[str] = []

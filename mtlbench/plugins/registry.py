@@ -1,4 +1,4 @@
-"""Which strategies and setups there are, and what a user's `name:hyper=value` stands for."""
+"""Strategies and setups by name, and the strategy that `name:hyper=value` stands for."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ import hashlib
 import inspect
 import math
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from mtlbench.contracts import strategy as contract
-from mtlbench.contracts.registration import Declared
+from mtlbench.contracts.collection import Declared, Kind
 from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.space import Space, declared
-from mtlbench.contracts.strategy import Heads, Strategy
+from mtlbench.contracts.strategy import Heads, Strategy, source_file
 from mtlbench.errors import UserError, first_line, in_one_line
-from mtlbench.plugins.discovery import Kind, contained, load, strategies_folder
-from mtlbench.plugins.spec_text import as_lists, checked_value, listed, read_arguments, typed, written
+from mtlbench.plugins import discovery
+from mtlbench.plugins.discovery import BUILT_IN, contained
+from mtlbench.plugins.spec_text import as_lists, checked_value, defaults, read_arguments, typed, written
 from mtlbench.records.records import Spec
 from mtlbench.records.roles import FRONT, REFERENCE, SINGLE, TUNED
-from mtlbench.setups import mnist as family
 
 TORCHJD = "torchjd"
 
 
 class HasTasks(Protocol):
-    """What a strategy is read for: a setup, or anything else that names its tasks."""
+    """A setup, or anything else that has tasks with names."""
 
     @property
     def task_names(self) -> Sequence[str]:
@@ -39,138 +38,136 @@ class HasTasks(Protocol):
 
 @dataclass(frozen=True)
 class Registry:
-    """The strategies and setups that could be loaded, and a line for each plugin that could not.
+    """The strategies and setups that could be loaded, and a line for each plug-in that could not."""
 
-    `origins` says of each kind which plugin a name is from.
-    """
-
-    strategies: Mapping[str, type[Strategy]]
-    setups: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
-    origins: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict[Kind, Mapping[str, str]])
+    strategies: Mapping[str, Declared[type[Strategy]]]
+    setups: Mapping[str, Declared[Setup]] = field(default_factory=dict[str, Declared[Setup]])
     problems: Sequence[str] = ()
 
     @classmethod
-    def load(cls, plugins: Sequence[Path] = (), packages: Collection[str] | None = None) -> Registry:
-        """Find all that there are, those of the files `plugins` and of `packages` among them; see `plugins.load`.
+    def load(cls, plugins: Sequence[Path] = (), packages: Container[str] | None = None) -> Registry:
+        """Load everything that can be found, including the files `plugins`; see `discovery.load`.
 
         Raises:
             UserError: a file of `plugins` does not exist.
         """
-        found = load(plugins, packages)
-        return cls(found.strategies, found.setups, found.origins, found.problems)
+        loaded = discovery.load(plugins, packages)
+        return cls(loaded.collection.of("strategy"), loaded.collection.of("setup"), loaded.problems)
 
     def needed(self, strategies: Iterable[str], setup: str) -> frozenset[str]:
-        """Which plugins some strategies and a setup are from, as in `origins`."""
-        chosen = {self.origins["strategy"].get(name) for name in strategies} | {self.origins["setup"].get(setup)}
-        return frozenset(origin for origin in chosen if origin is not None)
+        """Origins of some strategies and of a setup: the plug-ins that have to be loaded for them."""
+        chosen = [*map(self.strategies.get, strategies), self.setups.get(setup)]
+        return frozenset(entry.origin for entry in chosen if entry is not None)
 
     def setup(self, name: str) -> Setup:
         """The setup of that name.
 
         Raises:
-            UserError: there is none; lists the close ones.
+            UserError: there is none; lists similar names.
         """
         if name not in self.setups:
             raise UserError(self._unknown("setup", name, self.setups))
-        return self.setups[name].setup
+        return self.setups[name].value
 
     def setup_digest(self, name: str) -> str | None:
-        """SHA-256 of the content of the file that registers a setup, part of the key of the runs on it.
+        """SHA-256 of the content of the file that registers a setup, which is part of the keys of its runs.
 
-        None for the family of `mtlbench.setups`, which changes with the version alone.
+        None for a setup that is part of the package: it changes with mtlbench's version only.
         """
-        found = self.setups[name]
-        return None if found.module == family.__name__ else hashlib.sha256(found.file.read_bytes()).hexdigest()
+        entry = self.setups[name]
+        return None if entry.origin == BUILT_IN else hashlib.sha256(entry.file.read_bytes()).hexdigest()
 
     def get(self, name: str) -> type[Strategy]:
-        """The strategy of that name; `torchjd:NAME` is a method of TorchJD, loaded only here.
+        """The strategy of that name; TorchJD is loaded only for a name `torchjd:NAME`, one of its methods.
 
         Raises:
-            UserError: there is none; lists the close ones.
+            UserError: there is none; lists similar names.
         """
         owner, _, method = name.partition(":")
         if owner == TORCHJD:
             return _method_of_torchjd(method)
         if name not in self.strategies:
             raise UserError(self._unknown("strategy", name, [*self.strategies, SINGLE]))
-        return self.strategies[name]
+        return self.strategies[name].value
 
-    def parameters(self, name: str) -> dict[str, inspect.Parameter]:
-        """Hyper-parameters of a strategy with types and defaults, read off its signature, and `heads`."""
+    def hyper_parameters(self, name: str) -> dict[str, inspect.Parameter]:
+        """Hyper-parameters of a strategy with their types and defaults, read from its signature."""
         cls = self.get(name)
         hints = typing.get_type_hints(cls.__init__, include_extras=True)
-        found = {
+        return {
             key: parameter.replace(annotation=hints.get(key, _written_type(parameter)))
             for key, parameter in inspect.signature(cls).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        heads = inspect.Parameter("heads", inspect.Parameter.KEYWORD_ONLY, default=cls.heads, annotation=Heads)
-        return {**found, "heads": heads}
+
+    def parameters(self, name: str) -> dict[str, inspect.Parameter]:
+        """Everything that can be set by `name:hyper=value`: the hyper-parameters, and `heads`."""
+        default = self.get(name).heads
+        heads = inspect.Parameter("heads", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Heads)
+        return {**self.hyper_parameters(name), "heads": heads}
 
     def spaces(self, name: str) -> dict[str, Space]:
-        """What a strategy is tuned over: the hyper-parameters that declare a space; `heads` is not among them."""
-        parameters = self.parameters(name)
-        del parameters["heads"]
-        return declared(parameters)
+        """The spaces that a strategy is tuned in, by hyper-parameter; those that declare none are not tuned."""
+        return declared(self.hyper_parameters(name))
 
     def parse(self, text: str, setup: HasTasks) -> Spec:
-        """Read `name`, `name:value` or `name:hyper=value,...`; a bare value is the first hyper-parameter's.
+        """Read `name`, `name:value` or `name:hyper=value,...`; a bare value is for the first hyper-parameter.
 
-        Those of a method of TorchJD stand behind its name, `torchjd:NAME,hyper=value`. `single:TASK` is a task trained
-        alone, `front:SHARE` fixed weights that give the main task this share and the others equal ones.
+        For a method of TorchJD, hyper-parameters follow its name: `torchjd:NAME,hyper=value`. `single:TASK` is a task
+        trained alone. `front:SHARE` is fixed weights that give the main task this share, and the others equal shares.
 
         Raises:
-            UserError: unknown name, hyper-parameter or task, or a value that cannot be read or is refused.
+            UserError: the name, hyper-parameter or task is unknown, or a value cannot be read or is refused.
         """
         name, _, arguments = text.partition(":")
         if name == SINGLE:
-            return self._single(arguments, setup)
+            return _single(arguments, setup)
         if name == FRONT:
-            return self._front(arguments, setup)
+            return _front(arguments, setup)
         if name == TUNED:
             raise UserError(f"{text}: tuned settings come from `mtlbench tune`; add them with --tuned")
-        between = ":"
+        separator = ":"
         if name == TORCHJD:
             method, _, arguments = arguments.partition(",")
-            name, between = f"{TORCHJD}:{method}", ","
+            name, separator = f"{TORCHJD}:{method}", ","
         parameters = self.parameters(name)
         hyper: dict[str, object] = {}
         for key, value in read_arguments(text, arguments, list(parameters)):
             if key not in parameters:
-                raise UserError(f"{name} has no hyper-parameter {key!r}; it has {listed(parameters)}")
+                raise UserError(f"{name} has no hyper-parameter {key!r}; it has {', '.join(defaults(parameters))}")
             hyper[key] = checked_value(text, parameters[key], value)
         hyper = {key: value for key, value in hyper.items() if value != as_lists(parameters[key].default)}
-        chosen = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
-        spec = Spec(label=f"{name}{between}{chosen}" if chosen else name, name=name, hyper=hyper)
+        settings = ",".join(f"{key}={written(hyper[key])}" for key in parameters if key in hyper)
+        spec = Spec(label=f"{name}{separator}{settings}" if settings else name, name=name, hyper=hyper)
         try:
             with contained():
                 self.build(spec, (1, len(setup.task_names)))
         except SystemExit as error:
             raise UserError(f"{text}: {in_one_line(error)}") from None
-        except Exception as error:  # a plugin's constructor may refuse with anything
+        except Exception as error:  # a plug-in's constructor may raise anything
             raise UserError(f"{text}: {first_line(error)}") from None
         return spec
 
     def build(self, spec: Spec, shape: tuple[int, int]) -> Strategy:
-        """Make the strategy for K replicas and T tasks; `heads` is set on top of its constructor."""
+        """Make a strategy for K replicas and T tasks."""
         parameters = self.parameters(spec.name)
-        given = {key: typed(parameters[key], value) for key, value in spec.hyper.items() if key != "heads"}
-        made = typing.cast("typing.Any", self.get(spec.name))(shape, **given)
-        made.heads = spec.hyper.get("heads", made.heads)
-        return made
+        arguments = {key: typed(parameters[key], value) for key, value in spec.hyper.items() if key != "heads"}
+        strategy = typing.cast("typing.Any", self.get(spec.name))(shape, **arguments)
+        strategy.heads = spec.hyper.get("heads", strategy.heads)
+        return strategy
 
     def source(self, name: str) -> Path:
-        """The file that holds a strategy."""
-        return contract.source_file(self.get(name))
+        """The file in which a strategy is defined."""
+        return source_file(self.get(name))
 
     def shipped(self, name: str) -> bool:
         """True if a strategy comes with mtlbench: its code is known and may run in any process."""
-        return name in self.strategies and self.source(name).parent == strategies_folder()
+        return name in self.strategies and self.source(name).parent == discovery.strategies_folder()
 
     def digest(self, name: str) -> str:
-        """SHA-256 of the content of a strategy's file: part of the key of its runs.
+        """SHA-256 of the content of a strategy's file, which is part of the keys of its runs.
 
-        For a method of TorchJD that is the adapter's file and TorchJD's version.
+        For a method of TorchJD, of the adapter's file and TorchJD's version.
         """
         content = self.source(name).read_bytes()
         if name.partition(":")[0] == TORCHJD:
@@ -178,31 +175,33 @@ class Registry:
         return hashlib.sha256(content).hexdigest()
 
     def _unknown(self, kind: Kind, name: str, known: Iterable[str]) -> str:
-        close = difflib.get_close_matches(name, known := list(known)) or known
-        broken = f" ({'; '.join(self.problems)})" if self.problems else ""
-        return f"no {kind} is called {name!r}; there is {', '.join(close)}{broken}"
+        names = difflib.get_close_matches(name, known := list(known)) or known
+        problems = f" ({'; '.join(self.problems)})" if self.problems else ""
+        return f"no {kind} is called {name!r}; there is {', '.join(names)}{problems}"
 
-    def _single(self, task: str, setup: HasTasks) -> Spec:
-        if task not in setup.task_names:
-            choices = ", ".join(f"{SINGLE}:{name}" for name in setup.task_names)
-            raise UserError(f"there is no task {task!r}; there is {choices}")
-        weights = [float(name == task) for name in setup.task_names]
-        return Spec(label=f"{SINGLE}:{task}", name=REFERENCE, hyper={"weights": weights}, only=task)
 
-    def _front(self, text: str, setup: HasTasks) -> Spec:
-        others = len(setup.task_names) - 1
-        try:
-            share = float(text)
-        except ValueError:
-            share = math.nan
-        if not (0 <= share <= 1 and others):
-            raise UserError(f"{FRONT}:SHARE takes the main task's share of the weights, 0 to 1, not {text!r}")
-        weights = [float(f"{(others + 1) * part:.6g}") for part in (share, *[(1 - share) / others] * others)]
-        return Spec(label=f"{FRONT}:{written(share)}", name=REFERENCE, hyper={"weights": weights})
+def _single(task: str, setup: HasTasks) -> Spec:
+    if task not in setup.task_names:
+        choices = ", ".join(f"{SINGLE}:{name}" for name in setup.task_names)
+        raise UserError(f"there is no task {task!r}; there is {choices}")
+    weights = [float(name == task) for name in setup.task_names]
+    return Spec(label=f"{SINGLE}:{task}", name=REFERENCE, hyper={"weights": weights}, only=task)
+
+
+def _front(text: str, setup: HasTasks) -> Spec:
+    others = len(setup.task_names) - 1
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not (0 <= share <= 1 and others):
+        raise UserError(f"SHARE of {FRONT}:SHARE must be a number from 0 to 1, with 2 tasks or more; found {text!r}")
+    weights = [float(f"{(others + 1) * part:.6g}") for part in (share, *[(1 - share) / others] * others)]
+    return Spec(label=f"{FRONT}:{written(share)}", name=REFERENCE, hyper={"weights": weights})
 
 
 def torchjd_methods() -> Mapping[str, type[Strategy]]:
-    """What `torchjd:NAME` can be, by NAME.
+    """The methods that `torchjd:NAME` can name, by NAME.
 
     Raises:
         UserError: TorchJD is not installed.
@@ -217,14 +216,14 @@ def torchjd_methods() -> Mapping[str, type[Strategy]]:
     return methods()
 
 
-def _method_of_torchjd(method: str) -> type[Strategy]:
-    there = torchjd_methods()
-    if method not in there:
-        lower = {name.lower(): name for name in there}
-        close = [lower[name] for name in difflib.get_close_matches(method.lower(), lower)] or list(there)
-        names = ", ".join(f"{TORCHJD}:{name}" for name in close)
-        raise UserError(f"no method of TorchJD is called {method!r}; there is {names}")
-    return there[method]
+def _method_of_torchjd(name: str) -> type[Strategy]:
+    methods = torchjd_methods()
+    if name not in methods:
+        by_lower_case = {method.lower(): method for method in methods}
+        close = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case)]
+        names = ", ".join(f"{TORCHJD}:{method}" for method in close or methods)
+        raise UserError(f"no method of TorchJD is called {name!r}; there is {names}")
+    return methods[name]
 
 
 def _written_type(parameter: inspect.Parameter) -> object:

@@ -1,32 +1,31 @@
-"""What a user writes as `name:hyper=value`: taken apart, checked against a signature, and written back."""
+"""The text `name:hyper=value` of a strategy: taken apart, checked against a signature, and written back."""
 
 from __future__ import annotations
 
 import ast
+import ctypes
 import inspect
 import keyword
 import math
 from collections.abc import Iterable, Mapping
 
-import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtlbench.errors import UserError
 
 
 def split_specs(texts: Iterable[str]) -> list[str]:
-    """Take apart what `--strategies` was given: spaces separate, and so do commas up to the first colon."""
-    words = [word for text in texts for word in _outside_brackets(text)]
-    found: list[str] = []
-    for word in words:
+    """Take apart the values of `--strategies`: spaces separate strategies, and so do commas before the first colon."""
+    specs: list[str] = []
+    for word in (word for text in texts for word in _outside_brackets(text)):
         head, colon, arguments = word.partition(":")
         *plain, last = head.split(",")
-        found += [*plain, last + colon + arguments]
-    return [name for name in found if name]
+        specs += [*plain, last + colon + arguments]
+    return list(filter(None, specs))
 
 
 def read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[str, object]]:
-    """The hyper-parameters of `arguments` by name; a bare value belongs to the first of `order`.
+    """The hyper-parameters in `arguments` by name; a bare value is for the first one of `order`.
 
     Raises:
         UserError: they cannot be read; quotes `text`.
@@ -47,7 +46,7 @@ def read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[st
     keys = [key for key, _ in pairs]
     for key in keys:
         if keys.count(key) > 1:
-            raise UserError(f"{text}: {key} is given twice")
+            raise UserError(f"{text}: {key} must be given once; found {keys.count(key)} values")
     return pairs
 
 
@@ -57,12 +56,12 @@ class _WordsAsText(ast.NodeTransformer):
 
 
 def _literal(node: ast.expr) -> object:
-    """A Python literal; a bare word stands for itself as text."""
+    """A Python literal, in which a bare word is a string."""
     return ast.literal_eval(_WordsAsText().visit(node))
 
 
 def typed(parameter: inspect.Parameter, value: object) -> object:
-    """The value as what the parameter is annotated as, a tuple for a list, say."""
+    """The value converted to the parameter's annotated type, such as a list to a tuple."""
     return TypeAdapter(parameter.annotation, config=ConfigDict(strict=False)).validate_python(value)
 
 
@@ -70,14 +69,14 @@ def checked_value(text: str, parameter: inspect.Parameter, value: object) -> obj
     """The value as it is stored.
 
     Raises:
-        UserError: it is not of the parameter's type, or float32 does not hold it; quotes `text`.
+        UserError: it is not of the parameter's type, or out of the range of float32; quotes `text`.
     """
     try:
         checked = as_lists(typed(parameter, value))
     except ValidationError as error:
         expected = error.errors()[0]["msg"]
         raise UserError(f"{text}: {parameter.name} is {value!r}, but: {expected}") from None
-    if not _held_by_float32(checked):
+    if not _in_float32(checked):
         raise UserError(f"{text}: {parameter.name} is {value!r}, but: float32 holds no number of that size")
     return checked
 
@@ -87,40 +86,40 @@ def as_lists(value: object) -> object:
     return [as_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def _held_by_float32(value: object) -> bool:
-    """Whether no finite number becomes infinite, and none zero, in the precision that is trained in."""
+def _in_float32(value: object) -> bool:
+    """True if in float32, which is trained in, no finite number becomes infinite, and no other number zero."""
     if isinstance(value, list):
-        return all(_held_by_float32(item) for item in value)
+        return all(map(_in_float32, value))
     if not isinstance(value, float) or not math.isfinite(value):
         return True
-    held = float(torch.tensor(value, dtype=torch.float32))
-    return math.isfinite(held) and bool(held) == bool(value)
+    single = ctypes.c_float(value).value
+    return math.isfinite(single) and bool(single) == bool(value)
 
 
 def written(value: object) -> str:
-    """A hyper-parameter's value as it is written on the command line; `...` for the default of one that has none."""
+    """A hyper-parameter's value as on the command line; `...` for the default of one that has none."""
     if value is inspect.Parameter.empty:
         return "..."
     if isinstance(value, tuple | list):
-        return f"[{','.join(written(item) for item in value)}]"
+        return f"[{','.join(map(written, value))}]"
     if isinstance(value, str):
         plain = value.isidentifier() and value.isascii() and not keyword.iskeyword(value)
         return value if plain else repr(value)
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+def defaults(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Hyper-parameters with their defaults, as on the command line."""
+    return [f"{key}={written(parameter.default)}" for key, parameter in parameters.items()]
+
+
 def settings_text(lr: float, hyper: Mapping[str, object]) -> str:
-    """What a trial of tuning tries: the network's learning rate, and hyper-parameters as on the command line."""
+    """The settings of a tuning trial: the network's learning rate, and the hyper-parameters as on the command line."""
     return ", ".join([f"learning rate {lr:g}", *(f"{key}={written(value)}" for key, value in hyper.items())])
 
 
-def listed(parameters: dict[str, inspect.Parameter]) -> str:
-    """Hyper-parameters with their defaults."""
-    return ", ".join(f"{key}={written(parameter.default)}" for key, parameter in parameters.items())
-
-
 def _outside_brackets(text: str) -> list[str]:
-    """Split at white space that stands in no bracket and in no quoted text."""
+    """Split at white space, except in brackets and in quoted text."""
     depth, quote, escaped, word, words = 0, "", False, "", list[str]()
     for char in text:
         if quote:
@@ -134,4 +133,4 @@ def _outside_brackets(text: str) -> list[str]:
             word = ""
         else:
             word += char
-    return [part for part in [*words, word] if part]
+    return list(filter(None, [*words, word]))

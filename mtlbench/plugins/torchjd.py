@@ -1,6 +1,6 @@
-"""Methods of TorchJD as strategies, `torchjd:NAME`, so that they stand in one table with ours.
+"""Methods of TorchJD as strategies `torchjd:NAME`, to compare them with ours in one table.
 
-They take part only where they are asked for, and nothing else imports TorchJD.
+They are part of a bench only if asked for, and no other module imports TorchJD.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ SIGNALS: dict[Signal, str] = {
     "jacobian": "the task gradients",
     "independent_gramian": "products between the task gradients of two further batches",
 }
-INDEPENDENT = ("MoDo", "SDMGrad")  # weightings of products between the gradients of two further batches
-SMOOTHED = "CRMOGM"  # a weighting around another one
+INDEPENDENT = ("MoDo", "SDMGrad")  # weightings from products between the gradients of two further batches
+SMOOTHED = "CRMOGM"  # a weighting that wraps another one
 TASKS = ("shape", "n_tasks")  # arguments that are T
 
-# NashMTL's problem is compiled anew for each replica, which cvxpy says each time.
+# NashMTL's problem is compiled again for each replica, and cvxpy warns each time.
 warnings.filterwarnings("ignore", "You are solving a parameterized problem that is not DPP")
 
 
 class TorchJD(Strategy):
-    """A method of TorchJD: one instance of it for each replica, called one after the other.
+    """A method of TorchJD, as one instance per replica, called in turn.
 
-    It is not batched, and as most methods take numbers to the host, a step waits for the device and is not captured
-    on CUDA. Two more things of the contract do not hold. Parameters are K of shape `[T]` (those of `UW` and `IMTLL`,
-    trained like any strategy's; `FAMO` trains its own). And `state_dict` is not the whole state, of which TorchJD keeps
-    a part in attributes.
+    It is not batched. As most methods move numbers to the host, a step synchronises with the device and is not captured
+    on CUDA. Two more exceptions to the contract: parameters are K of shape `[T]` (those of `UW` and `IMTLL`, trained
+    like any strategy's; `FAMO` trains its own), and `state_dict` is not the whole state, part of which TorchJD keeps in
+    attributes.
 
-    TorchJD draws from torch's global generator: it is seeded anew, for each replica and step, from the seed's stream.
+    TorchJD draws from torch's global generator, which is seeded for each replica and step from the seed's stream.
 
     Args:
         shape: (K, T).
-        arguments: those of TorchJD's class, by keyword; lists become tensors.
+        arguments: of TorchJD's class, by keyword; lists become tensors.
 
     Raises:
-        ValueError: an argument without a default is missing. What TorchJD raises when the method is made, or when it
-            is first called with T tasks, is raised here, too.
+        ValueError: an argument without a default is missing. Whatever TorchJD raises when it creates the method, or
+            first calls it with T tasks, is raised here as well.
     """
 
     waits = True
@@ -70,25 +70,25 @@ class TorchJD(Strategy):
         self.instances = nn.ModuleList(make(self.method, tasks, arguments) for _ in range(replicas))
 
     def values(self, step: Step) -> Tensor:
-        """What the instances make of their replicas' signals, stacked."""
-        seen = step.losses if self.signal == "losses" else typing.cast("Tensor", getattr(step, self.signal)())
-        streams = typing.cast("list[list[int]]", (step.rand(2) * 2**24).long().tolist())
-        found: list[Tensor] = []
-        with torch.random.fork_rng([seen.device] if seen.is_cuda else []):
-            for instance, one, (high, low) in zip(self.instances, seen, streams, strict=True):
+        """The instances' outputs for their replicas' signals, stacked."""
+        signals = step.losses if self.signal == "losses" else typing.cast("Tensor", getattr(step, self.signal)())
+        seeds = typing.cast("list[list[int]]", (step.rand(2) * 2**24).long().tolist())
+        outputs: list[Tensor] = []
+        with torch.random.fork_rng([signals.device] if signals.is_cuda else []):
+            for instance, signal, (high, low) in zip(self.instances, signals, seeds, strict=True):
                 torch.manual_seed((high << 24) + low)
-                found.append(instance(one))
-        return torch.stack(found)
+                outputs.append(instance(signal))
+        return torch.stack(outputs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TorchJD:
-        # Weights and preferences that TorchJD was given are plain attributes, which do not move with a module.
+        # TorchJD keeps weights and preferences in plain attributes, which do not move with a module.
         for module in self.instances.modules():
             vars(module).update({key: fn(value) for key, value in vars(module).items() if isinstance(value, Tensor)})
         return super()._apply(fn, recurse)
 
 
 class Weighted(TorchJD):
-    """Weights from the Gramian, the task gradients, or the products between those of further batches."""
+    """Weights from the Gramian, the task gradients, or products between the gradients of further batches."""
 
     heads = "own"
 
@@ -105,7 +105,7 @@ class Smoothed(Weighted):
 
 
 class Directed(TorchJD):
-    """A direction that is no weighting of the task gradients it is made of; recorded weights are the heads', 1."""
+    """A direction that is not a weighting of the task gradients; the recorded weights are those of the heads, 1."""
 
     heads = "own"
 
@@ -127,7 +127,7 @@ class Scalarized(TorchJD):
 
 
 class Updated(Scalarized):
-    """A function of the losses that is told what the update made of them."""
+    """A function of the losses that is also given the losses after the update."""
 
     def after_update(self, losses_after: Tensor) -> None:
         for instance, losses in zip(self.instances, losses_after, strict=True):
@@ -136,70 +136,63 @@ class Updated(Scalarized):
 
 @cache
 def methods() -> dict[str, type[TorchJD]]:
-    """A strategy for each method of TorchJD, by its name there without `Weighting`.
+    """A strategy for each method of TorchJD, by its name in TorchJD without `Weighting`.
 
-    Where a scalarizer and an aggregator share a name (`Constant`, `Mean`, `Random`, `Sum`), it is the scalarizer: its
+    If a scalarizer and an aggregator share a name (`Constant`, `Mean`, `Random`, `Sum`), it is the scalarizer's: the
     weights are the same and need no gradient.
     """
-    there: dict[str, type[nn.Module]] = {}
-    for module in (scalarization, aggregation):
-        for name in module.__all__:
-            there.setdefault(name, getattr(module, name))
-    for name in (*INDEPENDENT, SMOOTHED):
-        there[name] = there[f"{name}Weighting"]
+    classes = {name: getattr(module, name) for module in (aggregation, scalarization) for name in module.__all__}
+    classes |= {name: classes[f"{name}Weighting"] for name in (*INDEPENDENT, SMOOTHED)}
     bases = (GramianWeightedAggregator, WeightedAggregator)
     return {
         name: _strategy(name, cls)
-        for name, cls in sorted(there.items(), key=lambda item: item[0].lower())
+        for name, cls in sorted(classes.items(), key=lambda item: item[0].lower())
         if not inspect.isabstract(cls) and cls not in bases and not name.endswith("Weighting")
     }
 
 
 def make(cls: type[nn.Module], tasks: int, arguments: Mapping[str, object]) -> nn.Module:
-    """An instance of a class of TorchJD for T tasks: of an aggregator its weighting, if it has one."""
-    missing = [
-        key
-        for key, parameter in hyper_parameters(cls).items()
-        if parameter.default is Parameter.empty and key not in arguments
-    ]
-    if missing:
-        raise ValueError(f"{', '.join(missing)} must be given, as there is no default")
-    given = {
+    """An instance of a class of TorchJD for T tasks; for an aggregator, its weighting if it has one."""
+    required = [key for key, parameter in hyper_parameters(cls).items() if parameter.default is Parameter.empty]
+    if missing := [key for key in required if key not in arguments]:
+        raise ValueError(f"{', '.join(missing)} must be given, since there is no default")
+    values: dict[str, Any] = {
         key: torch.tensor(value, dtype=torch.get_default_dtype()) if isinstance(value, list | tuple) else value
         for key, value in arguments.items()
     }
-    there = inspect.signature(cls).parameters
-    given |= dict.fromkeys(there.keys() & set(TASKS), tasks)
-    if "projector" in there:
-        own: dict[str, Any] = {key: given.pop(key) for key in hyper_parameters(QuadprogProjector) if key in given}
-        given["projector"] = QuadprogProjector(**own)
-    if "weighting" in there:
-        given["weighting"] = make(_weighting(str(given["weighting"])).method, tasks, {})
-    made = typing.cast("Any", cls)(**given)
-    if isinstance(made, GramianWeightedAggregator):
-        return made.gramian_weighting
-    return made.weighting if isinstance(made, WeightedAggregator) else made
+    parameters = inspect.signature(cls).parameters
+    values |= dict.fromkeys(parameters.keys() & set(TASKS), tasks)
+    if "projector" in parameters:
+        of_projector = {key: values.pop(key) for key in hyper_parameters(QuadprogProjector) if key in values}
+        values["projector"] = QuadprogProjector(**of_projector)
+    if "weighting" in parameters:
+        values["weighting"] = make(_weighting(str(values["weighting"])).method, tasks, {})
+    instance = cls(**values)
+    if isinstance(instance, GramianWeightedAggregator):
+        return instance.gramian_weighting
+    return instance.weighting if isinstance(instance, WeightedAggregator) else instance
 
 
 def hyper_parameters(cls: type) -> dict[str, Parameter]:
     """The arguments of a class of TorchJD, by keyword and with types that can be written on a command line.
 
-    A projector stands for its own arguments, a weighting for a name. What is T, and functions, are left out.
+    A projector is replaced by its own arguments, a weighting by its name. Functions and the number of tasks are left
+    out.
     """
     hints = typing.get_type_hints(cls.__init__)
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     for key, parameter in inspect.signature(cls).parameters.items():
         annotation = hints.get(key)
         if annotation == DualConeProjector | None:
-            found |= hyper_parameters(QuadprogProjector)
+            parameters |= hyper_parameters(QuadprogProjector)
         elif key not in TASKS and annotation is not None and annotation is not Callable:
             written = str if key == "weighting" else _writable(annotation)
-            found[key] = Parameter(key, Parameter.KEYWORD_ONLY, default=parameter.default, annotation=written)
-    return found
+            parameters[key] = Parameter(key, Parameter.KEYWORD_ONLY, default=parameter.default, annotation=written)
+    return parameters
 
 
 def _writable(annotation: object) -> object:
-    """The type with a list of numbers in place of a tensor."""
+    """The type, with a list of numbers instead of a tensor."""
     numbers: dict[object, object] = {
         Tensor: Sequence[float],
         Tensor | None: Sequence[float] | None,
@@ -211,8 +204,8 @@ def _writable(annotation: object) -> object:
 def _weighting(name: str) -> type[Weighted]:
     cls = methods().get(name)
     if cls is None or not issubclass(cls, Weighted):
-        known = ", ".join(key for key, other in methods().items() if issubclass(other, Weighted) and key != SMOOTHED)
-        raise ValueError(f"weighting must be one of {known}, not {name}")
+        names = ", ".join(key for key, other in methods().items() if issubclass(other, Weighted) and key != SMOOTHED)
+        raise ValueError(f"weighting must be one of {names}; found {name!r}")
     return cls
 
 

@@ -21,7 +21,7 @@ from mtlbench.report.figures.style import FAINT, Style
 from mtlbench.report.html import ROLES, Figure, Label, Page, Setup, Strategy, Tuning, render
 from mtlbench.report.plots import Frames, Overview, SavedPlot
 from mtlbench.report.tables import lay_out
-from mtlbench.setups.mnist import SETUPS
+from mtlbench.setups import SETUPS
 from mtlbench.stats.comparisons import rankings
 from mtlbench.stats.findings import Findings
 from mtlbench.stats.frames import curves_over_seeds

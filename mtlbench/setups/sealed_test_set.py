@@ -1,4 +1,4 @@
-"""Keeps the test set out of reach of a process that tunes."""
+"""Keeping the test set out of reach of a process that tunes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from mtlbench.data.sources import TEST_PREFIX
 
 
 class TestSetOpenedError(Exception):
-    """Something tried to read the test set while tuning."""
+    """A tuning trial tried to read the test set."""
 
-    __test__ = False  # nothing for pytest to collect
+    __test__ = False  # not a class of tests, in spite of its name
 
 
 def seal_test_set() -> None:
-    """From now on, this process opens no test file by its name: an audit hook refuses, and hooks cannot be removed.
+    """Refuse, from now on, to open a file with the name of a test file in this process.
 
-    Every way of opening a file in Python passes it (`open`, `os.open`, `numpy.memmap`, `pathlib`, `mmap` of those). It
-    does not reach into another process, nor see through a link of another name.
+    An audit hook refuses, and hooks cannot be removed. Every way of opening a file in Python calls it (`open`,
+    `os.open`, `numpy.memmap`, `pathlib`, `mmap` of those). It has no effect on other processes, nor on links that have
+    another name.
     """
     sys.addaudithook(_refuse_test_files)
 
 
 def without_test_split(setup: Setup) -> Setup:
-    """The setup, with a test split that cannot be read."""
+    """A copy of a setup whose test split cannot be read."""
     return replace(setup, test=_refused)
 
 
@@ -34,8 +35,8 @@ def _refuse_test_files(event: str, arguments: tuple[object, ...]) -> None:
     if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
         name = os.path.basename(os.fsdecode(arguments[0]))  # noqa: PTH119 - a Path would be built at every open
         if name.startswith(TEST_PREFIX):
-            raise TestSetOpenedError(f"a tuning trial opened {name}: tuning may look at validation only")
+            raise TestSetOpenedError(f"a tuning trial opened {name}: tuning may read only the validation split")
 
 
 def _refused() -> Split:
-    raise TestSetOpenedError("a tuning trial asked for the test split: tuning may look at validation only")
+    raise TestSetOpenedError("a tuning trial asked for the test split: tuning may read only the validation split")

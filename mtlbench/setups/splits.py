@@ -1,4 +1,4 @@
-"""The splits of a setup as they are read: what it declares is proven before anything is trained on them."""
+"""Reading the splits of a setup; what it declares about them is checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def samples(setup: Setup) -> tuple[Split, Split]:
     """The training and the validation split.
 
     Raises:
-        ContractError: they are not what the setup declares; says what, by the first sample that shows it.
+        ContractError: they are not as the setup declares; names the rule and the first sample that breaks it.
     """
-    training, validation = _pair(setup)
+    training, validation = _training_and_validation(setup)
     _check(setup, "training", training)
     _check(setup, "validation", validation)
     check_size(setup, training)
@@ -28,7 +28,7 @@ def test(setup: Setup) -> Split:
     """The test split.
 
     Raises:
-        ContractError: likewise.
+        ContractError: as in `samples`.
     """
     split = setup.test()
     _check(setup, "test", split)
@@ -36,101 +36,98 @@ def test(setup: Setup) -> Split:
 
 
 def read(setup: Setup) -> dict[str, Split]:
-    """All three by name, whatever is in them.
+    """All three splits by name, with their content unchecked.
 
     Raises:
-        ContractError: one of them is no split.
+        ContractError: one of them is not a `Split` of tensors.
     """
-    training, validation = _pair(setup)
-    found = {"training": training, "validation": validation, "test": setup.test()}
-    for purpose, split in found.items():
-        _check_kind(setup, purpose, split)
-    return found
+    training, validation = _training_and_validation(setup)
+    splits = {"training": training, "validation": validation, "test": setup.test()}
+    for name, split in splits.items():
+        _check_kind(setup, name, split)
+    return splits
 
 
-def check_inputs(setup: Setup, purpose: str, split: Split) -> None:
-    """Refuse inputs that the setup's network cannot be given.
+def check_inputs(setup: Setup, name: str, split: Split) -> None:
+    """Refuse inputs that the setup's network cannot take.
 
     Raises:
-        ContractError: they are not `[N, F]` finite numbers, F being `features`.
+        ContractError: they are not `[N, F]` finite numbers, where F is the setup's `features`.
     """
-    where, shape = f"{setup.name}, {purpose}", list(split.inputs.shape)
+    shape = list(split.inputs.shape)
     if len(shape) != 2 or shape[1] != setup.features:
-        raise ContractError(f"{where}: inputs must be [N, {setup.features}] as the setup says, not {shape}")
+        raise _broken(setup, name, f"inputs must be [N, {setup.features}], by the setup's widths; found {shape}")
     if not shape[0]:
-        raise ContractError(f"{where}: there are no samples")
-    if (odd := _first(~split.inputs.isfinite().all(-1))) is not None:
-        raise ContractError(f"{where}: inputs must be finite; those of sample {odd} are not")
+        raise _broken(setup, name, "there must be at least 1 sample; found 0")
+    if (sample := _first(~split.inputs.isfinite().all(-1))) is not None:
+        raise _broken(setup, name, f"inputs must be finite; those of sample {sample} are not")
 
 
-def check_targets(setup: Setup, purpose: str, split: Split) -> None:
-    """Refuse targets that the setup's losses cannot be given.
+def check_targets(setup: Setup, name: str, split: Split) -> None:
+    """Refuse targets that the setup's losses cannot take.
 
     Raises:
-        ContractError: they are not `[N, T]` of the values that their tasks take.
+        ContractError: they are not `[N, T]`, or not the values that their tasks take.
     """
-    where, wanted = f"{setup.name}, {purpose}", [len(split.inputs), len(setup.tasks)]
-    if list(split.targets.shape) != wanted:
-        raise ContractError(
-            f"{where}: targets must be {wanted}, for {wanted[0]} inputs and {wanted[1]} tasks, "
-            f"not {list(split.targets.shape)}"
+    shape, found = [len(split.inputs), len(setup.tasks)], list(split.targets.shape)
+    if found != shape:
+        raise _broken(
+            setup, name, f"targets must be {shape}, for {shape[0]} inputs and {shape[1]} tasks; found {found}"
         )
     for task, targets in zip(setup.tasks, split.targets.unbind(-1), strict=True):
-        if (odd := _first(~_allowed(task, targets))) is not None:
+        if (sample := _first(~_allowed(task, targets))) is not None:
             rule = "finite" if task.classes is None else f"whole numbers in [0, {task.classes})"
-            raise ContractError(
-                f"{where}: targets of {task.name} must be {rule}; sample {odd} has {targets[odd].item():g}"
-            )
+            value = f"{targets[sample].item():g}"
+            raise _broken(setup, name, f"targets of {task.name} must be {rule}; sample {sample} has {value}")
 
 
 def check_size(setup: Setup, training: Split) -> None:
-    """Refuse a training split of another size than was declared.
+    """Refuse a training split whose size is not the declared one.
 
     Raises:
-        ContractError: it is.
+        ContractError: it is not.
     """
-    if len(training) != setup.training_size:
+    if (size := len(training)) != (declared := setup.training_size):
         raise ContractError(
-            f"{setup.name}: training_size is {setup.training_size}, but the training split has {len(training)} samples"
+            f"{setup.name}: training_size must be the number of training samples, {size}; found {declared}"
         )
 
 
-def _pair(setup: Setup) -> tuple[Split, Split]:
-    given = cast("object", setup.samples())  # a plugin is not type-checked
-    if not (isinstance(given, tuple) and len(given) == 2):
-        raise ContractError(f"{setup.name}: samples() must return (training, validation), not {_kind(given)}")
-    return cast("tuple[Split, Split]", given)
+def _training_and_validation(setup: Setup) -> tuple[Split, Split]:
+    splits = cast("object", setup.samples())  # a plug-in is not type-checked
+    if not (isinstance(splits, tuple) and len(splits) == 2):
+        found = f"{len(splits)} values" if isinstance(splits, tuple) else type(splits).__name__
+        raise ContractError(f"{setup.name}: samples() must return (training, validation); found {found}")
+    return cast("tuple[Split, Split]", splits)
 
 
-def _check(setup: Setup, purpose: str, split: Split) -> None:
-    _check_kind(setup, purpose, split)
-    check_inputs(setup, purpose, split)
-    check_targets(setup, purpose, split)
+def _check(setup: Setup, name: str, split: Split) -> None:
+    _check_kind(setup, name, split)
+    check_inputs(setup, name, split)
+    check_targets(setup, name, split)
 
 
-def _check_kind(setup: Setup, purpose: str, split: Split) -> None:
-    given = cast("object", split)
-    if not isinstance(given, Split):
-        raise ContractError(f"{setup.name}, {purpose}: it must be a Split(inputs, targets), not {_kind(given)}")
-    if not all(isinstance(part, Tensor) for part in cast("list[object]", [given.inputs, given.targets])):
-        raise ContractError(f"{setup.name}, {purpose}: inputs and targets must be tensors")
-    for name, part in (("inputs", given.inputs), ("targets", given.targets)):
-        if part.layout != torch.strided or part.is_complex() or part.requires_grad:
-            raise ContractError(f"{setup.name}, {purpose}: {name} must be dense real numbers without a graph")
+def _check_kind(setup: Setup, name: str, split: Split) -> None:
+    if not isinstance(cast("object", split), Split):
+        raise _broken(setup, name, f"it must be a Split(inputs, targets); found {type(split).__name__}")
+    for part, values in (("inputs", cast("object", split.inputs)), ("targets", cast("object", split.targets))):
+        if not isinstance(values, Tensor):
+            raise _broken(setup, name, f"{part} must be tensors; found {type(values).__name__}")
+        if values.layout != torch.strided or values.is_complex() or values.requires_grad:
+            raise _broken(setup, name, f"{part} must be dense real numbers that do not require gradients")
+
+
+def _broken(setup: Setup, name: str, rule: str) -> ContractError:
+    return ContractError(f"{setup.name}, {name}: {rule}")
 
 
 def _allowed(task: Task, targets: Tensor) -> Tensor:
-    finite = targets.isfinite()
     if task.classes is None:
-        return finite
+        return targets.isfinite()
     whole = targets == (targets.floor() if targets.is_floating_point() else targets)
-    return finite & whole & (targets >= 0) & (targets < task.classes)
+    return targets.isfinite() & whole & (targets >= 0) & (targets < task.classes)
 
 
 def _first(wrong: Tensor) -> int | None:
-    """The place of the first sample that is wrong."""
-    return int(wrong.int().argmax()) if bool(torch.any(wrong)) else None
-
-
-def _kind(value: object) -> str:
-    return f"{len(value)} values" if isinstance(value, tuple) else type(value).__name__
+    """Index of the first sample that is wrong."""
+    return int(wrong.int().argmax()) if bool(wrong.any()) else None

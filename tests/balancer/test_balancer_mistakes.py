@@ -64,7 +64,7 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
         ("mgda", {"shared": [nn.Linear(2, 2)]}, r"shared is a module, not list: several go together, nn.ModuleList"),
         ("gradnorm", {"shared": nn.Linear(2, 2), "last": nn.ReLU()}, "last has no parameter that requires grad"),
         (HeadsMisspelt, {}, "the heads of a strategy are weighted or own, not 'weighed'"),
-        ("fixed", {"plugins": ["nowhere.py"]}, "there is no plugin file nowhere.py"),
+        ("fixed", {"plugins": ["nowhere.py"]}, "nowhere.py"),
         ("mgda", {"shared": FROZEN}, "shared has no parameter that requires grad"),
         ("gradnorm", {"shared": nn.Linear(2, 2), "last": nn.Linear(2, 2)}, "last is no part of shared"),
     ],

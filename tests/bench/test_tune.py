@@ -81,8 +81,8 @@ class Declares(Strategy):
         return step.losses.sum(-1)
 
 
-def test_a_space_is_declared_beside_its_hyper_parameter() -> None:
-    registry = Registry({"declares": Declares})
+def test_a_space_is_declared_beside_its_hyper_parameter(registry: Registry) -> None:
+    registry = Registry({"declares": replace(registry.strategies["fixed"], value=Declares)})
     spaces = registry.spaces("declares")
     assert list(spaces) == ["a", "b", "c", "d", "e", "weights"]
     assert spaces["d"] == Choice(("x", "y"))

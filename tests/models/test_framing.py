@@ -218,7 +218,7 @@ def test_an_idx_file_has_many_images(digits: Grey, tmp_path: Path) -> None:
         (idx(2, 28, 28) + b"1", "damaged"),
         (idx(0, 28, 28), "without an image"),
         (idx(2, 2, 2, content=b"").replace(struct.pack(">I", 2), struct.pack(">I", 2**31)), "too large"),
-        (gzip.compress(b"hello", mtime=0), "no idx file"),
+        (gzip.compress(b"hello", mtime=0), "gzip file"),
         (gzip.compress(idx(2, 28, 28), mtime=0)[:-9], "damaged"),
         (b"\x1f\x8b\x08" + bytes(40), "damaged"),
         (b"\x89PNG\r\n\x1a\n" + bytes(20), "neither a PNG|damaged"),

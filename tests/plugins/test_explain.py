@@ -11,7 +11,7 @@ from mtlbench.plugins.registry import Registry
 
 
 def test_every_strategy_is_explained_as_its_class_is(registry: Registry) -> None:
-    for name, cls in registry.strategies.items():
+    for name, cls in ((name, entry.value) for name, entry in registry.strategies.items()):
         found = explain(registry.source(name).read_text(encoding="utf-8"), name)
         assert found.description == inspect.getdoc(cls)
         assert found.about == found.description.splitlines()[0]

@@ -84,7 +84,7 @@ def test_setups_are_listed_with_their_files_and_the_readme_has_them(registry: Re
     for name, declared in registry.setups.items():
         if name == TINY.name:  # known in tests alone
             continue
-        assert f"setup {name}: {declared.setup.about} ({declared.file.name})" in listed
+        assert f"setup {name}: {declared.value.about} ({declared.file.name})" in listed
         assert f"`{name}`" in readme
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -109,6 +111,31 @@ def test_entry_points_that_a_job_does_not_need_are_not_loaded(tmp_path: Path, mo
     there = Registry.load((), origins).strategies
     assert "apart-one" in there
     assert "apart-two" not in there
+
+
+def test_threads_that_load_at_once_get_their_own_plugins(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.py" for name in ("one", "other")]
+    for path in paths:
+        text = "import sys, time, mtlbench\ntime.sleep(0.1)\nsys.stdout.close()\n" + STRATEGY.format(name=path.stem)
+        path.write_text(text + 3 * "time.sleep(0.01)\n")
+    before = sys.stdout
+    with ThreadPoolExecutor(len(paths)) as threads:
+        registries = list(threads.map(Registry.load, [[path] for path in 4 * paths]))
+    assert sys.stdout is before
+    shipped = list(Registry.load().strategies)
+    for registry, path in zip(registries, 4 * paths, strict=True):
+        assert list(registry.strategies) == [*shipped, path.stem]
+        assert registry.source(path.stem) == path
+        assert registry.problems == []
+
+
+def test_a_plugin_may_load_the_registry_itself(tmp_path: Path) -> None:
+    path = tmp_path / "one.py"
+    text = "import mtlbench\nmtlbench.Balancer('gradnorm', tasks=2)\n" + STRATEGY.format(name="one")
+    path.write_text(text)
+    registry = Registry.load([path])
+    assert registry.problems == []
+    assert "one" in registry.strategies
 
 
 @pytest.mark.parametrize("function", [jobs.train, jobs.try_out])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,3 +171,8 @@ def test_defaults_that_are_tuples_are_left_out_of_a_label(texts: Registry) -> No
     assert texts.parse("texts:text=plain,pair=[1,2],rows=[]", MNIST).label == "texts"
     assert texts.parse("texts:pair=(1,3)", MNIST).label == "texts:pair=[1,3]"
     assert texts.parse("texts:pair=(1,3)", MNIST).hyper == {"pair": [1.0, 3.0]}
+
+
+def test_labels_are_read_without_torch() -> None:
+    code = "import sys, mtlbench.plugins.spec_text; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

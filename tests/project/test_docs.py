@@ -8,14 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer.main
 
 from mtlbench.bench import planning, tune
 from mtlbench.cli import app, scaffold
-from mtlbench.contracts import registration, strategy
+from mtlbench.contracts.collection import Collection, collecting
 from mtlbench.errors import UserError
 from mtlbench.plugins import discovery
 
@@ -48,13 +47,9 @@ def blocks_of(page: Path) -> list[str]:
 
 @pytest.fixture
 def registered() -> Generator[None]:
-    """Leaves the strategies and setups that are known as they were."""
-    known: list[dict[str, Any]] = [strategy.registered, registration.registered]
-    before = [dict(names) for names in known]
-    yield
-    for names, kept in zip(known, before, strict=True):
-        names.clear()
-        names.update(kept)
+    """What a page registers is forgotten after it."""
+    with collecting(Collection()):
+        yield
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from typing import Any
@@ -210,7 +211,8 @@ def test_gpu_check_names_each_strategy_that_differs_or_fails(
 
     original = gpu_check.compare
     monkeypatch.setattr(gpu_check, "compare", compare)
-    some = {name: registry.strategies[name] for name in ("fixed", "pcgrad")} | {"failing": Failing}
+    some = {name: registry.strategies[name] for name in ("fixed", "pcgrad")}
+    some["failing"] = replace(some["fixed"], value=Failing)
     out = StringIO()
     wrong = gpu_check.compare_all(Registry(some), "cpu", Console(file=out, width=150, color_system=None))
     assert wrong == ["pcgrad", "failing"]

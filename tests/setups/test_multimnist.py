@@ -13,7 +13,8 @@ from torch import Tensor
 from mtlbench import data
 from mtlbench.contracts.setup import Split
 from mtlbench.data import Labelled
-from mtlbench.setups.multimnist import MULTIMNIST, TEST, TRAINING, VALIDATION, VALIDATION_SIZE, overlaid, paired, pairs
+from mtlbench.setups.multimnist import MULTIMNIST, overlaid, paired, pairs
+from mtlbench.setups.on_digits import TEST, TRAINING, VALIDATION, VALIDATION_SIZE
 
 SIZES = {TRAINING: 55_000, VALIDATION: VALIDATION_SIZE, TEST: 10_000}
 LOOKED_AT = 40

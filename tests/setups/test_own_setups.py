@@ -102,7 +102,8 @@ def test_an_entry_point_to_a_setup_that_is_not_registered_says_so(
 
     monkeypatch.setattr("mtlbench.plugins.discovery.entry_points", found)
     (problem,) = Registry.load().problems
-    assert "call register_setup on it" in problem
+    assert "register_setup" in problem
+    assert "unregistered" in problem
 
 
 def test_of_two_setups_of_one_name_the_later_is_out_and_both_files_are_named(tmp_path: Path) -> None:
@@ -134,57 +135,50 @@ def test_an_unknown_name_lists_the_close_ones(registry: Registry) -> None:
         registry.setup("toy-regresion")
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"name": "Own Setup"}, "lower-case words"),
-        ({"name": "x" * 61}, "at most 60"),
-        ({"name": "mnist"}, "already taken"),
-        ({"tasks": 'binary("alone"),'}, "at least two tasks"),
-        ({"tasks": 'binary("a"), binary("a")'}, "different names, not a, a"),
-        ({"tasks": 'binary("a b"), binary("c")'}, "task 'a b'"),
-        ({"tasks": 'classification("a", 0), binary("c")'}, "columns is a whole number >= 1, not 0"),
-        ({"tasks": 'Task("a", 1, "R2", "more", None, None), binary("c")'}, "'higher' or 'lower', not 'more'"),
-        ({"tasks": 'Task("a", 1, "accuracy", "lower", None, None), binary("c")'}, "of accuracy, higher is better"),
-        ({"tasks": 'Task("a", 1, "delta-m", "higher", None, None), binary("c")'}, "not 'delta-m'"),
-        ({"widths": "(3,)"}, r"at least two whole numbers >= 1, not \(3,\)"),
-        ({"widths": "(3, 0)"}, "widths"),
-        ({"size": 0}, "training_size is a whole number >= 1, not 0"),
-        ({"size": True}, "training_size is a whole number >= 1, not True"),
-        ({"tasks": f'binary("{"a" * 41}"), binary("b")'}, "at most 40 of them"),
-        ({"tasks": '"a", "b"'}, "own: a task is a Task, .*, not str"),
-        ({"tasks": 'Task("a", 1, None, "lower", None, None), binary("c")'}, "task 'a': metric is a text, not NoneType"),
-        ({"tasks": f'Task("a", 1, "{"m" * 41}", "lower", None, None), binary("c")'}, "metric is at most 40 letters"),
-        (
-            {"tasks": 'Task("a", 1, "m", "lower", None, None), binary("c")'},
-            "task 'a': loss is a function, not NoneType",
-        ),
-        ({"name": "own", "about": '", scale="1/255'}, "own: scale is a number, not str"),
-        ({"name": "own", "about": '", dataset="MNIST'}, "own: dataset is a mtlbench.data.Dataset, not str"),
-        ({"name": "own", "about": '", convolutions=[1], shift="'}, "own: shift is a number, not str"),
-        (
-            {"extra": "samples = samples(); register_setup(Setup('two', 'x', (), (1,), samples, test, 1))"},
-            "two: samples is a function, not tuple",
-        ),
-        (
-            {"extra": "register_setup(Setup(None, 'x', (), (1,), samples, test, 1))"},
-            "setup: name is a text, not NoneType",
-        ),
-        ({"extra": "import mtlbench; mtlbench.Conv(3.0, 2)"}, "are whole numbers >= 1, not Conv"),
-        ({"extra": "import mtlbench; mtlbench.Convolutions((2, 2), ())"}, r"the image is .*, not \(2, 2\)"),
-        (
-            {"extra": "import mtlbench; mtlbench.Convolutions((1, 2, 2), [3])"},
-            r"the layers are a tuple of Conv.*, not \[3\]",
-        ),
-        ({"extra": "register_setup(samples)"}, "takes a Setup, not function"),
-    ],
-)
-def test_what_cannot_be_is_refused_with_part_and_rule(tmp_path: Path, changes: dict[str, str], says: str) -> None:
+CASES: list[tuple[dict[str, object], tuple[str, ...]]] = [
+    ({"name": "Own Setup"}, ("name", "'Own Setup'")),
+    ({"name": "x" * 61}, ("name", "60", "x" * 61)),
+    ({"name": "mnist"}, ("'mnist'", "mnist.py")),
+    ({"tasks": 'binary("alone"),'}, ("own: ", "tasks", "2", "1")),
+    ({"tasks": 'binary("a"), binary("a")'}, ("names", "['a', 'a']")),
+    ({"tasks": 'binary("a b"), binary("c")'}, ("name", "'a b'")),
+    ({"tasks": 'classification("a", 0), binary("c")'}, ("task 'a': columns", ">= 1", "0")),
+    ({"tasks": 'Task("a", 1, "R2", "more", None, None), binary("c")'}, ("better", "'higher' or 'lower'", "'more'")),
+    ({"tasks": 'Task("a", 1, "accuracy", "lower", None, None), binary("c")'}, ("better", "accuracy", "'higher'")),
+    ({"tasks": 'Task("a", 1, "delta-m", "higher", None, None), binary("c")'}, ("metric", "'delta-m'")),
+    ({"widths": "(3,)"}, ("widths", "two", "(3,)")),
+    ({"widths": "(3, 0)"}, ("widths", "(3, 0)")),
+    ({"size": 0}, ("training_size", ">= 1", "0")),
+    ({"size": True}, ("training_size", ">= 1", "True")),
+    ({"tasks": f'binary("{"a" * 41}"), binary("b")'}, ("name", "40", "a" * 41)),
+    ({"tasks": '"a", "b"'}, ("own: ", "task", "Task", "str")),
+    ({"tasks": 'Task("a", 1, None, "lower", None, None), binary("c")'}, ("task 'a': metric", "NoneType")),
+    ({"tasks": f'Task("a", 1, "{"m" * 41}", "lower", None, None), binary("c")'}, ("task 'a': metric", "40", "m" * 41)),
+    ({"tasks": 'Task("a", 1, "m", "lower", None, None), binary("c")'}, ("task 'a': loss", "function", "None")),
+    ({"name": "own", "about": '", scale="1/255'}, ("own: scale", "number", "str")),
+    ({"name": "own", "about": '", dataset="MNIST'}, ("own: dataset", "mtlbench.data.Dataset", "str")),
+    ({"name": "own", "about": '", convolutions=[1], shift="'}, ("own: shift", "number", "str")),
+    (
+        {"extra": "samples = samples(); register_setup(Setup('two', 'x', (), (1,), samples, test, 1))"},
+        ("two: samples", "function", "tuple"),
+    ),
+    ({"extra": "register_setup(Setup(None, 'x', (), (1,), samples, test, 1))"}, ("name", "string", "NoneType")),
+    ({"extra": "import mtlbench; mtlbench.Conv(3.0, 2)"}, ("Conv(channels=3.0, kernel=2, pool=1)", ">= 1")),
+    ({"extra": "import mtlbench; mtlbench.Convolutions((2, 2), ())"}, ("image", "(2, 2)")),
+    ({"extra": "import mtlbench; mtlbench.Convolutions((1, 2, 2), [3])"}, ("layers", "Conv(...)", "[3]")),
+    ({"extra": "register_setup(samples)"}, ("register_setup", "Setup", "function")),
+]
+
+
+@pytest.mark.parametrize(("changes", "names"), CASES)
+def test_a_faulty_setup_is_refused_with_part_and_value(
+    tmp_path: Path, changes: dict[str, object], names: tuple[str, ...]
+) -> None:
     path = write_setup(tmp_path / "own.py", **changes)  # pyright: ignore[reportArgumentType]
     (problem,) = Registry.load([path]).problems
     assert problem.startswith(str(path))
-    with pytest.raises(UserError, match=says):
-        raise UserError(problem)
+    for name in names:
+        assert name in problem.removeprefix(str(path))
 
 
 def test_stored_runs_on_the_family_keep_their_keys(registry: Registry) -> None:
@@ -263,29 +257,30 @@ def test_a_trial_of_tuning_never_reads_the_test_split(tmp_path: Path, job: Calla
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "names"),
     [
-        ({"spoil": "training = training.inputs"}, "own, training: it must be a Split(inputs, targets), not Tensor"),
-        ({"spoil": "return training"}, "own: samples() must return (training, validation), not Split"),
-        ({"spoil": "return training, validation, training"}, "not 3 values"),
-        ({"spoil": "training = Split(training.inputs.numpy(), training.targets)"}, "must be tensors"),
-        ({"widths": "(4, 8)"}, "own, training: inputs must be [N, 4] as the setup says, not [120, 3]"),
-        ({"spoil": "validation = Split(validation.inputs[:0], validation.targets[:0])"}, "there are no samples"),
-        ({"spoil": "validation.inputs[5, 1] = torch.nan"}, "own, validation: inputs must be finite; those of sample 5"),
-        ({"spoil": "training = Split(training.inputs, training.targets[:, :2])"}, "targets must be [120, 3]"),
-        ({"spoil": "training = Split(training.inputs, training.targets[:80])"}, "targets must be [120, 3]"),
-        ({"spoil": "training.targets[0, 0] = -1"}, "of largest must be whole numbers in [0, 3); sample 0 has -1"),
-        ({"spoil": "training.targets[9, 1] = 0.5"}, "targets of positive must be whole numbers in [0, 2); sample 9"),
-        ({"spoil": "training.targets[9, 2] = torch.inf"}, "targets of sum must be finite; sample 9 has inf"),
-        ({"spoil_test": "split.targets[3, 0] = 8"}, "own, test: targets of largest must be whole numbers"),
-        ({"size": 100}, "own: training_size is 100, but the training split has 120 samples"),
+        ({"spoil": "training = training.inputs"}, ("own, training: ", "Split(inputs, targets)", "Tensor")),
+        ({"spoil": "return training"}, ("own: samples()", "(training, validation)", "Split")),
+        ({"spoil": "return training, validation, training"}, ("own: samples()", "3")),
+        ({"spoil": "training = Split(training.inputs.numpy(), training.targets)"}, ("inputs", "tensors", "ndarray")),
+        ({"widths": "(4, 8)"}, ("own, training: inputs", "[N, 4]", "[120, 3]")),
+        ({"spoil": "validation = Split(validation.inputs[:0], validation.targets[:0])"}, ("own, validation", "0")),
+        ({"spoil": "validation.inputs[5, 1] = torch.nan"}, ("own, validation: inputs", "finite", "sample 5")),
+        ({"spoil": "training = Split(training.inputs, training.targets[:, :2])"}, ("targets", "[120, 3]", "[120, 2]")),
+        ({"spoil": "training = Split(training.inputs, training.targets[:80])"}, ("targets", "[120, 3]", "[80, 3]")),
+        ({"spoil": "training.targets[0, 0] = -1"}, ("largest", "[0, 3)", "sample 0 has -1")),
+        ({"spoil": "training.targets[9, 1] = 0.5"}, ("positive", "[0, 2)", "sample 9 has 0.5")),
+        ({"spoil": "training.targets[9, 2] = torch.inf"}, ("sum", "finite", "sample 9 has inf")),
+        ({"spoil_test": "split.targets[3, 0] = 8"}, ("own, test: ", "largest", "sample 3 has 8")),
+        ({"size": 100}, ("own: training_size", "100", "120")),
     ],
 )  # fmt: skip
 def test_splits_that_are_not_as_declared_are_one_clear_line(
-    tmp_path: Path, job: Callable[[Path], StackJob], changes: dict[str, str], says: str
+    tmp_path: Path, job: Callable[[Path], StackJob], changes: dict[str, str], names: tuple[str, ...]
 ) -> None:
     path = write_setup(tmp_path / "own.py", **changes)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ContractError) as raised:
         jobs.train(job(path), lambda _: None)
-    assert says in str(raised.value)
-    assert "\n" not in str(raised.value)
+    message = str(raised.value)
+    assert all(name in message for name in names), message
+    assert "\n" not in message

@@ -122,7 +122,7 @@ def test_bad_hyper_parameters_are_refused_with_rule_and_value(registry: Registry
 @given(seed=st.integers(0, 1000), s=st.floats(-3, 3), c=st.sampled_from([0.5, 1.0]))
 def test_uncertainty_weights_by_precision(registry: Registry, seed: int, s: float, c: float) -> None:
     losses, _ = problem((2, 3), seed)
-    strategy = registry.strategies["uncertainty"]((2, 3), c=c, s=s).double()  # pyright: ignore[reportCallIssue]
+    strategy = registry.get("uncertainty")((2, 3), c=c, s=s).double()  # pyright: ignore[reportCallIssue]
     weights, (grad,) = weigh(strategy, given_step(losses))
     torch.testing.assert_close(weights, torch.full_like(weights, c * math.exp(-s)), rtol=1e-6, atol=0)
     torch.testing.assert_close(grad, 0.5 - weights * losses)

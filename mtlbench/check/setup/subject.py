@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.check.strategy.subject import SUFFIX, registered_by
-from mtlbench.contracts.registration import Declared
+from mtlbench.contracts.collection import Declared
 from mtlbench.contracts.setup import Setup, Split, Task
 from mtlbench.engine.trainer import Trainer
 from mtlbench.errors import UserError
@@ -29,12 +29,12 @@ class SetupSubject:
     """A setup, and the file that registers it."""
 
     registry: Registry
-    declared: Declared
+    declared: Declared[Setup]
 
     @property
     def setup(self) -> Setup:
         """The setup itself."""
-        return self.declared.setup
+        return self.declared.value
 
     @property
     def file(self) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from mtlbench.check.strategy.cases import FEATURES
+from mtlbench.contracts.collection import Kind
 from mtlbench.contracts.space import TaskWeights
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError
-from mtlbench.plugins.discovery import Kind
 from mtlbench.plugins.registry import Registry
 from mtlbench.plugins.spec_text import split_specs
 from mtlbench.records.records import Spec
@@ -92,7 +92,8 @@ def registered_by(registry: Registry, kind: Kind, path: Path) -> list[str]:
     Raises:
         UserError: nothing, or the file could not be loaded.
     """
-    names = [name for name, origin in registry.origins[kind].items() if Path(origin).resolve() == path.resolve()]
+    declared = registry.strategies if kind == "strategy" else registry.setups
+    names = [name for name, entry in declared.items() if Path(entry.origin).resolve() == path.resolve()]
     if not names:
         broken = [
             problem for problem in registry.problems if problem.startswith((f"{path} is", f"{path.resolve()} is"))
