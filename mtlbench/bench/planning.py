@@ -129,28 +129,21 @@ def check(request: TrainingRequest) -> tuple[list[Setup], Conditions, Registry]:
     setups = [registry.setup(name) for name in dict.fromkeys(request.setups)]
     if request.device not in DEVICES:
         raise UserError(f"--device must be one of {', '.join(DEVICES)}; found {request.device!r}")
-    if request.epochs < 1:
-        raise UserError(f"--epochs must be at least 1; found {request.epochs}")
+    for option, value in {"--epochs": request.epochs, "--jobs": request.jobs}.items():
+        if value is not None and value < 1:
+            raise UserError(f"{option} must be at least 1; found {value}")
     for setup in setups:
         if not 1 <= request.batch_size <= setup.training_size:
             raise UserError(
                 f"--batch-size must be between 1 and {setup.training_size}, the number of training samples of "
                 f"{setup.name}; found {request.batch_size}"
             )
-    if request.jobs is not None and request.jobs < 1:
-        raise UserError(f"--jobs must be at least 1; found {request.jobs}")
     positive = {"--lr": request.lr, "--run-timeout": request.run_timeout, "--run-memory": request.run_memory}
     for option, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{option} must be finite and > 0; found {value}")
-    conditions = Conditions(
-        seeds=request.seeds,
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        lr=request.lr,
-        device=resolve_device(request.device),
-    )
-    return setups, conditions, registry
+    same = {name: getattr(request, name) for name in ("seeds", "epochs", "batch_size", "lr")}
+    return setups, Conditions(**same, device=resolve_device(request.device)), registry
 
 
 def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, *, several: bool) -> PlannedRun:
@@ -248,9 +241,7 @@ def _check_tuning(record: TuningRecord, setup: Setup, conditions: Conditions, re
 
 def bench_runs(before: BenchRecord | None, runs: Sequence[PlannedRun]) -> dict[str, list[str]]:
     """The labels per setup of a bench after adding these runs."""
-    labels = {name: list(stored) for name, stored in before.runs.items()} if before else {}
+    labels = dict(before.runs) if before else {}
     for run in runs:
-        of_setup = labels.setdefault(run.setup.name, [])
-        if run.spec.label not in of_setup:
-            of_setup.append(run.spec.label)
+        labels[run.setup.name] = list(dict.fromkeys([*labels.get(run.setup.name, []), run.spec.label]))
     return labels

@@ -125,8 +125,8 @@ def execute(plan: TuningPlan, display: Display) -> bool:
 
 def _try_missing(plan: TuningPlan, processes: Processes, display: Display) -> dict[str, TuningRecord]:
     """The records of all tunings, by name, after carrying out the missing trials."""
-    records = {tuning.name: tuning.record for tuning in plan.tunings}
     tunings = {tuning.name: tuning for tuning in plan.tunings}
+    records = {name: tuning.record for name, tuning in tunings.items()}
     settings = plan.tunings[0].record.settings
     ended: dict[str, dict[int, Trial]] = {name: {} for name in tunings}
     work = {

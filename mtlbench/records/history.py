@@ -65,15 +65,10 @@ def check_result(result: Result, replicas: int, tasks: int) -> None:
     for evaluation in (*result.validation, result.test):
         check_evaluation(evaluation, replicas, tasks)
     path = result.trajectory
-    points = len(path.epochs)
-    for name, rows, last in (
-        ("losses", path.losses, tasks),
-        ("weights", path.weights, tasks),
-        ("norms", path.norms, tasks),
-        ("cosines", path.cosines, tasks * (tasks - 1) // 2),
-    ):
-        if rows is not None:
-            _check(f"trajectory.{name}", rows, points, replicas, last)
+    columns = {"losses": tasks, "weights": tasks, "norms": tasks, "cosines": tasks * (tasks - 1) // 2}
+    for name, count in columns.items():
+        if (rows := getattr(path, name)) is not None:
+            _check(f"trajectory.{name}", rows, len(path.epochs), replicas, count)
     _check("diverged", result.diverged, replicas)
 
 

@@ -48,9 +48,7 @@ class Store:
             with tempfile.TemporaryFile(dir=self.folder / "runs"):
                 pass
         except OSError as error:
-            raise UserError(
-                f"cannot write to {self.folder} ({error.strerror}): choose another folder with --out"
-            ) from None
+            raise UserError(f"cannot write to {self.folder} ({error.strerror}): choose another --out") from None
 
     @contextmanager
     def locked(self) -> Generator[None]:
@@ -62,19 +60,14 @@ class Store:
             UserError: another process is at work, or the folder is not writable.
         """
         self.prepare()
-        lock = FileLock(self.folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock = FileLock(self.folder / ".lock").acquire(timeout=0)
         except Timeout:
-            raise UserError(
-                f"another process is working on {self.folder}: wait for it, or choose another --name"
-            ) from None
-        try:
+            raise UserError(f"another process is working on {self.folder}: wait, or choose another --name") from None
+        with lock:
             for path in [*self.folder.rglob(".*.json"), *self.folder.rglob(".*.safetensors")]:
                 path.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def bench(self) -> BenchRecord | None:
         """What was asked for under this name, if anything."""
@@ -154,11 +147,11 @@ class Store:
         return _write(self.folder / name, text)
 
     def _path(self, kind: str, setup: str, label: str) -> Path:
-        plain = re.sub(r"[^A-Za-z0-9.=-]+", "-", label).strip("-")
+        plain, digest = re.sub(r"[^A-Za-z0-9.=-]+", "-", label).strip("-"), hashlib.sha256(label.encode()).hexdigest()
         if plain != label:
-            plain = f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+            plain = f"{plain}-{digest[:6]}"
         if len(plain) > LONGEST_NAME:
-            plain = f"{plain[:READABLE]}-{hashlib.sha256(label.encode()).hexdigest()[:16]}"
+            plain = f"{plain[:READABLE]}-{digest[:16]}"
         return self.folder / kind / setup / f"{plain}.json"
 
 
@@ -179,6 +172,5 @@ def _read(path: Path, model: type[R], remedy: str) -> R | None:
         return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = f"{where}: {first['msg']}" if where else first["msg"]
+        why = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
         raise UserError(f"{path} cannot be read by this version ({why}): {remedy}") from None

@@ -24,7 +24,7 @@ def stored(asked: Plan, label: str) -> RunRecord:
     return run
 
 
-def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
+def test_only_missing_runs_are_computed(tmp_path: Path) -> None:
     mine, other = write(tmp_path, "mine"), write(tmp_path, "other", "return 2 * step.losses.sum(-1)")
     first = plan(tmp_path / "out", ["mine"], [mine, other])
     complete, display = execute(first)
@@ -54,7 +54,7 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
         plan(tmp_path / "out", ["mine"], [mine, other], epochs=2)
 
 
-def test_a_run_that_failed_is_tried_again(tmp_path: Path) -> None:
+def test_a_failed_run_is_tried_again(tmp_path: Path) -> None:
     plugin = write(tmp_path, "mine", "raise RuntimeError('not today')")
     asked = plan(tmp_path / "out", ["mine"], [plugin])
     for _ in range(2):
@@ -66,7 +66,7 @@ def test_a_run_that_failed_is_tried_again(tmp_path: Path) -> None:
     assert display.titles == ["mine"]
 
 
-def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
+def test_results_do_not_depend_on_other_runs(tmp_path: Path) -> None:
     found: list[list[RunRecord]] = []
     for jobs in (1, 2):
         asked = plan(tmp_path / str(jobs), ["gradnorm", "uncertainty"], jobs=jobs)
@@ -86,9 +86,7 @@ def test_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
     assert gradnorm["cosine"].between(-1, 1).all()
 
 
-def test_every_strategy_is_the_same_bit_for_bit_whatever_runs_beside_and_in_whatever_order(
-    tmp_path: Path, registry: Registry
-) -> None:
+def test_results_are_identical_for_any_order_and_number_of_jobs(tmp_path: Path, registry: Registry) -> None:
     def trained(strategies: Sequence[str], jobs: int) -> dict[str, dict[str, Any]]:
         asked = plan(tmp_path / str(jobs), strategies, jobs=jobs)
         execution.write_request(asked)
@@ -107,7 +105,7 @@ def test_every_strategy_is_the_same_bit_for_bit_whatever_runs_beside_and_in_what
         assert repr(run) == repr(other[label]), label
 
 
-def test_a_bench_that_is_stopped_keeps_finished_runs_and_goes_on_from_there(tmp_path: Path) -> None:
+def test_an_interrupted_bench_keeps_finished_runs_and_resumes(tmp_path: Path) -> None:
     class Impatient(Silent):
         def ended(self, job: ShownJob) -> None:
             raise KeyboardInterrupt
@@ -123,7 +121,7 @@ def test_a_bench_that_is_stopped_keeps_finished_runs_and_goes_on_from_there(tmp_
     assert (tmp_path / "out/tiny/runs" / SETUP / "fixed.json").read_bytes() == before
 
 
-def test_a_run_whose_file_is_edited_meanwhile_is_not_taken_for_either_version(tmp_path: Path) -> None:
+def test_a_run_fails_if_its_file_is_edited_during_training(tmp_path: Path) -> None:
     mine = write(tmp_path, "mine")
 
     class Editor(Silent):
@@ -140,7 +138,7 @@ def test_a_run_whose_file_is_edited_meanwhile_is_not_taken_for_either_version(tm
     assert display.titles == ["mine"]
 
 
-def test_a_run_whose_file_is_removed_meanwhile_has_failed_and_the_others_are_kept(tmp_path: Path) -> None:
+def test_only_the_run_whose_file_is_removed_during_training_fails(tmp_path: Path) -> None:
     mine = write(tmp_path, "mine")
 
     class Remover(Silent):

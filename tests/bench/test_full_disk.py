@@ -40,7 +40,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_that_cannot_be_stored_is_all_that_is_missing(
+def test_only_the_run_that_cannot_be_stored_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     large = write(tmp_path, "large")
@@ -69,7 +69,7 @@ def test_a_run_that_cannot_be_stored_is_all_that_is_missing(
     assert {name: after[name] for name in before} == before
 
 
-def test_a_state_that_cannot_be_kept_is_said_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_reported_and_harmless(tmp_path: Path) -> None:
     asked = plan(tmp_path, ["fixed"], epochs=2)
     run = asked.runs[0]
     job = StackJob(run.spec, run.settings, (0, 1), (), "key", tmp_path / "state.safetensors")
@@ -85,7 +85,7 @@ def test_a_state_that_cannot_be_kept_is_said_and_changes_nothing(tmp_path: Path)
     assert replace(result, training_seconds=0.0) == replace(whole, training_seconds=0.0)
 
 
-def test_what_was_asked_that_cannot_be_stored_starts_nothing(tmp_path: Path) -> None:
+def test_nothing_starts_if_the_request_cannot_be_stored(tmp_path: Path) -> None:
     display = Silent()
     with pytest.raises(OSError, match="File too large"), room_for(100):
         execution.execute(plan(tmp_path, ["fixed"]), display)

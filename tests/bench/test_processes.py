@@ -1,4 +1,4 @@
-"""A function in a process of its own: what comes back, and that its end takes nothing with it."""
+"""Functions in processes of their own: their results, and that failures affect nothing else."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ def processes() -> Iterator[Processes]:
     made.stop()
 
 
-def test_messages_come_in_order_and_then_the_value(processes: Processes) -> None:
+def test_messages_arrive_in_order_before_the_value(processes: Processes) -> None:
     messages: list[int] = []
     assert processes.call(count, 100, messages.append) == 4950
     assert messages == list(range(100))
 
 
-def test_each_call_has_a_process_of_its_own(processes: Processes) -> None:
+def test_each_call_has_its_own_process(processes: Processes) -> None:
     one, other = (processes.call(own_id, None, ignore) for _ in range(2))
     assert len({one, other, os.getpid()}) == 3
 
@@ -156,25 +156,25 @@ def test_an_exception_becomes_one_line_with_its_traceback(
     assert "in fail" in raised.value.traceback
 
 
-def test_an_exception_is_told_also_by_a_process_that_can_print_no_more(processes: Processes) -> None:
+def test_an_exception_is_reported_even_with_closed_streams(processes: Processes) -> None:
     with pytest.raises(ProcessError, match="RuntimeError: not today") as raised:
         processes.call(fail_with_closed_streams, None, ignore)
     assert "in fail_with_closed_streams" in raised.value.traceback
     assert raised.value.output == "before\n"
 
 
-def test_a_process_that_leaves_is_noticed(processes: Processes) -> None:
+def test_an_exit_is_noticed(processes: Processes) -> None:
     with pytest.raises(ProcessDiedError, match="exit code 3"):
         processes.call(leave, 3, ignore)
 
 
-def test_a_process_that_leaves_is_noticed_though_its_child_lives_on(processes: Processes) -> None:
+def test_an_exit_is_noticed_while_a_child_is_alive(processes: Processes) -> None:
     with pytest.raises(ProcessDiedError, match="exit code 5"):
         processes.call(leave_a_child, None, ignore)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_process_that_leaves_a_printing_child_is_done_at_once(processes: Processes, fails: bool) -> None:
+def test_a_printing_child_does_not_delay_the_result(processes: Processes, fails: bool) -> None:
     begun = time.monotonic()
     with pytest.raises(ProcessError, match="not today") if fails else contextlib.nullcontext():
         assert processes.call(leave_a_child_that_prints, fails, ignore) == "done"
@@ -182,7 +182,7 @@ def test_a_process_that_leaves_a_printing_child_is_done_at_once(processes: Proce
 
 
 def assert_ended(function: Callable[[None, Callable[[object], None]], None], limits: Limits, says: str) -> None:
-    """By the bench, in a line, and not as if it had died."""
+    """The process is ended by the bench with an error of one line, and does not count as dead."""
     processes = Processes(PRELOAD, limits)
     try:
         with pytest.raises(ProcessError, match=says) as raised:
@@ -194,7 +194,7 @@ def assert_ended(function: Callable[[None, Callable[[object], None]], None], lim
 
 @pytest.mark.parametrize("function", [loop_with_closed_pipes, write_into_its_pipe])
 @pytest.mark.parametrize(("seconds", "says"), [(None, "closed the pipe"), (0.5, "--run-timeout")])
-def test_a_process_that_can_answer_no_more_is_ended(
+def test_a_process_that_can_no_longer_answer_is_ended(
     monkeypatch: pytest.MonkeyPatch,
     function: Callable[[None, Callable[[object], None]], None],
     seconds: float | None,
@@ -204,7 +204,7 @@ def test_a_process_that_can_answer_no_more_is_ended(
     assert_ended(function, Limits(seconds=seconds), says)
 
 
-def test_what_is_printed_stays_off_the_terminal_and_its_end_is_kept(
+def test_output_stays_off_the_terminal_and_its_end_is_kept(
     processes: Processes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ProcessError, match="after printing") as raised:
@@ -258,7 +258,7 @@ def test_the_signal_that_ended_a_process_is_named(processes: Processes, name: st
     assert messages == ["before"]
 
 
-def test_a_process_that_ends_within_a_message_is_noticed(processes: Processes) -> None:
+def test_an_exit_within_a_message_is_noticed(processes: Processes) -> None:
     def slowly(message: bytes) -> None:
         time.sleep(0.6)
 
@@ -267,7 +267,7 @@ def test_a_process_that_ends_within_a_message_is_noticed(processes: Processes) -
 
 
 @pytest.mark.parametrize(("epochs", "where"), [(None, "beginning"), (0, "beginning"), (3, "epoch 3")])
-def test_what_dies_is_started_again_from_where_it_was_left_by_whomever(
+def test_a_job_whose_process_dies_restarts_from_its_checkpoint(
     processes: Processes, tmp_path: Path, epochs: int | None, where: str
 ) -> None:
     path = tmp_path / "state.safetensors"
@@ -286,13 +286,13 @@ def test_what_dies_is_started_again_from_where_it_was_left_by_whomever(
         assert where in message
 
 
-def test_a_failure_leaves_other_calls_alone(processes: Processes) -> None:
+def test_a_failure_does_not_affect_other_calls(processes: Processes) -> None:
     with pytest.raises(ProcessError):
         processes.call(leave, 1, ignore)
     assert processes.call(count, 3, ignore) == 3
 
 
-def test_stopping_kills_what_is_running_and_starts_no_more(processes: Processes) -> None:
+def test_stopping_kills_all_processes_and_starts_no_more(processes: Processes) -> None:
     ids: list[int] = []
     errors: list[str] = []
     started = threading.Event()

@@ -30,12 +30,12 @@ def plain(out: io.StringIO) -> list[str]:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_terminal_gets_bars_and_a_log_lines(terminal: bool) -> None:
+def test_a_terminal_gets_bars_and_a_log_gets_lines(terminal: bool) -> None:
     assert isinstance(display(console(terminal=terminal)[0]), Bars if terminal else Lines)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_run_is_shown_from_its_start_to_its_end(terminal: bool) -> None:
+def test_a_job_is_shown_from_start_to_end(terminal: bool) -> None:
     screen, out = console(terminal=terminal)
     with display(screen) as shown:
         shown.note("training 2 runs")
@@ -54,7 +54,7 @@ def test_a_run_is_shown_from_its_start_to_its_end(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_markup_is_shown_as_it_is(terminal: bool) -> None:
+def test_markup_is_not_interpreted(terminal: bool) -> None:
     screen, out = console(terminal=terminal)
     with display(screen) as shown:
         shown.note(f"note {ODD}")
@@ -69,7 +69,7 @@ def test_markup_is_shown_as_it_is(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_score_that_is_no_share_is_no_percentage(terminal: bool) -> None:
+def test_only_shares_are_shown_as_percentages(terminal: bool) -> None:
     screen, out = console(terminal=terminal)
     with display(screen) as shown:
         ShownJob(shown, "one", 1).report(moved(1, 12.5, metric="squared error", validated=True))
@@ -78,13 +78,13 @@ def test_a_score_that_is_no_share_is_no_percentage(terminal: bool) -> None:
 
 
 def bars_of(shown: Bars) -> io.StringIO:
-    """What the bars look like at this moment."""
+    """The bars as they look now."""
     screen, out = console(terminal=False)
     screen.print(shown.renderable())
     return out
 
 
-def test_bars_say_the_epoch_that_is_under_way() -> None:
+def test_bars_show_the_current_epoch() -> None:
     shown = Bars(console(terminal=True)[0])
     one = ShownJob(shown, "one", 3)
     one.report(moved(0))
@@ -94,7 +94,7 @@ def test_bars_say_the_epoch_that_is_under_way() -> None:
         assert f"epoch {epoch}/3" in bars_of(shown).getvalue()
 
 
-def test_only_runs_that_go_on_have_a_bar() -> None:
+def test_only_running_jobs_have_a_bar() -> None:
     screen, out = console(terminal=True, height=10)
     with Bars(screen) as shown:
         for i in range(40):
@@ -106,7 +106,7 @@ def test_only_runs_that_go_on_have_a_bar() -> None:
     assert all(f"run{i}  0 s  {'lost' if i % 2 else 'found'}" in "\n".join(plain(out)) for i in range(40))
 
 
-def test_lines_are_printed_once_an_epoch() -> None:
+def test_a_line_is_printed_per_epoch() -> None:
     screen, out = console(terminal=False)
     with Lines(screen) as shown:
         one = ShownJob(shown, "one", 2)
@@ -121,7 +121,7 @@ def test_lines_are_printed_once_an_epoch() -> None:
     assert lines[-1].endswith("left 0 s")
 
 
-def test_an_interrupted_bench_leaves_the_terminal_as_it_was() -> None:
+def test_an_interruption_restores_the_terminal() -> None:
     screen, out = console(terminal=True)
 
     def interrupted(shown: Display) -> None:

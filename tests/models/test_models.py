@@ -1,4 +1,4 @@
-"""A network as a file: what it answers, what a reader in plain torch gets of it, and what is refused."""
+"""Files of networks: predictions, loading in plain torch, and refused files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def made(kind: model_file.Kind, columns: int, framing: Framing | None = FRAMING,
         (made("other", 2), {"outputs": [0.5, 1.0]}),
     ],
 )
-def test_every_kind_of_task_has_its_answer(model: Model, answer: dict[str, object], tmp_path: Path) -> None:
+def test_every_kind_of_task_has_an_answer(model: Model, answer: dict[str, object], tmp_path: Path) -> None:
     Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 4)).save(tmp_path / "square.png")
     model_file.save(tmp_path / "made", model)
     read = model_file.load(tmp_path / "made")
@@ -56,7 +56,7 @@ def test_every_kind_of_task_has_its_answer(model: Model, answer: dict[str, objec
     assert predictions.table(read.card, [found]).row_count == 1
 
 
-def test_a_model_of_something_else_than_pictures_is_refused() -> None:
+def test_predict_refuses_a_model_that_does_not_take_pictures() -> None:
     with pytest.raises(UserError, match="28 x 28"):
         predictions.check(made("regression", 1, framing=None).card)
 
@@ -91,7 +91,7 @@ def test_a_model_that_contradicts_itself_is_refused(
     assert says in line
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "made"
     model_file.save(path, made("classification", 2))
     whole = path.read_bytes()
@@ -134,7 +134,7 @@ register_setup(
 """
 
 
-def test_a_network_with_convolutions_is_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_with_convolutions_loads_in_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin, path, idx = tmp_path / "crosses.py", tmp_path / "model", tmp_path / "some.idx"
     plugin.write_text(CROSSES)
     keep = ("--setup", "crosses", "--plugin", plugin, "--save", path, "--epochs", "1", "--lr", "0.01")
