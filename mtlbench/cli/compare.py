@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from mtlbench.cli.console import open_console
+from mtlbench.cli.console import open_console, table_of
 from mtlbench.cli.options import OutOption, check_name
 from mtlbench.contracts.metrics import Metric
 
@@ -49,9 +47,7 @@ def show(versus: Versus, console: Console) -> None:
         if labels:
             console.print(f"  only in {name}: {escape(', '.join(labels))}", highlight=False)
     rows = versus.scores.sort_values("p", kind="stable").head(SHOWN)
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for position, header in enumerate(("setup", "strategy", "task", before, after, "difference", "p", "p Holm", "")):
-        table.add_column(escape(header), justify="left" if position < 3 else "right", overflow="fold")
+    table = table_of("setup", "strategy", "task", before, after, "difference", "p", "p Holm", "", left=3)
     for row in rows.to_dict("records"):
         table.add_row(*(escape(text) for text in _cells(row)))
     console.print(table)

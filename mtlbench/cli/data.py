@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mtlbench.cli.console import open_console
+from mtlbench.cli.console import open_console, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ def run_data() -> None:
     console = open_console()
     for dataset in (datasets.MNIST, datasets.FASHION_MNIST):
         folder = datasets.fetch(dataset, lambda text: console.print(text, highlight=False))
-        console.print(f"{dataset.title} is verified in {folder}", highlight=False, soft_wrap=True)
+        plain(console, f"{dataset.title} is verified in {folder}")
 
 
 def fetch(setups: Sequence[Setup], console: Console) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
-from mtlbench.cli.console import complain, open_console, warn
+from mtlbench.cli.console import complain, open_console, plain, table_of, warn
 from mtlbench.cli.data import fetch
 from mtlbench.cli.options import DEFAULT_SETUP, BatchOption, DeviceOption, EpochsOption, LrOption, PluginOption
 from mtlbench.cli.stopping import stoppable
@@ -20,6 +18,8 @@ from mtlbench.errors import UserError
 from mtlbench.records.roles import FIRST_TUNING_SEED
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mtlbench.models.model_file import Card
 
 
@@ -78,7 +78,7 @@ def run_train(
         complain(f"{label} diverged at step {result.diverged[0]:,}, and nothing was saved: try a lower --lr")
         raise typer.Exit(1)
     console.print(scores(model_file.load(save).card))
-    console.print(f"saved to {save}", highlight=False, markup=False, soft_wrap=True)
+    plain(console, f"saved to {save}")
 
 
 def run_predict(
@@ -142,11 +142,7 @@ def _check_target(path: Path, *, force: bool) -> None:
 
 def scores(card: Card) -> Table:
     """Table of a model's losses and scores, with one row per task."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    table.add_column("task")
-    for split in ("validation", "test"):
-        table.add_column(f"{split} loss", justify="right")
-        table.add_column(f"{split} score", justify="right")
+    table = table_of("task", "validation loss", "validation score", "test loss", "test score", left=1)
     for task in card.tasks:
         cells = (
             cell

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlbench.cli.console import open_console, warn
+from mtlbench.cli.console import open_console, plain, warn
 from mtlbench.cli.options import PluginOption
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run_list(
     warn(registry.problems)
     console = open_console()
     if markdown:
-        console.print(listing.markdown(registry), highlight=False, markup=False, soft_wrap=True)
+        plain(console, listing.markdown(registry))
     elif name is None:
         listing.show_all(registry, console)
     else:
@@ -139,4 +139,4 @@ def _write(kind: Kind, name: str, out: Path | None) -> None:
     console = open_console()
     plugin, test = scaffold.write(kind, name, out)
     for line in (f"wrote {plugin}", f"wrote {test}", *scaffold.next_steps(kind, name, plugin, test)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        plain(console, line)
