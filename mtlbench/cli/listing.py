@@ -31,7 +31,7 @@ class Entry:
 
 def entries(registry: Registry) -> list[Entry]:
     """All strategies of the registry, those that need least first."""
-    found = [
+    rows = [
         Entry(
             name,
             cited(inspect.getdoc(entry.value) or ""),
@@ -41,7 +41,7 @@ def entries(registry: Registry) -> list[Entry]:
         )
         for name, entry in registry.strategies.items()
     ]
-    return sorted(found, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
+    return sorted(rows, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
 
 
 def markdown(registry: Registry) -> str:
