@@ -32,6 +32,7 @@ from tests.helpers.own_setup import write_setup
 from tests.helpers.tiny_bench import write
 
 WORKER = ["--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--preload", "tests.helpers.preloaded"]
+PATIENCE = 120  # seconds; only a failure takes that long, or a busy machine
 UNDER_A_NANNY, ALONE = ["--nanny"], ["--no-nanny"]
 Processes = list[subprocess.Popen[bytes]]
 
@@ -193,7 +194,7 @@ def test_a_stopped_bench_ends_only_its_own_runs_including_later_ones(
 
     def wait_for_the_end(_: object) -> None:
         loading.set()
-        assert go_on.wait(20)
+        assert go_on.wait(PATIENCE)
 
     def begin_late(workers: processes.Processes, *_: object) -> None:
         late.put(workers.stopped)
@@ -201,15 +202,15 @@ def test_a_stopped_bench_ends_only_its_own_runs_including_later_ones(
     with local_cluster(1, threads=3) as address:
         stopped, other = (Cluster(address, "cpu", Limits()) for _ in range(2))
         result = other.submit(jobs.train, own_job(file, epochs=300), lambda _: begun.set())
-        assert begun.wait(20)
+        assert begun.wait(PATIENCE)
         monkeypatch.setattr("mtlbench.bench.dask_cluster._fetch_data", wait_for_the_end)
         monkeypatch.setattr("mtlbench.bench.dask_cluster.carry_out", begin_late)
         stopped.submit(jobs.train, own_job(file), lambda _: None)
-        assert loading.wait(20)
+        assert loading.wait(PATIENCE)
         stopped.stop()
         go_on.set()
         assert not result.done()
-        assert late.get(timeout=20)
+        assert late.get(timeout=PATIENCE)
         assert len(result.result().validation) == 300
         other.stop()
 
@@ -246,12 +247,12 @@ def test_the_loss_of_all_workers_is_reported(monkeypatch: pytest.MonkeyPatch, cl
     said: queue.Queue[Progress | str] = queue.Queue()
     place = Cluster(address, "cpu", Limits())
     place.submit(jobs.train, own_job(setup=SETUP, epochs=10_000), said.put)
-    assert isinstance(said.get(timeout=30), Progress)
+    assert isinstance(said.get(timeout=PATIENCE), Progress)
     for victim in victims:
         for child in psutil.Process(victim.pid).children(recursive=True):
             child.kill()
         victim.kill()
-    while isinstance(message := said.get(timeout=30), Progress):
+    while isinstance(message := said.get(timeout=PATIENCE), Progress):
         pass
     assert "no Dask worker" in message
     place.stop()
@@ -267,12 +268,12 @@ def test_a_lost_scheduler_is_named_and_an_error_of_dask_fails_one_run(
     job = own_job(setup=SETUP, epochs=10_000)
     with monkeypatch.context() as patch, pytest.raises(ProcessError, match="TypeError: len"):
         patch.setattr("mtlbench.bench.dask_cluster._carry_out_there", len)
-        place.submit(jobs.train, job, lambda _: None).result(30)
+        place.submit(jobs.train, job, lambda _: None).result(PATIENCE)
     future = place.submit(jobs.train, job, lambda _: begun.set())
-    assert begun.wait(30)
+    assert begun.wait(PATIENCE)
     scheduler.kill()
     with pytest.raises(UserError, match=f"the Dask scheduler at {address} was lost"):
-        future.result(30)
+        future.result(PATIENCE)
     place.stop()
 
 
