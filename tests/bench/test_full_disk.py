@@ -43,12 +43,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_only_the_run_that_cannot_be_stored_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    large = write(tmp_path, "large")
+    small, large = write(tmp_path, "small"), write(tmp_path, "large")
     large.write_text(large.read_text() + "# much to say\n" * ROOM)
-    asked = plan(tmp_path, ["large"], [large], jobs=1)
-    options = {"--setup": SETUP, "--batch-size": "100", "--epochs": "1", "--seeds": "2", "--strategies": "large"}
-    options["--plugin"] = str(large)
+    asked = plan(tmp_path, ["small", "large"], [small, large], jobs=1)
+    options = {"--setup": SETUP, "--batch-size": "100", "--epochs": "1", "--seeds": "2", "--strategies": "small large"}
     command = ["mtlbench", "bench", "--jobs", "1", "--out", str(tmp_path), "--name", "tiny"]
+    command += ["--plugin", str(small), "--plugin", str(large)]
     monkeypatch.setattr(sys, "argv", [*command, *(word for pair in options.items() for word in pair)])
     with pytest.raises(SystemExit) as ended, room_for(ROOM):
         app.main()
@@ -57,13 +57,13 @@ def test_only_the_run_that_cannot_be_stored_is_missing(
     assert "File too large" in line
     assert "--out" in line
     before = files_of(tmp_path / "tiny" / "runs")
-    assert list(before) == [f"{SETUP}/fixed.json"]
-    assert [run.spec.label for run in asked.store.runs(SETUP) if run.result] == ["fixed"]
+    assert list(before) == [f"{SETUP}/small.json"]
+    assert [run.spec.label for run in asked.store.runs(SETUP) if run.result] == ["small"]
 
     complete, display = execute(asked)
     assert complete
     assert sorted({title.partition(" ")[0] for title in display.titles}) == [
-        "large", "single:above_five", "single:digit",
+        "fixed", "large", "single:above_five", "single:digit",
     ]  # fmt: skip
     after = files_of(tmp_path / "tiny" / "runs")
     assert {name: after[name] for name in before} == before
