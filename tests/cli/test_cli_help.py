@@ -128,7 +128,7 @@ def test_check_ends_with_1_if_a_property_fails(run: Run, tmp_path: Path) -> None
         (["check", "gradnorm:beta=1"], "alpha=1.5, lr=0.025"),
         (["new"], "NAME"),
         (["new", "gradnorm"], "already taken"),
-        (["new", "single"], "stands before a colon"),
+        (["new", "single"], "'single'"),
         (["new", "Mine"], "lower-case words"),
         (["new", "mine_too"], "lower-case words"),
         (["new", "3d"], "lower-case words"),
