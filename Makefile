@@ -4,7 +4,7 @@ NAME ?=
 BIN := .venv/bin
 RUN ?=
 BENCH = $(BIN)/mtlbench bench
-PERF = $(BIN)/python -m pytest tests/benchmarks -o addopts= -W error \
+PERF = $(BIN)/python -m pytest tests/benchmarks -o addopts= \
 	-W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --tb=short --benchmark-disable-gc --benchmark-quiet
 SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random mnist-few-labels mnist-trunk-32 \
 	mnist-8-tasks fashion-mnist
