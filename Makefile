@@ -53,17 +53,17 @@ perf-compare: .venv/dev.stamp ## measure again and say what got slower than the 
 	$(PERF) --benchmark-compare$(if $(RUN),=$(RUN))
 
 gpu-check: .venv/dev.stamp ## compare CUDA with the CPU, every strategy step by step, and measure samples/s there
-	$(BIN)/python -m tests.gpu_check
+	$(BIN)/python -m tests.project.gpu_check
 
 growth: .venv/dev.stamp ## measure how time and memory grow into docs/performance.md (REPLOT=1 only draws again)
-	$(BIN)/python -m tests.growth $(if $(REPLOT),--replot)
+	$(BIN)/python -m tests.project.growth $(if $(REPLOT),--replot)
 
 soak: .venv/dev.stamp ## try 2,000 wrong inputs and files; kill a bench 50 times and compare what it leaves with one left in peace
-	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/test_bad_input.py
-	$(BIN)/python -m tests.kills
+	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/cli/test_bad_input.py
+	$(BIN)/python -m tests.helpers.kills
 
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
-	$(BIN)/python -m tests.trajectories
+	$(BIN)/python -m tests.helpers.trajectories
 
 clean: ## remove the environments, caches and all benches but those kept in git
 	rm -rf .venv .venv-oldest site .pytest_cache .ruff_cache .hypothesis .benchmarks
@@ -92,12 +92,12 @@ clean: ## remove the environments, caches and all benches but those kept in git
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
-.venv-oldest/dev.stamp: pyproject.toml tests/oldest.py
+.venv-oldest/dev.stamp: pyproject.toml tests/project/lower_bounds.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "test-oldest needs Python 3.11; name it with: make test-oldest PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "installing the oldest supported versions into .venv-oldest"
 	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m tests.oldest > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m tests.project.lower_bounds > .venv-oldest/constraints.txt
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check --constraint .venv-oldest/constraints.txt \
 		--editable '.[dev]'
 	@touch $@

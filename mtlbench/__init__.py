@@ -7,23 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mtlbench.balancer import Balancer
-    from mtlbench.declaration import register_setup
+    from mtlbench.balancer.balancer import Balancer
+    from mtlbench.contracts.convolutions import Conv, Convolutions
+    from mtlbench.contracts.registration import register_setup
+    from mtlbench.contracts.setup import Setup, Split, Task, binary, classification, regression, scaled
+    from mtlbench.contracts.space import Choice, Integers, LogUniform, TaskWeights, Uniform
+    from mtlbench.contracts.strategy import Step, Strategy, register, require
     from mtlbench.errors import UserError
-    from mtlbench.layers import Conv, Convolutions
-    from mtlbench.space import Choice, Integers, LogUniform, TaskWeights, Uniform
-    from mtlbench.strategy import Step, Strategy, register, require
-    from mtlbench.tasks import Setup, Split, Task, binary, classification, regression, scaled
 
 __version__ = "0.1.0"
 _HOMES = {
-    "mtlbench.balancer": ("Balancer",),
-    "mtlbench.declaration": ("register_setup",),
+    "mtlbench.balancer.balancer": ("Balancer",),
+    "mtlbench.contracts.registration": ("register_setup",),
     "mtlbench.errors": ("UserError",),
-    "mtlbench.layers": ("Conv", "Convolutions"),
-    "mtlbench.space": ("Choice", "Integers", "LogUniform", "TaskWeights", "Uniform"),
-    "mtlbench.strategy": ("Step", "Strategy", "register", "require"),
-    "mtlbench.tasks": ("Setup", "Split", "Task", "binary", "classification", "regression", "scaled"),
+    "mtlbench.contracts.convolutions": ("Conv", "Convolutions"),
+    "mtlbench.contracts.space": ("Choice", "Integers", "LogUniform", "TaskWeights", "Uniform"),
+    "mtlbench.contracts.strategy": ("Step", "Strategy", "register", "require"),
+    "mtlbench.contracts.setup": ("Setup", "Split", "Task", "binary", "classification", "regression", "scaled"),
 }
 __all__ = [
     "Balancer",

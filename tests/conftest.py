@@ -12,9 +12,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from mtlbench.registry import Registry
-from tests import browser
-from tests.commands import Run, call
+from mtlbench.plugins.registry import Registry
+from tests.helpers import browser
+from tests.helpers.commands import Run, call
 
 # A run must not depend on the reader's terminal.
 for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session", autouse=True)
 def tiny_setup() -> None:
     """Not at import: tests of every setup are not meant for it."""
-    importlib.import_module("tests.preloaded")
+    importlib.import_module("tests.helpers.preloaded")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pages import plots_section, strategies_index, strategy_page
 
-from mtlbench.registry import Registry
+from mtlbench.plugins.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 BENCHES = {"results/reference": "reference", "results/multimnist": "multimnist-bench"}

@@ -8,18 +8,20 @@ import re
 
 from formulas import typeset
 
-from mtlbench import catalogue
-from mtlbench.labels import written
-from mtlbench.plots import OVERVIEW_PLOTS, PLOTS
-from mtlbench.registry import Registry
-from mtlbench.space import Space
+from mtlbench.cli import listing
+from mtlbench.contracts.space import Space
+from mtlbench.plugins.explain import cited
+from mtlbench.plugins.needs import HOOKS, needs_of
+from mtlbench.plugins.registry import Registry
+from mtlbench.plugins.spec_text import written
+from mtlbench.report.plots import OVERVIEW_PLOTS, PLOTS
 
 HEADS = {"weighted": "w<sub>t</sub> dL<sub>t</sub>", "own": "dL<sub>t</sub>"}
 
 
 def strategies_index(registry: Registry) -> str:
     """The list of all strategies, with links to their pages."""
-    table = re.sub(r"^\| `([^`]+)` ", r"| [`\1`](\1.md) ", catalogue.markdown(registry), flags=re.MULTILINE)
+    table = re.sub(r"^\| `([^`]+)` ", r"| [`\1`](\1.md) ", listing.markdown(registry), flags=re.MULTILINE)
     return f"""# Strategies
 
 What each needs to see of a step decides what it costs; those that need least come first. `weighted` heads learn with
@@ -45,7 +47,7 @@ hide: [toc]
 
 | source | needs | heads learn with |
 | --- | --- | --- |
-| {catalogue.cited(inspect.getdoc(cls) or "")} | {catalogue.needs_of(cls)} | {HEADS[cls.heads]} (`{cls.heads}`) |
+| {cited(inspect.getdoc(cls) or "")} | {needs_of(cls)} | {HEADS[cls.heads]} (`{cls.heads}`) |
 
 {described}
 
@@ -59,7 +61,7 @@ hide: [toc]
 mtlbench bench --name mine --strategies {name}
 ```
 
-In [a loop of your own](../balancer.md): `Balancer("{name}", tasks=2{_given(catalogue.needs_of(cls))})`.
+In [a loop of your own](../balancer.md): `Balancer("{name}", tasks=2{_given(needs_of(cls))})`.
 
 ## The file
 
@@ -125,4 +127,4 @@ def _arguments(description: str) -> dict[str, str]:
 
 def _given(needs: str) -> str:
     """What a `Balancer` has to be given for a strategy with these needs."""
-    return "" if needs in ("losses", *catalogue.HOOKS.values()) else ", shared=trunk"
+    return "" if needs in ("losses", *HOOKS.values()) else ", shared=trunk"

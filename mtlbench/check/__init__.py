@@ -5,12 +5,12 @@
 strategy.
 """
 
-from mtlbench.check.checks import check, failures
 from mtlbench.check.outcomes import show
-from mtlbench.check.setup_checks import check_setup, setup_failures
-from mtlbench.check.setup_subject import SetupSubject, setup_subjects
-from mtlbench.check.steps import given_step, weigh
-from mtlbench.check.subject import Subject, subjects
+from mtlbench.check.setup.checks import check_setup, setup_failures
+from mtlbench.check.setup.subject import SetupSubject, setup_subjects
+from mtlbench.check.strategy.checks import check, failures
+from mtlbench.check.strategy.steps import given_step, weigh
+from mtlbench.check.strategy.subject import Subject, subjects
 
 __all__ = [
     "SetupSubject",

@@ -14,8 +14,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from rich.console import Console
 
-from mtlbench import data, jobs
-from mtlbench.environment import cores
+from mtlbench import data
+from mtlbench.bench import jobs
+from mtlbench.records.environment import cores
 from tests.benchmarks.loops import BATCH, Loop
 from tests.benchmarks.ratios import Ratios, Row, Section, Stored
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 
-from mtlbench.tasks import Setup
+from mtlbench.contracts.setup import Setup
 from tests.benchmarks.loops import BATCH, LR, Loop
 
 

@@ -9,10 +9,10 @@ from functools import cache, partial
 import torch
 
 from mtlbench import setups
-from mtlbench.cost import endless
-from mtlbench.registry import Registry
-from mtlbench.tasks import Split
-from mtlbench.trainer import Trainer
+from mtlbench.contracts.setup import Split
+from mtlbench.engine.speed import endless
+from mtlbench.engine.trainer import Trainer
+from mtlbench.plugins.registry import Registry
 
 BATCH, LR = 64, 1e-3
 

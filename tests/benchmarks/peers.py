@@ -13,8 +13,8 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 from torchvision import datasets, transforms
 
 from mtlbench import Balancer, data
+from mtlbench.contracts.setup import Split
 from mtlbench.setups import DEVIATION, MEAN, MNIST
-from mtlbench.tasks import Split
 from tests.benchmarks.loops import BATCH, LR, Loop
 
 

@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-from mtlbench import jobs
-from mtlbench.registry import Registry
+from mtlbench.bench import jobs
+from mtlbench.plugins.registry import Registry
 from tests.benchmarks.loops import Loop, stack
 
 

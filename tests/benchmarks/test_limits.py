@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtlbench.registry import Registry
+from mtlbench.plugins.registry import Registry
 from mtlbench.setups import MNIST
 from tests.benchmarks.conftest import InTurns
 from tests.benchmarks.limits import bare_products

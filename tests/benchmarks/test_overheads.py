@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from mtlbench import checkpoint
-from mtlbench.registry import Registry
+from mtlbench.engine.trainer import Trainer
+from mtlbench.plugins.registry import Registry
+from mtlbench.records import checkpoint
 from mtlbench.setups import MNIST
-from mtlbench.trainer import Trainer
 from tests.benchmarks.conftest import ROUNDS
 from tests.benchmarks.loops import BATCH, LR, training_split
 from tests.benchmarks.ratios import OVERHEADS, Ratios, Row
-from tests.made import stored
+from tests.helpers.stored_benches import stored
 
 REPLICAS, STEPS = 12, 20
 CHECKPOINT_COST = 1.03

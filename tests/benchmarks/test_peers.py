@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from torchjd import aggregation
 
-from mtlbench.environment import cores
-from mtlbench.registry import Registry
+from mtlbench.plugins.registry import Registry
+from mtlbench.records.environment import cores
 from tests.benchmarks import peers
 from tests.benchmarks.conftest import InTurns
 from tests.benchmarks.loops import Loop, stack, training_split

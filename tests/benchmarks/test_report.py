@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from mtlbench import report
-from mtlbench.results import Trajectory
+from mtlbench.records.history import Trajectory
+from mtlbench.report import make
 from tests.benchmarks.ratios import Ratios
-from tests.made import cost, make_store, stored
+from tests.helpers.stored_benches import cost, make_store, stored
 
 STRATEGIES, SETUPS, SEEDS, POINTS = 30, 8, tuple(range(16)), 30
 
@@ -33,7 +33,7 @@ def test_report_of_30_strategies_16_seeds_8_setups(benchmark: BenchmarkFixture, 
             runs.append(run.model_copy(update={"result": result}))
     costs = [cost(name, replicas, 1.2) for name in names[:STRATEGIES] for replicas in (1, 16)]
     store = make_store(tmp_path, runs, costs)
-    made = benchmark.pedantic(report.make, (store,), rounds=1)
+    made = benchmark.pedantic(make.make, (store,), rounds=1)
     assert benchmark.stats is not None
     seconds = benchmark.stats.stats.median
     ratios.notes.append(f"report of {STRATEGIES} strategies, {len(SEEDS)} seeds, {SETUPS} setups: {seconds:.1f} s")

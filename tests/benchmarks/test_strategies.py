@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mtlbench import catalogue
-from mtlbench.registry import Registry
+from mtlbench.cli.listing import entries
+from mtlbench.plugins.registry import Registry
 from tests.benchmarks.conftest import InTurns
 from tests.benchmarks.loops import stack
 from tests.benchmarks.ratios import EIGHT_TASKS, SINGLE, STACKED
 
-NEEDS = {entry.name: entry.needs for entry in catalogue.entries(Registry.load()) if entry.name != "fixed"}
+NEEDS = {entry.name: entry.needs for entry in entries(Registry.load()) if entry.name != "fixed"}
 # What more than a Gramian costs is measured and held to nothing: forward passes and Jacobians have their price.
 BOUNDS = {"losses": 1.05, "epoch means of losses": 1.05, "Gramian (last layer)": 1.40, "Gramian": 1.40}
 GRAMIAN = [name for name, needs in NEEDS.items() if needs in ("Gramian (last layer)", "Gramian")]

@@ -1,0 +1,1 @@
+"""Proves that a setup is what it declares."""

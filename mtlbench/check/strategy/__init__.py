@@ -1,0 +1,1 @@
+"""Proves that a strategy keeps its contract."""

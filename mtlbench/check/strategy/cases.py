@@ -1,0 +1,97 @@
+"""Losses and task gradients that strategies are tried on, from the smallest to the oddest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtlbench.check.strategy.steps import given_step
+from mtlbench.contracts.strategy import Step
+
+FEATURES = 7  # P; no number of tasks that is tried, so that dimensions are told apart by size
+
+
+@dataclass(frozen=True)
+class Case:
+    """Losses `[S, K, T]` and task gradients `[S, K, T, P]` of S steps, each the end of an epoch."""
+
+    losses: Tensor
+    jacobians: Tensor
+    about: tuple[str, ...] = ()
+    """What is odd about each replica."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, T)."""
+        return self.losses.shape[1], self.losses.shape[2]
+
+    def replica(self, k: int) -> Case:
+        """The same steps for one replica alone."""
+        return Case(self.losses[:, k : k + 1], self.jacobians[:, k : k + 1], self.about[k : k + 1])
+
+    def steps(
+        self, *, first: int = 0, seed: int = 0, order: Sequence[int] | None = None, move_draws: bool = True
+    ) -> Iterator[Step]:
+        """The steps from `first` on, for seeds from `seed` on.
+
+        `order` puts the tasks in another order, and with `move_draws` the random numbers that are drawn for them.
+        """
+        places = list(range(self.shape[1]) if order is None else order)
+        seeds = range(seed, seed + self.shape[0])
+        for i in range(first, len(self.losses)):
+            losses, jacobian = self.losses[i][:, places], self.jacobians[i][:, places]
+            yield given_step(losses, jacobian, index=i, epoch=i, seeds=seeds, order=order if move_draws else None)
+
+    def described(self, step: int, k: int) -> str:
+        """What replica k sees in a step, in short."""
+        gramian = self.jacobians[step, k] @ self.jacobians[step, k].mT
+        about = f" ({self.about[k]})" if self.about else ""
+        return f"losses {shown(self.losses[step, k])}, Gramian {shown(gramian)}{about}"
+
+
+def shown(tensor: Tensor) -> str:
+    """Numbers with three digits, in brackets."""
+    if tensor.dim():
+        return f"[{', '.join(shown(each) for each in tensor)}]"
+    return f"{float(tensor):.3g}"
+
+
+def random_case(shape: tuple[int, int], seed: int, *, steps: int = 1) -> Case:
+    """Positive losses and lengths of gradients over several magnitudes, in float64, with another problem each step."""
+    problems = [problem(shape, seed + 1000 * i) for i in range(steps)]
+    return Case(torch.stack([losses for losses, _ in problems]), torch.stack([jacobian for _, jacobian in problems]))
+
+
+def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Positive losses `[K, T]` over several magnitudes, and task gradients `[K, T, 7]`."""
+    generator = torch.Generator().manual_seed(seed)
+    losses = torch.exp(2 * torch.randn(shape, generator=generator, dtype=torch.float64))
+    return losses, torch.randn(*shape, FEATURES, generator=generator, dtype=torch.float64)
+
+
+def degenerate_case(tasks: int, *, steps: int = 4) -> Case:
+    """Every pairing of odd losses, odd gradients and lengths of gradients, one a replica, ordinary ones first."""
+    basis = torch.eye(FEATURES, dtype=torch.float64)
+    row = torch.ones(FEATURES, dtype=torch.float64)
+    jacobians = {
+        "orthogonal gradients": basis[:tasks],
+        "no gradient at all": torch.zeros(tasks, FEATURES, dtype=torch.float64),
+        "one gradient zero": torch.cat([torch.zeros(1, FEATURES, dtype=torch.float64), basis[1:tasks]]),
+        "parallel gradients": torch.stack([(t + 1) * row for t in range(tasks)]),
+        "opposite gradients": torch.stack([(-1.0) ** t * row for t in range(tasks)]),
+        "rank-deficient gradients": torch.stack([*basis[1:tasks], -basis[1:tasks].sum(0)]),
+        "gradients far apart": torch.stack([1e4 ** (-t) * basis[t] for t in range(tasks)]),
+    }
+    small, large = torch.full((tasks,), 1e-8), torch.full((tasks,), 1e8)
+    mixed = torch.where(torch.arange(tasks) % 2 == 0, small, large)
+    losses = [torch.arange(tasks) + 1.0, torch.zeros(tasks), small, large, mixed, (torch.arange(tasks) > 0).float()]
+    cases = list(itertools.product(losses, jacobians.items(), [1.0, 1e-8, 1e8]))
+    return Case(
+        torch.stack([loss.double() for loss, _, _ in cases]).expand(steps, -1, -1),
+        torch.stack([jacobian * length for _, (_, jacobian), length in cases]).expand(steps, -1, -1, -1),
+        tuple(f"{name}, scaled by {length:g}" for _, (name, _), length in cases),
+    )

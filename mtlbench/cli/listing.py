@@ -1,0 +1,119 @@
+"""What `mtlbench list` shows, and the README's table of strategies."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlbench.contracts.registration import Declared
+from mtlbench.plugins.explain import cited
+from mtlbench.plugins.needs import NEEDS, UNKNOWN, hyper_of, needs_of
+from mtlbench.plugins.registry import TORCHJD, Registry, torchjd_methods
+from mtlbench.records.roles import SINGLE
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One strategy in a line: where it is from, what it asks a step for, its hyper-parameters with defaults."""
+
+    name: str
+    source: str
+    needs: str
+    heads: str
+    hyper: list[str]
+
+
+def entries(registry: Registry) -> list[Entry]:
+    """Every strategy of the registry, those that need least first."""
+    found = [
+        Entry(name, cited(inspect.getdoc(cls) or ""), needs_of(cls), cls.heads, hyper_of(registry, name))
+        for name, cls in registry.strategies.items()
+    ]
+    return sorted(found, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
+
+
+def markdown(registry: Registry) -> str:
+    """The README's table of strategies."""
+    lines = ["| strategy | source | needs | heads | hyper-parameters |", "| --- | --- | --- | --- | --- |"]
+    for entry in entries(registry):
+        hyper = ", ".join(f"`{item}`" for item in entry.hyper)
+        lines.append(
+            f"| `{entry.name}` | {entry.source} | {entry.needs} | {entry.heads} | {hyper} |".replace("  ", " ")
+        )
+    return "\n".join(lines)
+
+
+def show_all(registry: Registry, console: Console) -> None:
+    """Every strategy with its source, what it needs and its hyper-parameters; then baselines and setups."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for header in ("strategy", "source", "needs", "heads", "hyper-parameters"):
+        table.add_column(header, overflow="fold")
+    for entry in entries(registry):
+        table.add_row(entry.name, escape(entry.source), entry.needs, entry.heads, escape(", ".join(entry.hyper)))
+    for task in dict.fromkeys(task for one in registry.setups.values() for task in one.setup.task_names):
+        table.add_row(f"{SINGLE}:{task}", f"baseline: {task} trained alone")
+    console.print(table)
+    console.print("heads: weighted is w_t dL_t for head t, own is dL_t; set it with NAME:heads=...\n", highlight=False)
+    for one in registry.setups.values():
+        console.print(f"setup {one.setup.name}: {one.setup.about} ({one.file.name})", highlight=False, markup=False)
+    console.print(f"{TORCHJD}:NAME is a method of TorchJD; mtlbench list {TORCHJD} names them", highlight=False)
+
+
+def show_torchjd(registry: Registry, console: Console) -> None:
+    """The methods of TorchJD that can be named as `torchjd:NAME`.
+
+    Raises:
+        UserError: TorchJD is not installed.
+    """
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for header in ("strategy", "what it is", "hyper-parameters"):
+        table.add_column(header, overflow="fold")
+    for name in (f"{TORCHJD}:{method}" for method in torchjd_methods()):
+        first = (inspect.getdoc(registry.get(name)) or "").partition("\n")[0]
+        table.add_row(name, escape(first), escape(", ".join(hyper_of(registry, name))))
+    console.print(table)
+
+
+def show_one(registry: Registry, name: str, console: Console) -> None:
+    """What a strategy is, needs and takes, or what a setup is made of, and its file.
+
+    `torchjd` stands for all of TorchJD's methods.
+
+    Raises:
+        UserError: no strategy or setup has that name.
+    """
+    if name == TORCHJD:
+        show_torchjd(registry, console)
+        return
+    if name in registry.setups and name not in registry.strategies:
+        _show_setup(registry.setups[name], console)
+        return
+    cls = registry.get(name)
+    console.print(inspect.getdoc(cls) or "", highlight=False, markup=False)
+    hyper = ", ".join([*hyper_of(registry, name), f"heads={cls.heads}"])
+    if (needs := needs_of(cls)) != UNKNOWN:
+        console.print(f"\nNeeds: {needs}", highlight=False, markup=False)
+    console.print(f"Hyper-parameters: {hyper}", highlight=False, markup=False)
+    if spaces := registry.spaces(name):
+        tuned = ", ".join(f"{key} in {space}" for key, space in spaces.items())
+        console.print(f"Tuned over: {tuned}", highlight=False, markup=False)
+    console.print(f"File: {registry.source(name)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_setup(declared: Declared, console: Console) -> None:
+    setup = declared.setup
+    trunk = "-".join(map(str, setup.widths))
+    console.print(setup.about, highlight=False, markup=False)
+    for t, task in enumerate(setup.tasks):
+        values = "real numbers" if task.classes is None else f"{task.classes} classes"
+        main = ", the main task" if t == 0 else ""
+        line = f"Task {task.name}: {values}, scored by {task.metric} ({task.better} is better){main}"
+        console.print(line, highlight=False, markup=False)
+    passes = f", {setup.passes} passes an epoch" if setup.passes > 1 else ""
+    console.print(f"Training samples: {setup.training_size:,}{passes}; trunk {trunk}", highlight=False, markup=False)
+    console.print(f"File: {declared.file}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Finds strategies and setups, looks them up by name, and describes them."""

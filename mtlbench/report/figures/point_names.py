@@ -1,0 +1,126 @@
+"""Names beside points: each where it covers the least of what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mtlbench.report.figures.axes import Floats
+from mtlbench.report.figures.marks import mark, mark_all
+
+Place = tuple[float, float]
+
+CLASH = 100_000
+"""More than any number of points that a name can cover."""
+RADII, ANGLES = np.array([8, 14, 22, 34, 48, 64, 84]), np.arange(16) * np.pi / 8
+RADIUS, ANGLE = (grid.ravel() for grid in np.meshgrid(RADII, ANGLES, indexing="ij"))
+"""Every place that is tried, around the point."""
+FAR = 13.0  # points from which on a thin line leads from the name to its point
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text for a point in data coordinates; one that is not `needed` is left out if there is no room for it."""
+
+    text: str
+    point: Place
+    colour: str
+    size: float
+    strategy: str = ""
+    needed: bool = True
+
+
+def label_points(ax: Axes, labels: Sequence[Label], arrows: Sequence[Sequence[Place]] = ()) -> bool:
+    """Write each label near its point; whether each that is needed found a place. The layout must be done.
+
+    They keep off lines, dots, texts and the `arrows`, given by their ends in data coordinates.
+    """
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    pixels = figure.dpi / 72
+    inner = ax.get_window_extent(renderer).padded(-4)
+    covered = np.concatenate([_drawn(ax), *(_along(ax.transData.transform(ends)) for ends in arrows)])
+    if labels:
+        covered = np.concatenate([covered, ax.transData.transform([label.point for label in labels]).repeat(8, axis=0)])
+    covered = covered[_inside(covered, np.array([inner.padded(12).extents]))[0]]
+    taken = np.empty((0, 4))
+    for label in labels:
+        text = ax.annotate(label.text, label.point, (0, 0), textcoords="offset points", size=label.size, ha="center",
+                           va="center", color=label.colour, weight="bold" if label.needed else "normal",
+                           linespacing=1.0, in_layout=False)  # fmt: skip
+        box = text.get_window_extent(renderer)
+        at = ax.transData.transform(label.point)
+        moves = np.stack([
+            np.cos(ANGLE) * (RADIUS * pixels + box.width / 2), np.sin(ANGLE) * (RADIUS * pixels + box.height / 2),
+        ], axis=-1)  # fmt: skip
+        boxes = np.concatenate([moves + box.min, moves + box.max], axis=-1)  # [places, 4]
+        edges = np.clip(at, boxes[:, :2] + [0, 2], boxes[:, 2:] - [0, 2])
+        far = np.hypot(*(edges - at).T) > FAR * pixels
+        links = edges[:, None] + np.linspace(0, 1, 20)[:, None] * (at - edges)[:, None]  # [places, 20, 2]
+        hidden = _inside(covered, _padded(boxes, 2, 2)).sum(1)
+        hidden += far * _inside(links.reshape(-1, 2), taken).sum(0).reshape(len(boxes), -1).sum(1)
+        clashes = _overlaps(_padded(boxes, 5, 3), taken).sum(1)
+        outside = (boxes[:, :2] < inner.min).any(1) | (boxes[:, 2:] > inner.max).any(1)
+        badness = RADIUS + 3 * hidden + CLASH * (clashes + outside)
+        best = int(badness.argmin())
+        if badness[best] >= CLASH:
+            text.remove()
+            if label.needed:
+                return False
+            continue
+        text.set_position(tuple(moves[best] / pixels))
+        if label.strategy:
+            mark(text, label.strategy)
+        if far[best]:
+            stop = at + (edges[best] - at) * 5 * pixels / np.hypot(*(edges[best] - at))  # the marker's edge
+            ends = ax.transData.inverted().transform([edges[best], stop])
+            line = ax.plot(*ends.T, color=label.colour, linewidth=0.7, in_layout=False)
+            if label.strategy:
+                mark_all(line, label.strategy)
+            covered = np.concatenate([covered, links[best]])
+        taken = np.concatenate([taken, boxes[best][None]])
+    return True
+
+
+def _drawn(ax: Axes) -> Floats:
+    """Points along all that is drawn, in pixels, `[points, 2]`."""
+    found = [np.empty((0, 2))]
+    found += [ax.transData.transform(np.asarray(dots.get_offsets(), dtype=float)) for dots in ax.collections]
+    for line in ax.lines:
+        at = line.get_transform().transform(np.asarray(line.get_xydata(), dtype=float))
+        found.append(_along(at))
+    for text in ax.texts:
+        box = text.get_window_extent()
+        found.append(np.stack(np.meshgrid(np.linspace(box.x0, box.x1, 30), [box.y0, box.y1]), axis=-1).reshape(-1, 2))
+    return np.concatenate(found)
+
+
+def _along(corners: Floats) -> Floats:
+    """Points along a line with these corners."""
+    parts = [np.linspace(start, end, 80) for start, end in pairwise(corners)]
+    return np.concatenate(parts) if parts else corners
+
+
+def _padded(boxes: Floats, x: float, y: float) -> Floats:
+    return boxes + np.array([-x, -y, x, y])
+
+
+def _inside(points: Floats, boxes: Floats) -> NDArray[np.bool_]:
+    """Whether each box has each point inside, `[boxes, points]`."""
+    x, y = points.T
+    x0, y0, x1, y1 = boxes.T[..., None]
+    return np.asarray((x0 < x) & (x < x1) & (y0 < y) & (y < y1))
+
+
+def _overlaps(boxes: Floats, others: Floats) -> NDArray[np.bool_]:
+    """Whether each box overlaps each other one, `[boxes, others]`."""
+    a, b = boxes[:, None], others[None]
+    return np.asarray((a[..., :2] < b[..., 2:]).all(-1) & (b[..., :2] < a[..., 2:]).all(-1))

@@ -1,0 +1,148 @@
+"""A Balancer under autocast, with a scaler and in half precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtlbench import Balancer
+from tests.helpers.loops import NAMES, Net, make
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_under_autocast_with_the_strategy_in_full_precision(name: str) -> None:
+    """Called inside the autocast block or outside of it, a strategy weighs alike and leaves gradients in float32."""
+    found: list[tuple[Tensor, dict[str, Tensor | None]]] = []
+    for inside in (True, False):
+        net = Net(2, dtype=torch.float32)
+        balance = make(name, net)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = net.trunk(net.x)
+            losses = net.losses(features)
+
+        def further(net: Net = net) -> list[Tensor]:
+            with torch.autocast("cpu", torch.bfloat16):
+                return net.losses(net.trunk(net.x.flip(-1)))
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            total = balance(losses, features, further=further)
+        total.backward()
+        found.append((balance.weights, net.gradients()))
+    (weights, gradients), (same_weights, same_gradients) = found
+    assert torch.equal(weights, same_weights)
+    for key, grad in gradients.items():
+        other = same_gradients[key]
+        assert grad is not None
+        assert other is not None
+        assert grad.dtype == torch.float32
+        assert torch.equal(grad, other)
+        assert bool(grad.isfinite().all())
+
+
+def test_further_losses_are_made_under_the_callers_autocast() -> None:
+    net, seen = Net(2, dtype=torch.float32), list[torch.dtype]()
+
+    def further() -> list[Tensor]:
+        features = net.trunk(net.x)
+        seen.append(net.heads[0](features.flatten(1)).dtype)
+        return net.losses(features)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        make("modo", net)(net.losses(net.trunk(net.x)), further=further)
+    assert seen == [torch.bfloat16] * 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scaled_step_is_the_step(name: str) -> None:
+    """A power of two changes no digit of float32, so that scaled training has to be the same to the last one."""
+    trained: list[Tensor] = []
+    for enabled in (False, True):
+        net = Net(2, dtype=torch.float32)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=enabled)
+        balance = Balancer(name, tasks=2, shared=net.trunk, scaler=scaler)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(net.balanced(balance)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            balance.after_update(lambda net=net: net.losses(net.trunk(net.x)))
+        trained.append(torch.cat([p.detach().flatten() for p in [*net.parameters(), *balance.parameters()]]))
+    assert torch.equal(*trained)
+
+
+def small_step(dtype: torch.dtype, scale: float) -> tuple[Tensor, torch.amp.GradScaler, Balancer]:
+    """A step of MGDA on losses whose gradients by activations are too small for half precision."""
+    net = Net(2, dtype=torch.float32)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    balance = Balancer("mgda", tasks=2, shared=net.trunk, scaler=scaler)
+    before = torch.cat([p.detach().flatten() for p in net.parameters()])
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e6)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        losses = [1e-7 * loss for loss in net.losses(net.trunk(net.x))]
+    scaler.scale(balance(losses)).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    return torch.cat([p.detach().flatten() for p in net.parameters()]) - before, scaler, balance
+
+
+def test_half_precision_keeps_small_gradients_by_the_scale() -> None:
+    expected, _, _ = small_step(torch.float32, 1.0)
+    found, _, _ = small_step(torch.float16, 2.0**20)
+    lost, _, _ = small_step(torch.float16, 1.0)
+    assert float((found - expected).norm() / expected.norm()) < 0.02
+    assert float((lost - expected).norm() / expected.norm()) > 0.2
+
+
+def test_a_step_whose_scaled_gradients_overflow_is_skipped_whole() -> None:
+    moved, scaler, balance = small_step(torch.float16, 2.0**45)
+    assert not moved.any()
+    assert scaler.get_scale() == 2.0**44
+    assert balance.index == 0
+    assert bool(balance.weights.isnan().all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_that_is_not_finite_leaves_the_strategy_where_it_was_if_there_is_a_scaler(name: str) -> None:
+    net = Net(2, dtype=torch.float32)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    balance = Balancer(name, tasks=2, shared=net.trunk, scaler=scaler)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    for step in range(4):
+        features = net.trunk(net.x)
+        losses = net.losses(features)
+        if step == 1:
+            losses[0] = losses[0] * torch.inf
+        optimizer.zero_grad()
+        scaler.scale(balance(losses, features, further=lambda: net.losses(net.trunk(net.x)))).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        balance.after_update(lambda: net.losses(net.trunk(net.x)))
+        assert balance.index == (step if step else 1)
+    assert scaler.get_scale() == 2
+    assert bool(balance.weights.isfinite().all())
+    assert all(bool(value.isfinite().all()) for value in balance.strategy.state_dict().values())
+
+
+def test_losses_after_the_update_are_those_of_the_updated_network_within_autocast() -> None:
+    """Autocast keeps the half-precision copies that it makes of parameters until its block ends."""
+    states: list[Tensor] = []
+    for inside in (True, False):
+        net = Net(2, dtype=torch.float32)
+        balance = Balancer("famo", tasks=2)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        for _ in range(5):
+            with torch.autocast("cpu", torch.bfloat16):
+                losses = net.losses(net.trunk(net.x))
+                optimizer.zero_grad()
+                balance(losses).backward()
+                optimizer.step()
+                if inside:
+                    balance.after_update(lambda net=net: net.losses(net.trunk(net.x)))
+            if not inside:
+                with torch.autocast("cpu", torch.bfloat16):
+                    balance.after_update(lambda net=net: net.losses(net.trunk(net.x)))
+        states.append(balance.strategy.state_dict()["logits"])
+    assert bool(states[0].any())
+    torch.testing.assert_close(states[0], states[1])

@@ -1,0 +1,149 @@
+"""The state of a Balancer: whole, its own, and in full precision."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtlbench import Balancer, UserError
+from tests.helpers.loops import LR, NAMES, Loop, scalar
+from tests.helpers.toy import toy_setup
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_that_is_resumed_is_training_that_went_on(name: str) -> None:
+    loop = Loop(name, toy_setup())
+    for index in range(7):
+        loop.step(index)
+    file = io.BytesIO()
+    states = [part.state_dict() for part in (loop.network, loop.optimizer, loop.balance)]
+    torch.save(states, file)
+    file.seek(0)
+    resumed = Loop(name, toy_setup())
+    for part, state in zip((resumed.network, resumed.optimizer, resumed.balance), torch.load(file), strict=True):
+        part.load_state_dict(state)
+    for index in range(7, 15):
+        loop.step(index)
+        resumed.step(index)
+    expected = loop.state()
+    assert resumed.state().keys() == expected.keys()
+    for key, value in resumed.state().items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_a_state_from_between_call_and_hook_still_takes_the_hook() -> None:
+    one, other = Balancer("famo", tasks=2), Balancer("famo", tasks=2)
+    one([scalar(), 2 * scalar()])
+    other.load_state_dict(one.state_dict())
+    for balance in (one, other):
+        balance.after_update([torch.tensor(0.5), torch.tensor(1.9)])
+    logits = one.state_dict()["strategy.logits"]
+    assert bool(logits.any())
+    assert torch.equal(other.state_dict()["strategy.logits"], logits)
+
+
+def test_the_seed_of_the_random_numbers_is_part_of_the_state() -> None:
+    one, other = (Balancer("rlw", tasks=2, seed=seed) for seed in (1, 2))
+    losses = [scalar(), scalar()]
+    other.load_state_dict(one.state_dict())
+    one(losses)
+    other(losses)
+    assert torch.equal(one.weights, other.weights)
+
+
+def test_an_optimizer_that_is_given_everything_leaves_the_strategys_parameters_alone() -> None:
+    alone, greedy = Loop("uncertainty", toy_setup()), Loop("uncertainty", toy_setup())
+    greedy.optimizer = torch.optim.AdamW([*greedy.network.parameters(), *greedy.balance.parameters()], lr=LR)
+    alone.optimizer = torch.optim.AdamW(alone.network.parameters(), lr=LR)
+    for index in range(6):
+        alone.step(index)
+        greedy.step(index)
+    expected = alone.state()
+    for key, value in greedy.state().items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_what_is_shared_is_no_part_of_the_balancer() -> None:
+    trunk = nn.Linear(3, 2)
+    balance = Balancer("gradnorm", tasks=2, shared=trunk)
+    assert [name for name, _ in balance.named_parameters()] == ["strategy.weights"]
+    assert not any("shared" in key or "last" in key for key in balance.state_dict())
+
+
+def test_it_follows_the_shared_parameters_and_its_moments_follow_it() -> None:
+    balance = Balancer("uncertainty", tasks=2, shared=nn.Linear(3, 2, dtype=torch.bfloat16))
+    assert balance.weights.dtype == torch.float32  # never less, whatever the network is made of
+    x = scalar()
+    balance([x, 2 * x])
+    balance.double()([x, 2 * x])
+    moments = balance.get_extra_state()["optimizer"]["state"][0]
+    assert moments["exp_avg"].dtype == balance.weights.dtype == torch.float64
+
+
+def test_weights_that_are_kept_stay_as_they_were() -> None:
+    balance = Balancer("rlw", tasks=3)
+    kept: list[Tensor] = []
+    for _ in range(2):
+        balance([scalar()] * 3)
+        kept.append(balance.weights)
+    assert not torch.equal(*kept)
+    assert torch.equal(balance.state_dict()["weights"], kept[-1])
+
+
+def moved(balance: Balancer, steps: int) -> Tensor:
+    """The weights after so many steps on losses that differ and move."""
+    x = torch.ones((), requires_grad=True)
+    for step in range(steps):
+        balance([x * (2 + step), x / 3])
+    return balance.weights
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("name", ["uncertainty", "imtl-l"])
+def test_a_state_is_not_changed_by_the_training_that_goes_on_from_it(name: str, *, assign: bool) -> None:
+    balance = Balancer(name, tasks=2)
+    moved(balance, 5)
+    kept = copy.deepcopy(balance.state_dict())
+    expected = moved(balance, 5)
+    for _ in range(2):
+        again = Balancer(name, tasks=2)
+        again.load_state_dict(copy.deepcopy(kept) if assign else kept, assign=assign)
+        assert torch.equal(moved(again, 5), expected)
+
+
+@pytest.mark.parametrize(
+    ("other", "tasks"), [("uncertainty", ["a", "b"]), ("mgda", ["a", "b"]), ("imtl-l", ["b", "a"]), ("imtl-l", 2)]
+)
+def test_the_state_of_something_else_is_refused(other: str, tasks: list[str] | int) -> None:
+    balance = Balancer("imtl-l", tasks=["a", "b"])
+    with pytest.raises(UserError, match=rf"the state is of {other} with the tasks .*, the Balancer is of imtl-l with"):
+        balance.load_state_dict(Balancer(other, tasks=tasks, shared=nn.Linear(2, 2)).state_dict())
+
+
+def test_what_is_frozen_around_it_leaves_its_parameters_trained() -> None:
+    balance = Balancer("uncertainty", tasks=2)
+    nn.ModuleList([balance]).requires_grad_(requires_grad=False)
+    assert not torch.equal(moved(balance, 3), torch.ones(2))
+
+
+@pytest.mark.parametrize("name", ["famo", "dwa", "uncertainty"])
+def test_half_precision_around_it_takes_no_digit_from_its_sums(name: str) -> None:
+    inside, alone = (Balancer(name, tasks=2) for _ in range(2))
+    model = nn.ModuleDict({"net": nn.Linear(2, 2), "balance": inside})
+    for step in range(600):
+        model.to(torch.bfloat16 if step % 2 else torch.float16)
+        for balance in (inside, alone):
+            x = torch.ones((), requires_grad=True)
+            balance([x * (1 + step / 600), x / 3])
+            balance.after_update([x * (1 + step / 600) - 0.01, x / 3])
+    for balance in (inside, alone):
+        balance.epoch_end()
+        moved(balance, 1)
+    assert model["net"].weight.dtype == torch.float16 or model["net"].weight.dtype == torch.bfloat16
+    for key, value in alone.state_dict().items():
+        if isinstance(value, Tensor):
+            assert torch.equal(inside.state_dict()[key], value), key

@@ -1,0 +1,168 @@
+"""Kills a bench at random moments, its main process or a worker, and starts it again until it is complete.
+
+`make soak` runs this with 50 kills on MNIST; `make test` with a few on a tiny setup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from mtlbench.bench import execution
+from mtlbench.bench.planning import Plan, Request, plan
+from mtlbench.engine.fitting import Progress
+from mtlbench.records.store import Store
+from tests.helpers.toy import TINY
+
+SETUP, NAME = TINY.name, "killed"
+STRATEGIES = ("gradnorm", "famo")
+MOMENTS = 20  # epochs of the tiny setup: what is killed goes on from any of them
+
+
+class Quiet:
+    """A display that shows nothing."""
+
+    def note(self, text: str) -> None: ...
+    def run_started(self, label: str, epochs: int) -> None: ...
+    def run_moved(self, label: str, progress: Progress) -> None: ...
+    def run_ended(self, label: str, outcome: str) -> None: ...
+
+
+def small_plan(out: Path, setup: str = SETUP, epochs: int = MOMENTS) -> Plan:
+    """Three strategies and two baselines, which are divided on two cores."""
+    return plan(
+        Request(
+            name=NAME,
+            out=out,
+            setups=[setup],
+            strategies=STRATEGIES,
+            seeds=(0, 1),
+            epochs=epochs,
+            batch_size=100,
+            lr=1e-3,
+            device="cpu",
+            jobs=2,
+            plugins=(),
+            command="soak",
+        )
+    )
+
+
+def execute(out: Path, setup: str = SETUP, epochs: int = MOMENTS) -> bool:
+    """Carry the bench out, with the speeds measured as briefly as can be."""
+    execution.ROUNDS, execution.TURN_SECONDS = 2, 0.01
+    return execution.execute(small_plan(out, setup, epochs), Quiet())
+
+
+def results(out: Path, setup: str = SETUP) -> dict[str, dict[str, object]]:
+    """Everything of each stored result but how long it took; a run that failed has none."""
+    runs = {run.spec.label: run.result for run in Store(out / NAME).runs(setup) if run.result}
+    return {
+        label: {name: value for name, value in vars(result).items() if name != "training_seconds"}
+        for label, result in runs.items()
+    }
+
+
+def start(out: Path, setup: str, epochs: int) -> subprocess.Popen[bytes]:
+    """The bench in a process of its own."""
+    asked = ["--execute", str(out), "--setup", setup, "--epochs", str(epochs)]
+    return subprocess.Popen([sys.executable, "-m", "tests.helpers.kills", *asked])
+
+
+def strike(main: subprocess.Popen[bytes], longest: float, chance: random.Random, workers: float) -> str:
+    """Kill the main process at a random moment of the next `longest` seconds, or soon after there is one a worker.
+
+    `workers` is the probability of the latter.
+
+    Returns:
+        Which; empty if the bench ended before.
+    """
+    wants_worker = chance.random() < workers
+    patience = chance.uniform(0, longest / 8 if wants_worker else longest)
+    begun = None if wants_worker else time.monotonic()
+    while main.poll() is None:
+        there = _workers(main.pid) if wants_worker else []
+        if there and begun is None:
+            begun = time.monotonic()
+        if begun is not None and time.monotonic() - begun >= patience and (there or not wants_worker):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim = chance.choice(there) if wants_worker else psutil.Process(main.pid)
+                victim.kill()
+                return "a worker" if wants_worker else "the main process"
+        time.sleep(0.05)
+    return ""
+
+
+def survive(
+    kills: int,
+    folder: Path,
+    chance: random.Random,
+    workers: float = 0.5,
+    *,
+    setup: str = SETUP,
+    epochs: int = MOMENTS,
+) -> list[str]:
+    """Kill benches that often, carrying each on until it is complete, and compare it with one left in peace.
+
+    Returns:
+        What was killed, in turn.
+
+    Raises:
+        AssertionError: a result differs, or a process fails by itself.
+    """
+    undisturbed = folder / "undisturbed"
+    begun = time.monotonic()
+    assert start(undisturbed, setup, epochs).wait() == 0
+    longest = time.monotonic() - begun
+    expected = results(undisturbed, setup)
+    struck: list[str] = []
+    while len(struck) < kills:
+        out = folder / f"killed-{len(struck)}"
+        main = start(out, setup, epochs)
+        while len(struck) < kills and (what := strike(main, longest, chance, workers)):
+            struck.append(what)
+            print(f"kill {len(struck)}: {what}", flush=True)
+            if what == "the main process":
+                main.wait()
+                main = start(out, setup, epochs)
+        if main.wait() != 0:  # one stack was struck too often in an epoch: its run has failed, and is tried again
+            assert start(out, setup, epochs).wait() == 0
+        assert results(out, setup) == expected
+        assert not [*out.rglob("*.safetensors"), *out.rglob(".*.json")]
+    return struck
+
+
+def _workers(main: int) -> list[psutil.Process]:
+    """The processes that train: those that the fork server has made."""
+    try:
+        return [child for server in psutil.Process(main).children() for child in server.children()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--execute", type=Path)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--setup", default="mnist-few-labels")
+    parser.add_argument("--epochs", type=int, default=2)
+    asked = parser.parse_args()
+    importlib.import_module("tests.helpers.preloaded")
+    if asked.execute:
+        sys.exit(0 if execute(asked.execute, asked.setup, asked.epochs) else 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        begun = time.monotonic()
+        chance = random.Random(asked.seed)
+        killed = survive(asked.kills, Path(scratch), chance, setup=asked.setup, epochs=asked.epochs)
+        kinds = ", ".join(f"{killed.count(kind)} of {kind}" for kind in sorted(set(killed)))
+        print(f"{len(killed)} kills ({kinds}), all results bit for bit the same, {time.monotonic() - begun:.0f} s")

@@ -1,0 +1,13 @@
+"""Imported in every process that trains in tests, the workers' too: the tiny setup is known there."""
+
+from __future__ import annotations
+
+from mtlbench.bench import jobs
+from mtlbench.contracts.registration import register_setup
+from mtlbench.setups import mnist
+from tests.helpers.toy import TINY
+
+# As one of the family of setups, which a process knows without a file.
+exec("register_setup(TINY)", {"__name__": mnist.__name__, "register_setup": register_setup, "TINY": TINY})
+mnist.SETUPS[TINY.name] = TINY
+jobs.PRELOAD.append(__name__)

@@ -1,0 +1,61 @@
+"""Small setups, problems and steps that tests train and weigh on, with no data set behind them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mtlbench.check.strategy.cases import problem
+from mtlbench.check.strategy.small_training import toy_setup
+from mtlbench.check.strategy.steps import GivenGradients, given_step, weigh
+from mtlbench.contracts.strategy import Step, Strategy
+from mtlbench.plugins.registry import Registry
+from mtlbench.records.records import Spec
+
+__all__ = [
+    "TINY",
+    "GivenGradients",
+    "build",
+    "direction",
+    "given_step",
+    "problem",
+    "toy_setup",
+    "uneven_problem",
+    "weigh",
+]
+
+# An epoch of it takes a fraction of a second; `tests.helpers.preloaded` makes it known by its name.
+TINY = replace(toy_setup(size=200), name="tiny", passes=10)
+
+
+def uneven_problem(tasks: int, seed: int, *, replicas: int = 6, features: int = 9) -> tuple[Tensor, Tensor]:
+    """Positive losses `[K, T]` and task gradients `[K, T, F]`, both over several magnitudes; F > T is full rank."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    lengths = torch.exp(2 * normal(replicas, tasks, 1))
+    return torch.exp(2 * normal(replicas, tasks)), lengths * normal(replicas, tasks, features)
+
+
+def build(
+    registry: Registry,
+    name: str,
+    shape: tuple[int, int],
+    parameters: int = 7,
+    *,
+    hyper: dict[str, object] | None = None,
+) -> Strategy:
+    """A strategy in float64 with room for P trunk parameters."""
+    strategy = registry.build(Spec(label=name, name=name, hyper=hyper or {}), shape)
+    strategy.allocate(parameters)
+    return strategy.double()
+
+
+def direction(strategy: Strategy, step: Step, jacobian: Tensor) -> Tensor:
+    """What the trunk descends, `[K, P]`: the gradient that the strategy gave it, or the weighted sum."""
+    weights, _ = weigh(strategy, step)
+    return (weights.unsqueeze(1) @ jacobian).squeeze(1) if step.direction is None else step.direction

@@ -1,0 +1,95 @@
+"""What the list of strategies says of each, and that the README says the same."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from torch import Tensor
+
+from mtlbench.cli import listing
+from mtlbench.contracts.strategy import Step, Strategy
+from mtlbench.plugins.explain import cited as cite
+from mtlbench.plugins.needs import needs_of
+from mtlbench.plugins.registry import Registry
+from tests.helpers.toy import TINY
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_readme_lists_the_registry(registry: Registry) -> None:
+    table = listing.markdown(registry)
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8"), "put `mtlbench list --markdown` into the README"
+
+
+def test_each_strategy_is_listed_with_a_year_and_what_it_needs(registry: Registry) -> None:
+    entries = listing.entries(registry)
+    assert sorted(entry.name for entry in entries) == sorted(registry.strategies)
+    for entry in entries:
+        assert entry.source[-4:].isdigit(), entry
+        assert "?" not in entry.needs, entry
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("fixed", "losses"),
+        ("dwa", "epoch means of losses"),
+        ("famo", "losses after the update"),
+        ("gradnorm", "Gramian (last layer)"),
+        ("mgda", "Gramian"),
+        ("sdmgrad", "Gramian of two more batches"),
+        ("moco", "Jacobian"),
+        ("graddrop", "representation gradients"),
+    ],
+)
+def test_what_a_strategy_asks_for_is_seen(registry: Registry, name: str, needs: str) -> None:
+    assert needs_of(registry.get(name)) == needs
+
+
+def test_what_a_broken_strategy_needs_is_known_up_to_where_it_breaks() -> None:
+    class Broken(Strategy):
+        def forward(self, step: Step) -> Tensor:
+            step.gramian()
+            raise RuntimeError("broken")
+
+    assert needs_of(Broken) == "Gramian, ?"
+
+
+@pytest.mark.parametrize(
+    ("source", "cited"),
+    [
+        ('Ban & Ji, "Fair\n    Resource", ICML 2024, eq. 4.', "Ban & Ji, ICML 2024"),
+        ('Liu, Liu & Stone, "CAGrad, again", NeurIPS 2021.', "Liu et al., NeurIPS 2021"),
+        ("the definition; Kurin et al., NeurIPS 2022 (more)", "the definition; Kurin et al., NeurIPS 2022"),
+        ("an example", ""),
+    ],
+)
+def test_a_source_is_cited_by_first_author_and_year(source: str, cited: str) -> None:
+    assert cite(f"Something.\n\nSource: {source}\n") == cited
+
+
+def text_of(show: Callable[[Console], None]) -> str:
+    out = io.StringIO()
+    show(Console(file=out, width=400))
+    return out.getvalue()
+
+
+def test_setups_are_listed_with_their_files_and_the_readme_has_them(registry: Registry) -> None:
+    listed = text_of(lambda console: listing.show_all(registry, console))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, declared in registry.setups.items():
+        if name == TINY.name:  # known in tests alone
+            continue
+        assert f"setup {name}: {declared.setup.about} ({declared.file.name})" in listed
+        assert f"`{name}`" in readme
+
+
+def test_a_setup_is_shown_with_its_tasks_and_their_directions(registry: Registry) -> None:
+    shown = text_of(lambda console: listing.show_one(registry, "mnist-moments", console))
+    assert "Task digit: 10 classes, scored by accuracy (higher is better), the main task\n" in shown
+    assert "Task slant: real numbers, scored by squared error (lower is better)\n" in shown
+    assert f"File: {registry.setups['mnist-moments'].file}" in shown

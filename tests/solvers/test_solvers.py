@@ -1,0 +1,246 @@
+"""Solvers of convex problems, against their optimality conditions and scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import LinearConstraint, brentq, minimize, nnls
+from torch import Tensor
+
+from mtlbench.solvers import (
+    conflict_averse_point,
+    cosines,
+    dual_cone_projection,
+    eigen,
+    equiangular_weights,
+    gradient_norms,
+    impartial_weights,
+    inverse_power_point,
+    min_norm_point,
+    reciprocal,
+    simplex_projection,
+)
+from tests.helpers.gramians import anything, decades, few, problem, seeds, tasks_
+
+
+def assert_on_simplex(weights: Tensor) -> None:
+    assert bool((weights >= 0).all())
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), rtol=0, atol=1e-12)
+
+
+SOLVERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "simplex_projection": lambda gramian: simplex_projection(gramian[..., 0]),
+    "min_norm_point": min_norm_point,
+    "conflict_averse_point": lambda gramian: conflict_averse_point(gramian, 0.5),
+    "dual_cone_projection": lambda gramian: dual_cone_projection(gramian, torch.ones_like(gramian[..., 0])),
+    "inverse_power_point 1": lambda gramian: inverse_power_point(gramian, 1.0),
+    "inverse_power_point 2": lambda gramian: inverse_power_point(gramian, 2.0),
+    "equiangular_weights": equiangular_weights,
+    "impartial_weights": impartial_weights,
+    "eigen": lambda gramian: eigen(gramian)[1],
+    "cosines": cosines,
+    "gradient_norms": gradient_norms,
+}
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+
+
+@every_solver
+@given(kind=st.sampled_from(["full", "conflicting", "positive"]), tasks=tasks_, seed=seeds)
+@settings(max_examples=8)
+def test_leading_dimensions_are_independent_problems(name: str, kind: str, tasks: int, seed: int) -> None:
+    gramians = torch.stack([problem(kind, tasks, seed + k, 2.0)[2] for k in range(4)])
+    alone = torch.stack([SOLVERS[name](gramian) for gramian in gramians])
+    torch.testing.assert_close(SOLVERS[name](gramians), alone, rtol=1e-8, atol=1e-10)
+    together = SOLVERS[name](gramians.view(2, 2, tasks, tasks))
+    torch.testing.assert_close(together, alone.view(2, 2, *alone.shape[1:]), rtol=1e-8, atol=1e-10)
+
+
+@every_solver
+@pytest.mark.parametrize("tasks", [2, 3, 5])
+def test_nothing_is_asked_of_the_device(name: str, tasks: int) -> None:
+    result = SOLVERS[name](torch.empty(4, tasks, tasks, device="meta"))
+    assert result.device.type == "meta"
+    assert result.dtype == torch.float32
+
+
+@every_solver
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+@settings(max_examples=40)
+def test_results_are_finite_and_of_the_same_dtype(
+    name: str, dtype: torch.dtype, kind: str, tasks: int, seed: int, spread: float
+) -> None:
+    result = SOLVERS[name](problem(kind, tasks, seed, spread)[2].to(dtype))
+    assert result.dtype == dtype
+    assert bool(result.isfinite().all())
+
+
+@given(tasks=tasks_, seed=seeds, spread=st.floats(-3, 6))
+def test_simplex_projection_shifts_all_positive_entries_alike(tasks: int, seed: int, spread: float) -> None:
+    v = 10**spread * np.random.default_rng(seed).standard_normal(tasks)
+
+    def excess(threshold: float) -> float:
+        return float(np.maximum(v - threshold, 0).sum() - 1)
+
+    threshold = brentq(excess, v.max() - 2, v.max(), xtol=1e-15, rtol=1e-15)
+    found = simplex_projection(torch.from_numpy(v))
+    assert_on_simplex(found)
+    torch.testing.assert_close(
+        found, torch.from_numpy(np.maximum(v - threshold, 0)), rtol=0, atol=1e-14 * (1 + np.abs(v).max())
+    )
+
+
+@given(kind=anything, seed=seeds, spread=decades)
+def test_min_norm_point_of_two_is_exact(kind: str, seed: int, spread: float) -> None:
+    _, _, gramian = problem(kind, 2, seed, spread)
+    first, cross, _, second = (Fraction(value) for value in gramian.flatten().tolist())
+    length = first - 2 * cross + second
+    share = min(max((second - cross) / length, Fraction(0)), Fraction(1)) if length else Fraction(1, 2)
+    if kind == "parallel" and spread == 0:  # any share gives the same vector
+        assert_on_simplex(min_norm_point(gramian))
+        return
+    expected = torch.tensor([float(share), float(1 - share)], dtype=torch.float64)
+    torch.testing.assert_close(min_norm_point(gramian), expected, rtol=1e-13, atol=0)
+
+
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+@few
+def test_min_norm_point_is_no_longer_than_its_part_along_any_gradient(
+    kind: str, tasks: int, seed: int, spread: float
+) -> None:
+    """<d, g_t> >= |d|^2, in units of |g_t| and of the shortest gradient, equality where it has a share."""
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    weights = min_norm_point(gramian)
+    assert_on_simplex(weights)
+    norms = gradient_norms(gramian)
+    lengths = weights * norms
+    along = units @ (units.mT @ lengths)  # <d, g_t> / n_t
+    missing = (lengths @ along) * reciprocal(norms) - along
+    shortest = norms.where(norms > 0, torch.inf).amin().nan_to_num(posinf=1.0)
+    # A Gramian tells a vector from zero down to the root of its rounding, 1.5e-8; the other where long gradients cancel
+    rounding = 1e-7 * shortest + 1e-14 * lengths.sum()
+    assert bool((missing <= rounding).all())
+    assert bool((lengths * missing.abs() <= rounding * torch.maximum(lengths.sum(), shortest)).all())
+    if spread < 12 and kind not in {"one-zero", "zero"}:
+        rows = torch.cat([units.mT, (1 / scales)[None] * scales.amin()]).numpy()
+        reference = torch.from_numpy(nnls(rows, np.eye(len(rows))[-1])[0])
+        reference = reference / scales / (reference / scales).sum()
+        expected = units.mT @ (reference * scales)
+        # What is minimised is the square, so that a difference is the root of a rounding of its terms.
+        root = 1e-6 * shortest + 1e-7 * lengths.sum()
+        torch.testing.assert_close(units.mT @ lengths, expected, rtol=0, atol=float(root))
+
+
+def averse(units: Tensor, scales: Tensor, weights: Tensor, c: float) -> Tensor:
+    """<g_w, g_0> / |g_0| + c |g_w| for weights `[..., T]`."""
+    jacobian = units * scales[:, None]
+    mean, combined = jacobian.mean(0), weights @ jacobian
+    return combined @ mean / mean.norm() + c * combined.norm(dim=-1)
+
+
+@given(kind=anything, seed=seeds, spread=decades, c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]))
+def test_conflict_averse_point_of_two_is_a_minimum(kind: str, seed: int, spread: float, c: float) -> None:
+    units, scales, gramian = problem(kind, 2, seed, spread)
+    weights = conflict_averse_point(gramian, c)
+    assert_on_simplex(weights)
+    if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
+        return  # without a mean gradient any w is one
+    value = averse(units, scales, weights, c)
+    ends = torch.logspace(-26, 0, 4001, dtype=torch.float64)
+    share = torch.cat([torch.linspace(0, 1, 4001, dtype=torch.float64), ends, 1 - ends])
+    near = weights[0] * (1 + torch.linspace(-1e-3, 1e-3, 201, dtype=torch.float64))
+    share = torch.cat([share, near.clamp(0, 1)])
+    others = averse(units, scales, torch.stack([share, 1 - share], -1), c)
+    norms = gradient_norms(gramian)
+    # The square root of a rounding where two lines cancel: the distance to the kink is one of a Gramian.
+    assert float(value - others.min()) <= 1e-7 * float(norms.amin()) + 1e-14 * float((weights * norms).sum())
+
+
+@given(
+    kind=anything,
+    tasks=st.integers(3, 16),
+    seed=seeds,
+    spread=st.sampled_from([0.0, 2.0]),
+    c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]),
+)
+@few
+def test_conflict_averse_point_is_as_low_as_slsqp(kind: str, tasks: int, seed: int, spread: float, c: float) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    weights = conflict_averse_point(gramian, c)
+    assert_on_simplex(weights)
+    if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
+        return  # without a mean gradient any w is one
+    value = float(averse(units, scales, weights, c))
+    normal = (scales.amin() / scales).numpy()
+
+    def objective(lengths: np.ndarray) -> float:
+        shares = torch.from_numpy(lengths * normal)
+        return float(averse(units, scales, shares, c) / scales.amin())
+
+    found = minimize(
+        objective,
+        np.full(tasks, 1 / normal.sum()),
+        method="SLSQP",
+        bounds=[(0, None)] * tasks,
+        constraints=LinearConstraint(normal, 1, 1),
+        options={"maxiter": 300, "ftol": 1e-12},
+    )
+    shares = torch.from_numpy(np.maximum(found.x, 0) * normal)
+    best = float(averse(units, scales, shares / shares.sum(), c))
+    assert value <= best + 1e-5 * max(abs(best), float(scales.amin()))
+
+
+@given(
+    kind=st.sampled_from(["full", "near", "positive", "parallel"]),
+    tasks=st.integers(3, 16),
+    seed=seeds,
+    spread=st.sampled_from([0.0, 2.0]),
+    c=st.sampled_from([0.1, 0.5, 0.9]),
+)
+@few
+def test_conflict_averse_point_closes_the_duality_gap(
+    kind: str, tasks: int, seed: int, spread: float, c: float
+) -> None:
+    """It is worth what the worst-served task gets along d = g_0 + c |g_0| g_w / |g_w|."""
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    weights = conflict_averse_point(gramian, c)
+    jacobian = units * scales[:, None]
+    mean, combined = jacobian.mean(0), weights @ jacobian
+    value = averse(units, scales, weights, c)
+    served = jacobian @ (mean / mean.norm() + c * combined / combined.norm())
+    assert float(value - served.min()) <= 1e-5 * float(torch.maximum(value.abs(), scales.amin()))
+
+
+@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+@few
+def test_dual_cone_projection_is_the_nearest_direction_without_conflict(
+    kind: str, tasks: int, seed: int, spread: float
+) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, spread)
+    start = torch.from_numpy(np.random.default_rng(seed).uniform(0, 1, tasks)) / scales
+    weights = dual_cone_projection(gramian, start)
+    lengths = (weights - start) * scales * (units.norm(dim=-1) > 0)
+    assert bool((lengths >= 0).all())
+    before = units.mT @ (start * scales)
+    direction = before + units.mT @ lengths
+    size = float(before.norm())
+    assert bool((units @ direction >= -1e-10 * size).all())
+    assert bool((lengths * (units @ direction) <= 1e-9 * size * (size + float(lengths.sum()))).all())
+    reference = nnls(units.mT.numpy(), -before.numpy())[0] if size else np.zeros(tasks)
+    torch.testing.assert_close(direction, before + units.mT @ torch.from_numpy(reference), rtol=0, atol=1e-7 * size)
+
+
+@given(start=st.tuples(st.integers(0, 5), st.integers(0, 5)), seed=seeds, spread=decades)
+def test_dual_cone_projection_of_two_moves_the_task_that_objects(
+    start: tuple[int, int], seed: int, spread: float
+) -> None:
+    _, scales, gramian = problem("full", 2, seed, spread)
+    u = torch.tensor(start, dtype=torch.float64) / scales
+    objections = (-(gramian @ u) / gramian.diagonal()).clamp_min(0)
+    torch.testing.assert_close(dual_cone_projection(gramian, u), u + objections, rtol=1e-14, atol=0)
