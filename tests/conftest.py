@@ -82,4 +82,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         terminalreporter.write_line("These tests were skipped:")
         for line in skipped:
             terminalreporter.write_line(f"  {line}")
-        terminalreporter.write_line(f"To run them, install Chromium and its driver, on Debian with: {browser.INSTALL}")
+        terminalreporter.write_line(f"To run them, install Chromium and its driver. On Debian: {browser.INSTALL}")
