@@ -14,7 +14,7 @@ from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.strategy import uniform
 from mtlbench.engine.trainer import FURTHER_BATCHES
 from tests.helpers.plain import PlainNetwork
-from tests.helpers.plain_methods import PLAIN
+from tests.helpers.definitions import PLAIN
 
 SEED, BATCH, LR = 3, 12, 1e-2
 PEERS = ["torchjd:UPGrad", "torchjd:GradDrop", "torchjd:UW", "torchjd:FAMO"]

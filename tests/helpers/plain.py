@@ -173,3 +173,16 @@ def pair(first: float | Tensor, second: float | Tensor) -> Tensor:
 def on_simplex(v: Tensor) -> Tensor:
     share = ((v[0] - v[1] + 1) / 2).clamp(0, 1)
     return pair(share, 1 - share)
+
+
+def projected_pair(jacobian: Tensor) -> Tensor:
+    """Each of two gradients without its part against the other, `[2, P]`."""
+    one, other = jacobian
+    product = (one @ other).clamp_max(0)
+    return torch.stack([one - product / (other @ other) * other, other - product / (one @ one) * one])
+
+
+def equal_projections(jacobian: Tensor) -> Tensor:
+    """The combination of two gradients, weights summing to 1, whose projections onto both are equal, `[P]`."""
+    first, second = jacobian.norm(dim=1)
+    return (second * jacobian[0] + first * jacobian[1]) / (first + second)

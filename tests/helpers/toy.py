@@ -24,6 +24,7 @@ __all__ = [
     "toy_setup",
     "uneven_problem",
     "weigh",
+    "weights_of",
 ]
 
 # An epoch of it takes a fraction of a second; `tests.helpers.preloaded` makes it known by its name.
@@ -59,3 +60,8 @@ def direction(strategy: Strategy, step: Step, jacobian: Tensor) -> Tensor:
     """What the trunk descends, `[K, P]`: the gradient that the strategy gave it, or the weighted sum."""
     weights, _ = weigh(strategy, step)
     return (weights.unsqueeze(1) @ jacobian).squeeze(1) if step.direction is None else step.direction
+
+
+def weights_of(strategy: Strategy, losses: Tensor, *, index: int = 0, epoch: int = 0) -> Tensor:
+    """Weights `[K, T]` of a strategy that looks at losses alone."""
+    return weigh(strategy, given_step(losses, index=index, epoch=epoch))[0]
