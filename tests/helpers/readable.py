@@ -1,4 +1,4 @@
-"""Whether one can read a figure: every text inside it, and none over another."""
+"""Checks that a figure is readable: every text is inside it, and no two texts overlap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 
 def texts_of(figure: Figure) -> list[Text]:
-    """Every text that is drawn, the legends' included."""
+    """Every text that is drawn, including those of legends."""
     shown = {id(t): t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()}
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())
@@ -23,7 +23,8 @@ def texts_of(figure: Figure) -> list[Text]:
 
 
 def boxes_of(figure: Figure) -> list[tuple[str, Bbox]]:
-    figure.draw_without_rendering()  # it is drawing that puts tick labels in their places
+    """Each text and its bounding box in pixels."""
+    figure.draw_without_rendering()  # tick labels get their positions by drawing
     renderer = FigureCanvasAgg(figure).get_renderer()
     return [(t.get_text(), t.get_window_extent(renderer)) for t in texts_of(figure)]
 

@@ -1,4 +1,4 @@
-"""Small setups, problems and steps that tests train and weigh on, with no data set behind them."""
+"""Small setups, problems and steps without a data set, for tests that train or weigh."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "weights_of",
 ]
 
-# An epoch of it takes a fraction of a second; `tests.helpers.preloaded` makes it known by its name.
+# An epoch takes a fraction of a second. `tests.helpers.preloaded` registers it.
 TINY = replace(toy_setup(size=200), name="tiny", passes=10)
 
 
@@ -57,7 +57,7 @@ def build(
 
 
 def direction(strategy: Strategy, step: Step, jacobian: Tensor) -> Tensor:
-    """What the trunk descends, `[K, P]`: the gradient that the strategy gave it, or the weighted sum."""
+    """The trunk's gradient `[K, P]`: the direction that the strategy set, or the weighted sum of task gradients."""
     weights, _ = weigh(strategy, step)
     return (weights.unsqueeze(1) @ jacobian).squeeze(1) if step.direction is None else step.direction
 

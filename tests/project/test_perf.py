@@ -241,4 +241,5 @@ def test_gpu_check_without_a_device_is_one_line(
     assert gpu_check.main() == 2
     written = capsys.readouterr()
     assert written.out == ""
-    assert written.err == "gpu-check needs a CUDA device, and torch finds none on this machine\n"
+    assert "CUDA" in written.err
+    assert written.err.count("\n") == 1

@@ -47,9 +47,9 @@ def test_recovers_known_noise(registry: Registry) -> None:
     samples, _ = setup.samples()
     spec = registry.parse("uncertainty:c=0.5", setup)
     trainer = Trainer(
-        setup, partial(registry.build, spec), (0, 1), samples, batch_size=20, lr=3e-3, device=torch.device("cpu")
+        setup, partial(registry.build, spec), (0, 1), samples, batch_size=40, lr=2e-2, device=torch.device("cpu")
     )
-    for epoch in range(45 // setup.passes):
+    for epoch in range(30 // setup.passes):
         trainer.start_epoch(epoch)
         for _ in range(trainer.steps_per_epoch):
             trainer.step()
