@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -36,6 +35,8 @@ def assert_readable(figure: Figure) -> None:
     for text, box in boxes:
         assert page.contains(box.x0, box.y0), f"{text!r} leaves the figure"
         assert page.contains(box.x1, box.y1), f"{text!r} leaves the figure"
-    for (one, a), (other, b) in combinations(boxes, 2):
-        # Half a pixel is rounding.
-        assert not a.padded(-0.5).overlaps(b.padded(-0.5)), f"{one!r} and {other!r} overlap"
+    edges = np.array([box.padded(-0.5).extents for _, box in boxes]).reshape(-1, 4)  # half a pixel is rounding
+    low, high = np.minimum(edges[:, :2], edges[:, 2:]), np.maximum(edges[:, :2], edges[:, 2:])  # [N, 2]
+    apart = (low[:, None] > high).any(-1)  # [N, N]
+    overlaps = [f"{boxes[i][0]!r} and {boxes[j][0]!r}" for i, j in np.argwhere(~(apart | apart.T)) if i < j]
+    assert overlaps == []

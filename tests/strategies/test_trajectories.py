@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
 from tests.helpers.toy import toy_setup
-from tests.helpers.trajectories import FOLDER, NAMES, STARTS, STEPS, descend, losses_at, shortfall
+from tests.helpers.trajectories import FOLDER, LR, NAMES, STARTS, STEPS, descend, losses_at, shortfall
 
 ON_FRONT, OFF_FRONT = 0.01, 0.1
 FAR_RIGHT = STARTS.index((9.0, 9.0))
@@ -17,9 +17,9 @@ REACH = ("mgda", "imtl-g", "nashmtl")
 
 
 def ends(registry: Registry, label: str) -> Tensor:
-    """Last points after a tenth of the published steps at ten times the learning rate."""
+    """Last points after a twentieth of the published steps at twenty times the learning rate."""
     strategy = registry.build(registry.parse(label, toy_setup()), (len(STARTS), 2))
-    return descend(strategy, steps=STEPS // 10, lr=1e-2, kept=1)[-1]
+    return descend(strategy, steps=STEPS // 20, lr=20 * LR, kept=1)[-1]
 
 
 @pytest.mark.parametrize("name", REACH)
