@@ -14,8 +14,8 @@ from mtlbench.contracts.setup import Setup, binary, classification, regression
 from mtlbench.engine.trainer import Trainer
 from mtlbench.plugins.registry import Registry
 from tests.engine.test_trainer import replica_flat, start_like
+from tests.helpers.definitions import PLAIN
 from tests.helpers.loops import BATCH, LR, NAMES, PEERS, SEED, Loop, scalar
-from tests.helpers.plain_methods import PLAIN
 from tests.helpers.toy import toy_setup
 
 

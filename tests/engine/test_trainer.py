@@ -25,8 +25,8 @@ from mtlbench.errors import ContractError
 from mtlbench.plugins.registry import Registry
 from mtlbench.setups import MNIST
 from mtlbench.setups.multimnist import MULTIMNIST
+from tests.helpers.definitions import PLAIN
 from tests.helpers.plain import PlainNetwork, train
-from tests.helpers.plain_methods import PLAIN
 from tests.helpers.toy import toy_setup
 
 BATCH, LR = 6, 1e-2
