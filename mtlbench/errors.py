@@ -16,7 +16,7 @@ class ContractError(Exception):
 
 
 def first_line(error: object) -> str:
-    """The first line of an error's message: printable, and cut if it is long; its type's name if there is no message."""
+    """The first line of an error's message, printable, and cut if long; the type's name if there is no message."""
     try:
         message = str(error)
     except (Exception, SystemExit):  # an exception of a plug-in may itself fail in any way

@@ -13,8 +13,8 @@ from mtlbench import Balancer, Step, Strategy
 from mtlbench.contracts.setup import Setup, binary, classification, regression
 from mtlbench.engine.trainer import Trainer
 from mtlbench.plugins.registry import Registry
-from tests.engine.test_trainer import replica_flat, start_like
 from tests.helpers.loops import BATCH, LR, NAMES, PEERS, SEED, Loop, scalar
+from tests.helpers.plain import replica_flat, start_like
 from tests.helpers.plain_methods import PLAIN
 from tests.helpers.toy import toy_setup
 

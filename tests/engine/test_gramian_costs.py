@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtlbench.engine.gradients import PER_JACOBIAN_VALUE, explicit_gramian, ghost_product, gramian_costs, layer_product
 from mtlbench.engine.layers import Linear, Seen, explicit_jacobian
-from tests.engine.test_gradients import TOLERANCE, Reference, networks, relative
+from tests.helpers.reference_networks import TOLERANCE, Reference, networks, relative
 from tests.project.growth.measure import multiply_adds_of
 
 

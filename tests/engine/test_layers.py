@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 from mtlbench.contracts.convolutions import Conv, Convolutions
 from mtlbench.engine.network import Network
-from tests.engine.test_gradients import convolved
 from tests.helpers.plain import PlainNetwork
+from tests.helpers.reference_networks import convolved
 from tests.helpers.toy import toy_setup
 from tests.project.growth.measure import multiply_adds_of
 

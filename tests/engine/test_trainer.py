@@ -25,7 +25,7 @@ from mtlbench.errors import ContractError
 from mtlbench.plugins.registry import Registry
 from mtlbench.setups import MNIST
 from mtlbench.setups.multimnist import MULTIMNIST
-from tests.helpers.plain import PlainNetwork, train
+from tests.helpers.plain import PlainNetwork, replica_flat, start_like, train
 from tests.helpers.plain_methods import PLAIN
 from tests.helpers.toy import toy_setup
 
@@ -62,26 +62,6 @@ def run_steps(trainer: Trainer, steps: int) -> Tensor:
             trainer.start_epoch(taken // trainer.steps_per_epoch)
         trainer.step()
     return trainer.network.parameters
-
-
-def start_like(network: PlainNetwork, trainer: Trainer, replica: int) -> None:
-    """Give a plain network the parameters of one replica of a stack."""
-    with torch.no_grad():
-        theirs = [part[replica] for layer in trainer.network.trunk for part in (layer.weight, layer.bias)]
-        for mine, start in zip(network.trunk.parameters(), theirs, strict=True):
-            mine.copy_(start.view_as(mine))
-        weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
-        biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
-        for head, weight, bias in zip(network.heads, weights, biases, strict=True):
-            assert isinstance(head, nn.Linear)
-            head.weight.copy_(weight.mT)
-            head.bias.copy_(bias)
-
-
-def replica_flat(trainer: Trainer, replica: int, setup: Setup) -> Tensor:
-    plain = PlainNetwork(setup)
-    start_like(plain, trainer, replica)
-    return plain.flat()
 
 
 def test_every_strategy_has_a_plain_version(registry: Registry) -> None:
