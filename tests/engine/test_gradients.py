@@ -14,7 +14,7 @@ from tests.helpers.reference_networks import TOLERANCE, Reference, networks, rel
 from tests.helpers.toy import given_step
 
 ways = st.sampled_from([PER_JACOBIAN_VALUE, 10**9, -(10**9)])
-"""What a value of the Jacobian is said to cost: as it does, so much that none is ever made, or that all are."""
+"""Costs of a Jacobian value: the usual one, one so high that no Jacobian is made, and one so low that all are."""
 
 
 @given(networks, st.booleans(), ways)
@@ -74,7 +74,7 @@ def test_independent_gramian_matches_autograd(shape: dict[str, Any], way: int) -
 
 
 @given(networks, st.sampled_from(["none", "trunk", "jacobian"]), st.booleans())
-def test_a_direction_is_written_in_place_of_the_objectives(shape: dict[str, Any], asked: str, own: bool) -> None:
+def test_a_direction_replaces_the_gradient_of_the_objective(shape: dict[str, Any], asked: str, own: bool) -> None:
     reference = Reference(**shape)
     replicas, tasks = shape["replicas"], len(shape["kinds"])
     generator = torch.Generator().manual_seed(shape["seed"])
@@ -95,7 +95,7 @@ def test_a_direction_is_written_in_place_of_the_objectives(shape: dict[str, Any]
 
 
 @given(networks, st.booleans())
-def test_a_direction_of_the_representation_goes_down_the_trunk(shape: dict[str, Any], asked: bool) -> None:
+def test_a_direction_of_the_representation_is_propagated_down_the_trunk(shape: dict[str, Any], asked: bool) -> None:
     reference = Reference(**shape)
     replicas, tasks = shape["replicas"], len(shape["kinds"])
     flat, before, hidden, _ = reference.graph()

@@ -49,7 +49,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def no_further_batch() -> NoReturn:
-    raise AssertionError("no further batch was to be drawn")
+    raise AssertionError("no further batch should be drawn")
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, conv: Conv, image: tuple[int, int, int]) -> Tensor:
@@ -59,10 +59,10 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, conv: Conv, image: tuple[i
 
 
 class Reference:
-    """The same network written replica by replica with `torch.nn`, differentiated by autograd.
+    """A stack and the same networks as plain torch operations, differentiated by autograd.
 
-    With convolutions, the first of `widths` is what they leave, and half of the pixels are 0, so that windows have more
-    than one maximum.
+    With convolutions, their output replaces the first of `widths`, and half of the pixels are 0, so that pooling
+    windows have several maxima.
     """
 
     def __init__(
@@ -145,5 +145,5 @@ class Reference:
         return patches + [batch] * (len(self.network.trunk) - len(patches))
 
     def written(self) -> list[Tensor]:
-        """What lies in the trunk's gradient buffers, weight and bias of each layer."""
+        """The trunk's gradient buffers, weight and bias of each layer."""
         return [grad for layer in self.network.trunk for grad in (layer.weight_grad, layer.bias_grad)]
