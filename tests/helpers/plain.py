@@ -47,6 +47,26 @@ def _convolution(conv: Conv, image: tuple[int, int, int]) -> nn.Module:
     return nn.Sequential(nn.Unflatten(1, image), convolution, nn.MaxPool2d(conv.pool), nn.Flatten())
 
 
+def start_like(network: PlainNetwork, trainer: Trainer, replica: int) -> None:
+    """Give a plain network the parameters of one replica of a stack."""
+    with torch.no_grad():
+        theirs = [part[replica] for layer in trainer.network.trunk for part in (layer.weight, layer.bias)]
+        for mine, start in zip(network.trunk.parameters(), theirs, strict=True):
+            mine.copy_(start.view_as(mine))
+        weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
+        biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
+        for head, weight, bias in zip(network.heads, weights, biases, strict=True):
+            assert isinstance(head, nn.Linear)
+            head.weight.copy_(weight.mT)
+            head.bias.copy_(bias)
+
+
+def replica_flat(trainer: Trainer, replica: int, setup: Setup) -> Tensor:
+    plain = PlainNetwork(setup)
+    start_like(plain, trainer, replica)
+    return plain.flat()
+
+
 @dataclass
 class PlainStep:
     """What a method sees in a step: `losses` and `representation` with their graphs, and how to get more."""
@@ -173,23 +193,3 @@ def pair(first: float | Tensor, second: float | Tensor) -> Tensor:
 def on_simplex(v: Tensor) -> Tensor:
     share = ((v[0] - v[1] + 1) / 2).clamp(0, 1)
     return pair(share, 1 - share)
-
-
-def start_like(network: PlainNetwork, trainer: Trainer, replica: int) -> None:
-    """Give a plain network the parameters of one replica of a stack."""
-    with torch.no_grad():
-        theirs = [part[replica] for layer in trainer.network.trunk for part in (layer.weight, layer.bias)]
-        for mine, start in zip(network.trunk.parameters(), theirs, strict=True):
-            mine.copy_(start.view_as(mine))
-        weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
-        biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
-        for head, weight, bias in zip(network.heads, weights, biases, strict=True):
-            assert isinstance(head, nn.Linear)
-            head.weight.copy_(weight.mT)
-            head.bias.copy_(bias)
-
-
-def replica_flat(trainer: Trainer, replica: int, setup: Setup) -> Tensor:
-    plain = PlainNetwork(setup)
-    start_like(plain, trainer, replica)
-    return plain.flat()
