@@ -1,49 +1,88 @@
-"""How the progress of jobs is shown."""
+"""How the progress of jobs is shown; `mtlbench.cli.progress` has the displays of the command line."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from abc import ABC, abstractmethod
+from typing import Self
 
+from mtlbench.contracts.metrics import named_score
 from mtlbench.engine.fitting import Progress
 
 
-class Display(Protocol):
-    """Where the progress of a bench is shown."""
+class Display(ABC):
+    """Shows notes and the progress of jobs; its methods may be called from several threads."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @abstractmethod
     def note(self, text: str) -> None:
-        """Say one thing."""
+        """Show a line of text."""
 
-    def run_started(self, label: str, epochs: int) -> None:
-        """A run has begun."""
+    @abstractmethod
+    def started(self, job: ShownJob) -> None:
+        """Show that a job has started."""
 
-    def run_moved(self, label: str, progress: Progress) -> None:
-        """A run has come further."""
+    @abstractmethod
+    def moved(self, job: ShownJob) -> None:
+        """Show the progress of a job."""
 
-    def run_ended(self, label: str, outcome: str) -> None:
-        """A run goes on no more; `outcome` is its scores or its error."""
+    @abstractmethod
+    def ended(self, job: ShownJob) -> None:
+        """Stop showing a job; its outcome follows as a note."""
 
 
-class Shown:
-    """A job on a display, from the first thing that it reports."""
+class ShownJob:
+    """Shows a job's progress, starting with its first report.
+
+    Args:
+        display: where the job is shown.
+        title: what the job is called there.
+        epochs: epochs that it trains.
+    """
 
     def __init__(self, display: Display, title: str, epochs: int) -> None:
-        self._display, self._title, self._epochs = display, title, epochs
-        self._begun = False
+        self._display, self.title, self.epochs = display, title, epochs
+        self._started_at: float | None = None
+        self.progress: Progress | None = None
 
     def report(self, message: Progress | str) -> None:
-        """Show how far it is, or what is said of it."""
-        self._begin()
+        """Show the progress of the job, or a line about it."""
+        self._start()
         if isinstance(message, str):
-            self._display.note(f"{self._title}: {message}")
+            self._display.note(f"{self.title}: {message}")
         elif message.done > 0:
-            self._display.run_moved(self._title, message)
+            self.progress = message
+            self._display.moved(self)
 
     def end(self, outcome: str) -> None:
-        """Show what came of it."""
-        self._begin()
-        self._display.run_ended(self._title, outcome)
+        """Show that the job has ended, and its outcome."""
+        self._start()
+        self._display.ended(self)
+        self._display.note(f"{self.title}  {self.seconds:.0f} s  {outcome}")
 
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._display.run_started(self._title, self._epochs)
+    @property
+    def seconds(self) -> float:
+        """Seconds since the job was first shown."""
+        return 0.0 if self._started_at is None else time.monotonic() - self._started_at
+
+    @property
+    def loss(self) -> str:
+        """The last training loss."""
+        return "-" if self.progress is None or self.progress.loss is None else f"{self.progress.loss:.4f}"
+
+    @property
+    def score(self) -> str:
+        """The last validation score with the name of its metric."""
+        if self.progress is None or self.progress.score is None:
+            return "-"
+        return named_score(self.progress.score, self.progress.metric)
+
+    def _start(self) -> None:
+        if self._started_at is None:
+            self._started_at = time.monotonic()
+            self._display.started(self)

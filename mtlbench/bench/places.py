@@ -2,86 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Protocol, TypeVar
 
-from mtlbench.bench.jobs import PRELOAD, Notify, StackJob
-from mtlbench.bench.planning import Request
-from mtlbench.bench.processes import Limits, Processes
-from mtlbench.bench.restarts import Function, carry_out
-from mtlbench.records import environment
+from mtlbench.bench.display import ShownJob
+from mtlbench.bench.jobs import Notify, StackJob
+from mtlbench.bench.processes import ProcessDiedError, ProcessError, Processes
+from mtlbench.records import checkpoint
 
-Job = TypeVar("Job")
+MOST_RESTARTS = 2
+
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Function = Callable[[StackJob, Notify], Value]
 
 
 class Place(Protocol):
-    """Carries out jobs, some at once, the first ones first."""
+    """Carries out several jobs at a time, in the order of submission; `size` says how many, in words."""
+
+    size: str
 
     def submit(self, function: Function[Value], job: StackJob, report: Notify) -> Future[Value]:
-        """Carry out `function(job, report)`; the future raises `ProcessError` if that failed."""
+        """Carry out `function(job, report)`; the future raises `ProcessError` if that fails."""
         ...
 
     def stop(self) -> None:
-        """End what is under way and start nothing more."""
+        """Start no more jobs."""
         ...
 
 
 class Here:
-    """This machine: as many processes at once as are asked for."""
+    """This machine: up to `at_once` of the given processes at a time; whoever made them ends them."""
 
-    def __init__(self, workers: Processes, at_once: int) -> None:
-        self._workers = workers
-        self._pool = ThreadPoolExecutor(at_once)
+    def __init__(self, processes: Processes, at_once: int) -> None:
+        self._processes = processes
+        self._threads = ThreadPoolExecutor(at_once)
+        self.size = f"{at_once} at a time"
 
     def submit(self, function: Function[Value], job: StackJob, report: Notify) -> Future[Value]:
-        """Carry out a job in a process of its own, as soon as one of them is free."""
-        return self._pool.submit(carry_out, self._workers, function, job, report)
+        """Carry out a job in a process of its own, as soon as there is room."""
+        return self._threads.submit(carry_out, self._processes, function, job, report)
 
     def stop(self) -> None:
-        """Kill the processes."""
-        self._workers.stop()
-        self._pool.shutdown(cancel_futures=True)
+        """Start no more jobs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def side_by_side(
-    place: Place, futures: Mapping[Future[Value], Job], done: Callable[[Job, Future[Value]], None]
+def carry_out_all(
+    place: Place,
+    function: Function[Value],
+    jobs: Mapping[Key, tuple[StackJob, ShownJob]],
+    done: Callable[[Key, Value | ProcessError], str],
 ) -> None:
-    """Wait for all futures of a place; `done` is called here as each ends.
+    """Carry out jobs in their order; `done` is called here for each as it ends, and returns its outcome in words.
 
-    If anything is raised here, Ctrl-C included, all of them are ended.
+    The place is stopped at the end, whatever is raised meanwhile (Ctrl-C included).
     """
     try:
+        futures = {place.submit(function, job, shown.report): key for key, (job, shown) in jobs.items()}
         for future in as_completed(futures):
-            done(futures[future], future)
+            try:
+                outcome: Value | ProcessError = future.result()
+            except ProcessError as error:
+                outcome = error
+            key = futures[future]
+            jobs[key][1].end(done(key, outcome))
     finally:
         place.stop()
 
 
-def workers_of(request: Request) -> Processes:
-    """Processes of this machine within the limits that were asked for."""
-    return Processes(PRELOAD, limits_of(request))
-
-
-def limits_of(request: Request) -> Limits:
-    """What each process may take."""
-    memory = None if request.run_memory is None else round(request.run_memory * 2**30)
-    return Limits(request.run_timeout, memory)
-
-
-def place_of(request: Request, device: str) -> tuple[Place, str]:
-    """Where the jobs of a request are carried out, and how many at a time, in words.
-
-    On this machine it is as many as were asked for, else one per core on cpu and one on any other device.
+def carry_out(processes: Processes, function: Function[Value], job: StackJob, report: Notify) -> Value:
+    """Carry out a job in a process of its own; restart it up to `MOST_RESTARTS` times per epoch if the process dies.
 
     Raises:
-        UserError: the cluster cannot be reached or cannot do it.
+        ProcessError: the job raised, exceeded a limit, or died too often after the same epoch.
     """
-    if request.cluster is not None:
-        from mtlbench.bench.dask_cluster import Cluster  # an optional extra
-
-        cluster = Cluster(request.cluster, device, limits_of(request))
-        return cluster, cluster.size
-    at_once = request.jobs or (environment.cores() if device == "cpu" else 1)
-    return Here(workers_of(request), at_once), f"{at_once} at a time"
+    deaths: Counter[int] = Counter()
+    while True:
+        try:
+            return processes.call(function, job, report)
+        except ProcessDiedError as error:
+            stored = checkpoint.read(job.checkpoint, job.key) if job.checkpoint else None
+            epoch = len(stored.history.validation) if stored else 0
+            if deaths[epoch] == MOST_RESTARTS or processes.stopped:
+                raise
+            deaths[epoch] += 1
+            report(f"{error}; restarting from {f'the end of epoch {epoch}' if epoch else 'the beginning'}")

@@ -1,34 +1,37 @@
-"""What is asked for, checked against everything that could make it fail later."""
+"""Turns a request into a plan, and refuses what would fail later."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtlbench.bench.jobs import StackJob
 from mtlbench.contracts.setup import Setup
 from mtlbench.engine.device import DEVICES, resolve_device
 from mtlbench.errors import UserError
+from mtlbench.plugins.needs import needs_of
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import BenchRecord, Conditions, Settings, Spec, TaskInfo, TuningRecord, key_of
 from mtlbench.records.roles import FRONT, REFERENCE, SINGLE, TUNED, role_of
 from mtlbench.records.store import Store
 
-FRONT_SHARES = tuple(i / 10 for i in range(11) if i != 5)  # one half is fixed equal weights, which always takes part
+FRONT_SHARES = tuple(i / 10 for i in range(11) if i != 5)  # 0.5 is equal weights, which are always included
 LR_FACTOR = 10.0
+COSTS = {"losses after the update": 1.4, "Gramian": 1.4, "Gramian of two more batches": 3.0, "Jacobian": 3.0}
+"""Rough step times of strategies by what they need, relative to fixed weights; used only to order the runs."""
+UNKNOWN_COST = max(COSTS.values())
 
 
-@dataclass(frozen=True)
-class Request:
-    """A bench, or its tuning, as asked for; `strategies` empty means all there are.
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """What to train: `strategies` on `setups` under common conditions; no strategies means all of them.
 
-    `run_timeout` in seconds and `run_memory` in GiB are what each process may take; `cluster` is the address of a Dask
-    scheduler.
+    `run_timeout` (seconds) and `run_memory` (GiB) limit each process; `jobs` is the number of processes at a time;
+    `cluster` is the address of a Dask scheduler.
     """
 
-    name: str
-    out: Path
     setups: Sequence[str]
     strategies: Sequence[str]
     seeds: tuple[int, ...]
@@ -36,30 +39,44 @@ class Request:
     batch_size: int
     lr: float
     device: str
-    jobs: int | None
     plugins: tuple[Path, ...]
-    command: str
-    tuned: bool = False
-    front: bool = False
+    jobs: int | None = None
     run_timeout: float | None = None
     run_memory: float | None = None
     cluster: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request(TrainingRequest):
+    """A bench or its tuning: what to train, where it is stored, and the command that asked for it."""
+
+    name: str
+    out: Path
+    command: str
+    tuned: bool = False
+    front: bool = False
+
+
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: a strategy on a setup. `name` tells it from the others of its plan."""
+    """One strategy on one setup; `name` is unique within its plan.
+
+    `digests` are those of the files of strategy and setup, and part of the `key`; `work` is a rough relative estimate
+    of the time that the run takes.
+    """
 
     name: str
     setup: Setup
     spec: Spec
     settings: Settings
+    digests: dict[str, str]
     key: str
+    work: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A request that has been found sound: what to run, what is worth saying of it, and where it is kept."""
+    """A valid request: the runs, notes for the user, and where results are stored."""
 
     runs: list[PlannedRun]
     notes: list[str]
@@ -70,100 +87,111 @@ class Plan:
 
 
 def plan(request: Request) -> Plan:
-    """Lay out a bench: each strategy on each setup, with fixed weights and each task alone always among them.
+    """Plan a bench: each strategy on each setup, always with fixed weights and each task alone.
 
     Raises:
-        UserError: anything about it cannot be done; nothing has been written then.
+        UserError: the request is invalid; nothing has been written.
     """
-    chosen, conditions, registry = check(request)
+    setups, conditions, registry = check(request)
     store = Store(request.out / request.name)
     before = store.bench()
     if before is not None and (changed := before.conditions.differences(conditions)):
         raise UserError(
-            f"{store.folder} was made with {'; '.join(changed)}: take another --name, "
-            f"or delete that folder to start it anew"
+            f"{store.folder} was made with {'; '.join(changed)}: choose another --name, or delete that folder"
         )
     names = list(request.strategies) or list(registry.strategies)
     runs: list[PlannedRun] = []
     notes: list[str] = []
-    for setup in chosen:
+    for setup in setups:
         specs = [registry.parse(text, setup) for text in (REFERENCE, *names)]
         if request.tuned:
             tuned = _tuned(specs, setup, conditions, registry, store)
-            there = {spec.label for spec in tuned}
-            left = dict.fromkeys(spec.label for spec in specs if tuned_label(spec.label) not in there)
-            if left:
-                notes.append(f"not tuned on {setup.name}, and so at their defaults only: {', '.join(left)}")
+            labels = {spec.label for spec in tuned}
+            missing = dict.fromkeys(spec.label for spec in specs if f"{TUNED}:{spec.label}" not in labels)
+            if missing:
+                notes.append(f"not tuned on {setup.name}, so only run with their defaults: {', '.join(missing)}")
             specs += tuned
         if request.front:
             specs += [registry.parse(f"{FRONT}:{share}", setup) for share in FRONT_SHARES]
         specs += [registry.parse(f"{SINGLE}:{task}", setup) for task in setup.task_names]
         unique = {spec.label: spec for spec in specs}.values()
-        runs += [planned(spec, setup, conditions, registry, several=len(chosen) > 1) for spec in unique]
+        runs += [planned(spec, setup, conditions, registry, several=len(setups) > 1) for spec in unique]
     return Plan(runs, notes, conditions, registry, store, request)
 
 
-def check(request: Request) -> tuple[list[Setup], Conditions, Registry]:
-    """The setups, conditions and strategies that a request names.
+def check(request: TrainingRequest) -> tuple[list[Setup], Conditions, Registry]:
+    """The setups, conditions and plug-ins of a request.
 
     Raises:
-        UserError: one of them cannot be.
+        UserError: one of them is invalid.
     """
     registry = Registry.load(request.plugins)
-    chosen = [registry.setup(name) for name in dict.fromkeys(request.setups)]
+    setups = [registry.setup(name) for name in dict.fromkeys(request.setups)]
     if request.device not in DEVICES:
-        raise UserError(f"no device is called {request.device!r}; there is {', '.join(DEVICES)}")
-    if request.epochs < 1:
-        raise UserError(f"--epochs must be at least 1, not {request.epochs}")
-    for setup in chosen:
+        raise UserError(f"--device must be one of {', '.join(DEVICES)}; found {request.device!r}")
+    for option, value in {"--epochs": request.epochs, "--jobs": request.jobs}.items():
+        if value is not None and value < 1:
+            raise UserError(f"{option} must be at least 1; found {value}")
+    for setup in setups:
         if not 1 <= request.batch_size <= setup.training_size:
             raise UserError(
-                f"--batch-size must be between 1 and {setup.training_size}, the training samples of "
-                f"{setup.name}, not {request.batch_size}"
+                f"--batch-size must be between 1 and {setup.training_size}, the number of training samples of "
+                f"{setup.name}; found {request.batch_size}"
             )
-    if not (math.isfinite(request.lr) and request.lr > 0):
-        raise UserError(f"--lr must be finite and > 0, not {request.lr}")
-    if request.jobs is not None and request.jobs < 1:
-        raise UserError(f"--jobs must be at least 1, not {request.jobs}")
-    for option, value in (("--run-timeout", request.run_timeout), ("--run-memory", request.run_memory)):
+    positive = {"--lr": request.lr, "--run-timeout": request.run_timeout, "--run-memory": request.run_memory}
+    for option, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise UserError(f"{option} must be finite and > 0, not {value}")
-    conditions = Conditions(
-        seeds=request.seeds,
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        lr=request.lr,
-        device=resolve_device(request.device),
-    )
-    return chosen, conditions, registry
+            raise UserError(f"{option} must be finite and > 0; found {value}")
+    same = {name: getattr(request, name) for name in ("seeds", "epochs", "batch_size", "lr")}
+    return setups, Conditions(**same, device=resolve_device(request.device)), registry
 
 
 def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, *, several: bool) -> PlannedRun:
-    """A run with its settings and key; its name has the setup if there are several."""
+    """A run with its settings and key; its name includes the setup if there are several."""
     settings = settings_on(setup, conditions)
     if spec.lr is not None:
         settings = settings.model_copy(update={"lr": spec.lr})
-    # By its name and values alone, so that a run is the same whatever it is called.
-    key = key_of(
-        name=spec.name,
-        hyper=spec.hyper,
-        only=spec.only,
-        settings=settings,
-        source=registry.digest(spec.name),
-        **_of_file(setup, registry),
-    )
-    return PlannedRun(f"{setup.name} {spec.label}" if several else spec.label, setup, spec, settings, key)
+    digests = digests_of(registry, spec.name, setup.name)
+    # The label is left out: a run is the same whatever it is called.
+    key = key_of(name=spec.name, hyper=spec.hyper, only=spec.only, settings=settings, **digests)
+    name = f"{setup.name} {spec.label}" if several else spec.label
+    return PlannedRun(name, setup, spec, settings, digests, key, _work(spec, setup, registry))
 
 
-def _of_file(setup: Setup, registry: Registry) -> dict[str, str]:
-    """What a setup that comes from a file of its own adds to a key."""
-    digest = registry.setup_digest(setup.name)
-    return {} if digest is None else {"setup_source": digest}
+def _work(spec: Spec, setup: Setup, registry: Registry) -> float:
+    """Samples per epoch, times multiply-adds per sample, times the strategy's relative step time.
+
+    The code of other strategies than mtlbench's own does not run in this process: they count as the slowest.
+    """
+    shipped = registry.shipped(spec.name)
+    cost = COSTS.get(needs_of(registry.get(spec.name)), 1.0) if shipped else UNKNOWN_COST
+    return setup.passes * setup.training_size * setup.multiply_adds * cost
 
 
-def files_needed(request: Request, origins: Collection[str]) -> tuple[Path, ...]:
-    """Those plugin files of a request that are among the origins of strategies and setups."""
-    return tuple(path for path in request.plugins if str(path) in origins)
+def digests_of(registry: Registry, strategy: str, setup: str) -> dict[str, str]:
+    """Digests of the files of a strategy and a setup, by their names in a run's key."""
+    of_setup = registry.setup_digest(setup)
+    return {"source": registry.digest(strategy)} | ({} if of_setup is None else {"setup_source": of_setup})
+
+
+def files_needed(plugins: Iterable[Path], origins: frozenset[str]) -> tuple[Path, ...]:
+    """The plug-in files that are among the origins of strategies and setups."""
+    return tuple(path for path in plugins if str(path) in origins)
+
+
+def stack_job(
+    registry: Registry,
+    plugins: Iterable[Path],
+    spec: Spec,
+    settings: Settings,
+    seeds: tuple[int, ...] | None = None,
+    key: str = "",
+    checkpoint: Path | None = None,
+) -> StackJob:
+    """The job that trains some seeds of a run (all by default), with just the plug-ins that it needs."""
+    origins = registry.needed([spec.name], settings.setup)
+    files = files_needed(plugins, origins)
+    return StackJob(spec, settings, seeds or settings.seeds, files, key, checkpoint, origins)
 
 
 def settings_on(setup: Setup, conditions: Conditions) -> Settings:
@@ -177,62 +205,43 @@ def task_infos(setup: Setup) -> list[TaskInfo]:
 
 
 def tuning_key(spec: Spec, setup: Setup, settings: Settings, budget: int, registry: Registry) -> str:
-    """Identity of a strategy's tuning: another space, budget or file of the strategy or setup makes it another."""
+    """Key of a strategy's tuning; it changes with the spaces, the budget and the files of strategy and setup."""
     spaces = {name: repr(space) for name, space in registry.spaces(spec.name).items()}
-    source = registry.digest(spec.name)
-    return key_of(
-        spec=spec,
-        settings=settings,
-        budget=budget,
-        spaces=spaces,
-        lr_factor=LR_FACTOR,
-        source=source,
-        **_of_file(setup, registry),
-    )
-
-
-def tuned_label(label: str) -> str:
-    """How a strategy with tuned settings is written."""
-    return f"{TUNED}:{label}"
+    digests = digests_of(registry, spec.name, setup.name)
+    return key_of(spec=spec, settings=settings, budget=budget, spaces=spaces, lr_factor=LR_FACTOR, **digests)
 
 
 def _tuned(specs: Sequence[Spec], setup: Setup, conditions: Conditions, registry: Registry, store: Store) -> list[Spec]:
-    """The strategies among `specs` that have been tuned on a setup, with the settings that were chosen.
-
-    Raises:
-        UserError: none has been, or fixed weights have not; or under other conditions; or a file was edited since.
-    """
-    found: list[Spec] = []
+    """The strategies among `specs` that have been tuned on a setup, with the chosen settings."""
+    tuned: list[Spec] = []
+    again = f"run `mtlbench tune --name {store.folder.name} --setup {setup.name}`"
     for spec in specs:
         record = store.tuning(setup.name, spec.label) if role_of(spec.label) == "strategy" else None
         if record is None or record.chosen is None:
             continue
-        _check_tuning(record, setup, conditions, registry, store)
-        lr = record.chosen.lr
-        found.append(Spec(label=tuned_label(spec.label), name=spec.name, hyper=record.chosen.hyper, lr=lr))
-    if tuned_label(REFERENCE) not in {spec.label for spec in found}:
+        _check_tuning(record, setup, conditions, registry, again)
+        hyper, lr = record.chosen.hyper, record.chosen.lr
+        tuned.append(Spec(label=f"{TUNED}:{spec.label}", name=spec.name, hyper=hyper, lr=lr))
+    if f"{TUNED}:{REFERENCE}" not in {spec.label for spec in tuned}:
         raise UserError(
-            f"{REFERENCE}, which tuned strategies are compared with, has not been tuned on {setup.name} in "
-            f"{store.folder}: run `mtlbench tune --name {store.folder.name} --setup {setup.name}`"
+            f"--tuned compares with tuned {REFERENCE}, which has not been tuned on {setup.name} in {store.folder}: "
+            f"{again}"
         )
-    return found
+    return tuned
 
 
-def _check_tuning(record: TuningRecord, setup: Setup, conditions: Conditions, registry: Registry, store: Store) -> None:
-    again = f"run `mtlbench tune --name {store.folder.name} --setup {record.settings.setup}` again"
-    asked = record.settings.model_copy(update=conditions.model_dump(exclude={"epochs", "batch_size"}))
-    if changed := asked.differences(conditions):
-        raise UserError(f"{record.spec.label} was tuned with {'; '.join(changed)}: {again}")
+def _check_tuning(record: TuningRecord, setup: Setup, conditions: Conditions, registry: Registry, again: str) -> None:
+    tuned_under = record.settings.model_copy(update=conditions.model_dump(exclude={"epochs", "batch_size"}))
+    if changed := tuned_under.differences(conditions):
+        raise UserError(f"{record.spec.label} was tuned with {'; '.join(changed)}: {again} again")
     if record.key != tuning_key(record.spec, setup, record.settings, record.budget, registry):
         either = f" or {setup.name}" if registry.setup_digest(setup.name) else ""
-        raise UserError(f"{record.spec.label}{either} was edited since it was tuned: {again}")
+        raise UserError(f"{record.spec.label}{either} was edited since it was tuned: {again} again")
 
 
 def bench_runs(before: BenchRecord | None, runs: Sequence[PlannedRun]) -> dict[str, list[str]]:
-    """The labels per setup of a bench once these runs are part of it."""
-    labels = {name: list(there) for name, there in before.runs.items()} if before else {}
+    """The labels per setup of a bench after adding these runs."""
+    labels = dict(before.runs) if before else {}
     for run in runs:
-        there = labels.setdefault(run.setup.name, [])
-        if run.spec.label not in there:
-            there.append(run.spec.label)
+        labels[run.setup.name] = list(dict.fromkeys([*labels.get(run.setup.name, []), run.spec.label]))
     return labels

@@ -1,4 +1,4 @@
-"""Runs a function in a process of its own, so that whatever happens there takes nothing else with it."""
+"""Runs functions in processes of their own, so that a crash affects nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psutil
 
@@ -26,16 +26,13 @@ Message = TypeVar("Message")
 Value = TypeVar("Value")
 
 OUTPUT_KEPT = 64 * 1024
-LOOK_EVERY = 0.2  # seconds between two looks at time and memory
-LEAVE_WITHIN = 5.0  # seconds that a process has to end once its value is here, or can come no more
-MOST_READS = 16  # of what an ended process had printed: a child of it may print on for ever
+LOOK_EVERY = 0.2  # seconds between two checks of time and memory
+LEAVE_WITHIN = 5.0  # seconds that a process may take to end once its result has arrived or can no longer arrive
+MOST_READS = 16  # of the output of an ended process, whose child may print for ever
 
 
 class ProcessError(Exception):
-    """The function raised, its process died or went over a limit.
-
-    `traceback` is where it raised, `output` the end of what it printed.
-    """
+    """The function raised, or its process died or exceeded a limit; `output` is the end of what the process printed."""
 
     def __init__(self, message: str, traceback: str = "", output: str = "") -> None:
         super().__init__(message)
@@ -47,19 +44,19 @@ class ProcessError(Exception):
 
 
 class ProcessDiedError(ProcessError):
-    """The process ended by itself or by a signal from elsewhere: it may be the machine's fault, not the function's."""
+    """The process exited or was killed from outside, which may be the fault of the machine, not of the function."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may take: seconds since its start, and bytes of resident memory."""
+    """Limits of a process: seconds since its start, and bytes of resident memory."""
 
     seconds: float | None = None
     memory: int | None = None
 
 
 class Processes:
-    """The processes that are alive, so that all of them can be ended at once."""
+    """Context manager that starts processes within limits, and ends all of them; safe to use from several threads."""
 
     def __init__(self, preload: list[str], limits: Limits = Limits()) -> None:
         if "forkserver" in mp.get_all_start_methods():
@@ -67,8 +64,8 @@ class Processes:
             self._context.set_forkserver_preload(preload)
         else:
             self._context = mp.get_context("spawn")
-        self._limits = limits
-        self._lock = threading.Lock()
+        self.limits = limits
+        self._changed = threading.Condition()
         self._alive: set[BaseProcess] = set()
         self._closed = False
 
@@ -78,18 +75,18 @@ class Processes:
         argument: Argument,
         on_message: Callable[[Message], None],
     ) -> Value:
-        """`function(argument, report)` in a new process; what it reports reaches `on_message` here.
+        """Call `function(argument, report)` in a new process; `on_message` receives what it reports.
 
-        What the process prints does not reach the terminal; its end is kept for an error.
+        The process does not print to the terminal; the end of its output is part of an error.
 
         Raises:
-            ProcessError: the function raised, or its process went over a limit.
+            ProcessError: the function raised, or its process exceeded a limit.
             ProcessDiedError: the process ended without a result.
         """
         here, there = self._context.Pipe(duplex=False)
         output, printed = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_serve, args=(there, printed, function, argument), daemon=True)
-        with self._lock:
+        with self._changed:
             if self._closed:
                 raise ProcessError("stopped")
             process.start()
@@ -107,20 +104,28 @@ class Processes:
             process.join(LEAVE_WITHIN)
             process.kill()
             process.join()
-            with self._lock:
+            with self._changed:
                 self._alive.discard(process)
+                self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def stopped(self) -> bool:
-        """Whether all processes were ended and no more are started."""
+        """True once `stop` was called."""
         return self._closed
 
     def stop(self) -> None:
-        """Kill every process that is alive and start no more."""
-        with self._lock:
+        """Kill every process, start no more, and wait until their callers have noticed."""
+        with self._changed:
             self._closed = True
             for process in self._alive:
                 process.kill()
+            self._changed.wait_for(lambda: not self._alive, LEAVE_WITHIN)
 
     def _listen(
         self,
@@ -139,7 +144,7 @@ class Processes:
             if here in ready:
                 try:
                     kind, content = here.recv()
-                except Exception:  # it ended between two messages or within one, or what ran has written into it
+                except Exception:  # the process ended, perhaps within a message, or its code wrote into the pipe
                     sources.remove(here)
                     silent = time.monotonic()
                     continue
@@ -158,12 +163,12 @@ class Processes:
                 raise ProcessError(broken)
 
     def _broken_limit(self, begun: float, silent: float | None, process: BaseProcess) -> str:
-        """In a line, the limit that a process has gone over; empty if none."""
-        limits, now = self._limits, time.monotonic()
+        """The limit that a process exceeds, in a line; empty if none."""
+        limits, now = self.limits, time.monotonic()
         if limits.seconds is not None and now - begun > limits.seconds:
             return f"ended after {limits.seconds:g} s, the time allowed by --run-timeout"
         if silent is not None and now - silent > LEAVE_WITHIN:
-            return "ended because it closed the pipe that its result would come through"
+            return "ended because it closed the pipe for its result"
         if limits.memory is not None:
             with contextlib.suppress(psutil.Error):
                 held = psutil.Process(process.pid).memory_info().rss
@@ -175,9 +180,9 @@ class Processes:
 def _serve(
     pipe: Connection, printed: Connection, function: Callable[[Any, Callable[[Any], None]], object], argument: object
 ) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides what ends.
+    # Ctrl-C reaches the whole process group; the parent decides which processes end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # what was preloaded is no garbage, and looking through it would copy its pages
+    gc.freeze()  # preloaded objects are not garbage, and scanning them would copy their pages
     for stream in (1, 2):
         os.dup2(printed.fileno(), stream)
     printed.close()
@@ -186,15 +191,15 @@ def _serve(
         answer: tuple[str, object] = "value", function(argument, lambda message: pipe.send(("message", message)))
     except BaseException as error:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # what ran may have closed or replaced it
+            with contextlib.suppress(Exception):  # the function may have closed or replaced it
                 stream.flush()
         answer = "error", (in_one_line(error), traceback.format_exc())
-    with contextlib.suppress(BrokenPipeError):  # nobody listens any more
+    with contextlib.suppress(BrokenPipeError):  # the parent no longer listens
         pipe.send(answer)
 
 
 def _end_with_parent() -> None:
-    # A worker that outlived a killed bench would write beside the bench that is started next.
+    # A worker that outlived a killed bench would write to the same files as the next bench.
     parent = mp.parent_process()
     if parent is not None:
         parent.join()
@@ -202,7 +207,7 @@ def _end_with_parent() -> None:
 
 
 def _read_output(output: Connection, tail: bytearray) -> bool:
-    """Move what has been printed to `tail`, of which the end is kept; False once the stream has ended."""
+    """Append output to `tail`, of which only the end is kept; False once the stream has ended."""
     text = os.read(output.fileno(), OUTPUT_KEPT)
     tail += text
     del tail[:-OUTPUT_KEPT]

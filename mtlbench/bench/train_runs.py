@@ -1,145 +1,139 @@
-"""Trains the runs of a bench: divided into stacks, side by side, the largest first, each stored once it is complete."""
+"""Trains the runs of a bench: splits them into stacks, trains these side by side, and stores each complete run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from mtlbench.bench import jobs, stacks
-from mtlbench.bench.display import Display, Shown
-from mtlbench.bench.places import place_of, side_by_side
-from mtlbench.bench.planning import Plan, PlannedRun, files_needed, planned, task_infos
-from mtlbench.bench.processes import ProcessError, Processes
-from mtlbench.bench.stacks import Seeds
+from mtlbench.bench import jobs
+from mtlbench.bench.display import Display, ShownJob
+from mtlbench.bench.places import Place, carry_out_all
+from mtlbench.bench.planning import Plan, PlannedRun, digests_of, stack_job, task_infos
+from mtlbench.bench.processes import ProcessError
 from mtlbench.contracts.setup import Setup
 from mtlbench.plugins.registry import Registry
 from mtlbench.records import environment
-from mtlbench.records.history import Result
-from mtlbench.records.records import OwnSetup, RunRecord, key_of
+from mtlbench.records.history import Evaluation, Matrix, Result, Trajectory
+from mtlbench.records.records import Conditions, OwnSetup, RunRecord, key_of
 from mtlbench.records.roles import role_of
 
-COSTS = {"losses after the update": 1.4, "Gramian": 1.4, "Gramian of two more batches": 3.0, "Jacobian": 3.0}
-"""Rough step times of strategies by what they need, relative to fixed weights; only the order of runs hangs on it."""
+MANY_CORES = 32  # about as many as a bench of all strategies has runs
+
+Seeds = tuple[int, ...]
 
 
-@dataclass(eq=False)
-class Divided:
-    """A run with its stacks, and what has come of each so far."""
-
-    run: PlannedRun
-    seeds: tuple[Seeds, ...]
-    ended: dict[int, Result | ProcessError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One stack of a run: what one worker trains."""
-
-    of: Divided
-    number: int
-
-    @property
-    def title(self) -> str:
-        """The run's name, with the seeds if they are not all of them."""
-        seeds = self.of.seeds[self.number]
-        if len(self.of.seeds) == 1:
-            return self.of.run.name
-        return f"{self.of.run.name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
-
-
-def train_missing(plan: Plan, complete: set[str], workers: Processes, display: Display) -> set[str]:
+def train_missing(plan: Plan, complete: set[str], place: Place, display: Display) -> set[str]:
     """Train the runs that are not complete; returns the names of those that are complete now."""
-    todo = [each for each in divide(plan, _needs(plan, workers)) if each.run.name not in complete]
-    queue = [Stack(each, number) for each in todo for number in range(len(each.seeds))]
     conditions = plan.conditions
-    place, at_once = place_of(plan.request, conditions.device)
-    display.note(
-        f"training {len(todo)} runs of {len(conditions.seeds)} seeds and {conditions.epochs} epochs "
-        f"on {conditions.device}, {at_once}"
-    )
-    shown = {stack: Shown(display, stack.title, conditions.epochs) for stack in queue}
+    runs = {run.name: run for run in plan.runs if run.name not in complete}
+    stacks = {run.name: stacks_of(run, conditions) for run in runs.values()}
+    ended: dict[str, dict[int, Result | ProcessError]] = {name: {} for name in runs}
     trained: set[str] = set()
 
-    def done(stack: Stack, future: Future[Result]) -> None:
-        divided = stack.of
-        try:
-            divided.ended[stack.number] = future.result()
-        except ProcessError as error:
-            divided.ended[stack.number] = error
-        outcome = "done"
-        if len(divided.ended) == len(divided.seeds):
-            record = _store(plan, divided)
-            outcome = record.outcome
-            if record.result is not None:
-                trained.add(divided.run.name)
-        shown[stack].end(outcome)
+    def done(stack: tuple[str, int], outcome: Result | ProcessError) -> str:
+        name, number = stack
+        ended[name][number] = outcome
+        if len(ended[name]) < len(stacks[name]):
+            return "done"
+        outcomes = [ended[name][number] for number in range(len(stacks[name]))]
+        record = _store(plan, runs[name], stacks[name], outcomes)
+        if record.result is not None:
+            trained.add(name)
+        return record.outcome
 
-    futures = {place.submit(jobs.train, _job(plan, stack), shown[stack].report): stack for stack in queue}
-    side_by_side(place, futures, done)
+    display.note(
+        f"training {len(runs)} runs of {len(conditions.seeds)} seeds and {conditions.epochs} epochs "
+        f"on {conditions.device}, {place.size}"
+    )
+    work: dict[tuple[str, int], tuple[jobs.StackJob, ShownJob]] = {}
+    # The most work first; single tasks last, since they are divided.
+    for run in sorted(runs.values(), key=lambda run: (_is_single(run), -run.work)):
+        for number, seeds in enumerate(stacks[run.name]):
+            part = f" (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
+            title = run.name + (part if len(stacks[run.name]) > 1 else "")
+            work[run.name, number] = _job(plan, run, number, seeds), ShownJob(display, title, conditions.epochs)
+    carry_out_all(place, jobs.train, work, done)
     return trained
 
 
-def divide(plan: Plan, needs: Mapping[str, str]) -> list[Divided]:
-    """All runs of a plan in the order in which they are started, the most work first, each with its stacks.
-
-    Single tasks come last, being divided.
-    """
-    seeds, cores = plan.conditions.seeds, environment.cores() if plan.conditions.device == "cpu" else 1
-
-    def one(run: PlannedRun) -> Divided:
-        return Divided(run, stacks.divided(seeds, stacks.parts(len(seeds), cores, baseline=_is_baseline(run))))
-
-    def order(run: PlannedRun) -> tuple[bool, float]:
-        return _is_baseline(run), -_work(run.setup, needs.get(run.spec.name, ""))
-
-    return [one(run) for run in sorted(plan.runs, key=order)]
-
-
-def _is_baseline(run: PlannedRun) -> bool:
+def _is_single(run: PlannedRun) -> bool:
     return role_of(run.spec.label) == "single"
 
 
-def _needs(plan: Plan, workers: Processes) -> dict[str, str]:
-    origins = plan.registry.needed([run.spec.name for run in plan.runs], plan.runs[0].setup.name)
-    try:
-        return workers.call(jobs.strategy_needs, files_needed(plan.request, origins), lambda _: None)
-    except ProcessError:  # a plugin took the process with it; its run will say so
-        return {}
+def stacks_of(run: PlannedRun, conditions: Conditions) -> tuple[Seeds, ...]:
+    """The seeds of each stack of a run."""
+    cores = environment.cores() if conditions.device == "cpu" else 1
+    return split(conditions.seeds, stack_count(len(conditions.seeds), cores, single=_is_single(run)))
 
 
-def _work(setup: Setup, needs: str) -> float:
-    """Work of a run relative to others: samples seen, multiply-adds of each, and the strategy's cost."""
-    return setup.passes * setup.training_size * setup.multiply_adds * COSTS.get(needs, 1.0)
+def stack_count(seeds: int, cores: int, *, single: bool) -> int:
+    """Number of stacks of a run, whose seeds are trained together.
+
+    A large stack is the fastest per sample, so a run is one stack as long as there are enough runs for the cores.
+    Single tasks start last and are divided among all cores, so that no core waits for the last run. The number does
+    not depend on the other runs, so a run has the same result in every bench on a machine.
+    """
+    return min(seeds, cores if single else max(1, cores // MANY_CORES))
 
 
-def _job(plan: Plan, stack: Stack) -> jobs.StackJob:
-    run, seeds = stack.of.run, stack.of.seeds[stack.number]
+def split(seeds: Seeds, count: int) -> tuple[Seeds, ...]:
+    """The seeds in `count` stacks whose sizes differ by at most one."""
+    ends = [len(seeds) * i // count for i in range(count + 1)]
+    return tuple(seeds[begin:end] for begin, end in pairwise(ends))
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """The result of a run from those of its stacks, in their order."""
+    first = results[0].trajectory
+
+    def stretches(name: str) -> list[Matrix]:
+        """One matrix per stretch of training, with the rows of all stacks."""
+        columns = [getattr(result.trajectory, name) for result in results]
+        return [[row for matrix in stretch for row in matrix] for stretch in zip(*columns, strict=True)]
+
+    return Result(
+        [_joined(epoch) for epoch in zip(*(result.validation for result in results), strict=True)],
+        Trajectory(
+            first.epochs,
+            stretches("losses"),
+            stretches("weights"),
+            None if first.norms is None else stretches("norms"),
+            None if first.cosines is None else stretches("cosines"),
+        ),
+        [step for result in results for step in result.diverged],
+        sum(result.training_seconds for result in results),
+        _joined([result.test for result in results]),
+    )
+
+
+def _joined(evaluations: Sequence[Evaluation]) -> Evaluation:
+    return Evaluation(
+        [row for each in evaluations for row in each.losses], [row for each in evaluations for row in each.scores]
+    )
+
+
+def _job(plan: Plan, run: PlannedRun, number: int, seeds: Seeds) -> jobs.StackJob:
     key = key_of(run=run.key, seeds=list(seeds), versions=environment.versions())
-    checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, stack.number)
-    origins = plan.registry.needed([run.spec.name], run.setup.name)
-    files = files_needed(plan.request, origins)
-    return jobs.StackJob(run.spec, run.settings, seeds, files, key, checkpoint, origins)
+    checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, number)
+    return stack_job(plan.registry, plan.request.plugins, run.spec, run.settings, seeds, key, checkpoint)
 
 
-def _store(plan: Plan, divided: Divided) -> RunRecord:
-    """Store a run all of whose stacks have ended."""
-    run = divided.run
-    ended = [divided.ended[number] for number in range(len(divided.seeds))]
-    failed = next((each for each in ended if isinstance(each, ProcessError)), None)
-    source = plan.registry.source(run.spec.name)
-    text, own_setup, result, error = "", None, None, None
+def _store(
+    plan: Plan, run: PlannedRun, stacks: Sequence[Seeds], outcomes: Sequence[Result | ProcessError]
+) -> RunRecord:
+    """Store a run whose stacks have all ended."""
+    registry = plan.registry
+    results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+    failure = next((outcome for outcome in outcomes if isinstance(outcome, ProcessError)), None)
+    source = registry.source(run.spec.name)
+    text, own_setup, error = "", None, None if failure is None else str(failure)
     try:
-        text, own_setup = _text_of(source), _own_setup(run.setup, plan.registry)
-        if planned(run.spec, run.setup, plan.conditions, plan.registry, several=False).key != run.key:
+        text, own_setup = _text_of(source), _own_setup(run.setup, registry)
+        if digests_of(registry, run.spec.name, run.setup.name) != run.digests:
             error = "its file was edited while it was trained: run the bench again"
     except OSError as gone:
-        error = f"{gone.filename} cannot be read any more ({gone.strerror}): put it back and run the bench again"
-    if error is None and failed is not None:
-        error = str(failed)
-    elif error is None:
-        result = stacks.joined([each for each in ended if isinstance(each, Result)])
+        error = f"{gone.filename} can no longer be read ({gone.strerror}): restore it and run the bench again"
     record = RunRecord(
         key=run.key,
         spec=run.spec,
@@ -148,12 +142,12 @@ def _store(plan: Plan, divided: Divided) -> RunRecord:
         source_file=source.name,
         source=text,
         own_setup=own_setup,
-        stacks=[list(seeds) for seeds in divided.seeds],
-        result=result,
+        stacks=[list(seeds) for seeds in stacks],
+        result=joined(results) if error is None else None,
         error=error,
     )
-    plan.store.write_run(record, _details(failed) if failed is not None else "")
-    if result is not None:
+    plan.store.write_run(record, "" if failure is None else _details(failure))
+    if record.result is not None:
         plan.store.drop_checkpoints(run.setup.name, run.spec.label)
     return record
 
@@ -166,11 +160,10 @@ def _own_setup(setup: Setup, registry: Registry) -> OwnSetup | None:
 
 
 def _text_of(file: Path) -> str:
-    """A plugin's source."""
     return file.read_text(encoding="utf-8", errors="replace")
 
 
 def _details(error: ProcessError) -> str:
-    """The traceback of a failure and the end of what its process printed."""
+    """The traceback of a failure, and the end of what its process printed."""
     printed = f"\nprinted at the end:\n{error.output}" if error.output else ""
     return f"{error.traceback or error}\n{printed}"

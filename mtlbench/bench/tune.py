@@ -1,19 +1,18 @@
-"""Tunes every strategy under one budget: the same number of trials, on the same seeds, scored on validation only."""
+"""Tunes every strategy with one budget: the same number of trials on the same seeds, scored on validation data only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
 
 from scipy.stats import qmc
 
 from mtlbench.bench import jobs
-from mtlbench.bench.display import Display, Shown
-from mtlbench.bench.places import place_of, side_by_side
-from mtlbench.bench.planning import LR_FACTOR, Request, check, files_needed, settings_on, task_infos, tuning_key
-from mtlbench.bench.processes import ProcessError
+from mtlbench.bench.display import Display, ShownJob
+from mtlbench.bench.execution import place_of, processes_for
+from mtlbench.bench.places import carry_out_all
+from mtlbench.bench.planning import LR_FACTOR, Request, check, settings_on, stack_job, task_infos, tuning_key
+from mtlbench.bench.processes import ProcessError, Processes
 from mtlbench.contracts.metrics import named_score
 from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.space import LogUniform
@@ -21,7 +20,7 @@ from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
 from mtlbench.plugins.spec_text import settings_text
 from mtlbench.records.records import Spec, Trial, TuningRecord
-from mtlbench.records.roles import FIRST_TUNING_SEED, REFERENCE, role_of
+from mtlbench.records.roles import REFERENCE, role_of
 from mtlbench.records.store import Store
 
 MOST_TRIALS = 10_000
@@ -29,7 +28,7 @@ MOST_TRIALS = 10_000
 
 @dataclass(frozen=True)
 class Tuning:
-    """One strategy on one setup: its trials as planned, and the record that they are stored in."""
+    """One strategy on one setup: its planned trials as hyper-parameters and learning rate, and the stored record."""
 
     name: str
     setup: Setup
@@ -39,7 +38,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """What to tune, and where the trials are kept."""
+    """What to tune, and where the trials are stored."""
 
     tunings: list[Tuning]
     registry: Registry
@@ -47,27 +46,22 @@ class TuningPlan:
     request: Request
 
 
-def tuning_seeds(count: int) -> tuple[int, ...]:
-    """Seeds of trials, which a bench refuses."""
-    return tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + count))
-
-
 def plan_tuning(request: Request, budget: int) -> TuningPlan:
-    """Lay out the trials of each strategy on each setup; `request.seeds` are those of the trials.
+    """Plan the trials of each strategy on each setup; `request.seeds` are those of the trials.
 
     Raises:
-        UserError: anything about it cannot be done; nothing has been written then.
+        UserError: the request is invalid; nothing has been written.
     """
     if not 1 <= budget <= MOST_TRIALS:
-        raise UserError(f"--trials must be at least 1 and at most {MOST_TRIALS}, not {budget}")
+        raise UserError(f"--trials must be at least 1 and at most {MOST_TRIALS}; found {budget}")
     setups, conditions, registry = check(request)
     names = list(request.strategies) or list(registry.strategies)
     store = Store(request.out / request.name)
 
-    def one(text: str, setup: Setup) -> Tuning:
+    def plan_one(text: str, setup: Setup) -> Tuning:
         spec = registry.parse(text, setup)
         if role_of(spec.label) != "strategy":
-            raise UserError(f"{spec.label} is a baseline, and is not tuned")
+            raise UserError(f"{spec.label} is a baseline, which cannot be tuned")
         settings = settings_on(setup, conditions)
         record = TuningRecord(
             key=tuning_key(spec, setup, settings, budget, registry),
@@ -84,7 +78,7 @@ def plan_tuning(request: Request, budget: int) -> TuningPlan:
         name = f"{setup.name} {spec.label}" if len(setups) > 1 else spec.label
         return Tuning(name, setup, record, trials_of(spec, registry, len(setup.tasks), conditions.lr, budget))
 
-    tunings = [one(text, setup) for setup in setups for text in dict.fromkeys([REFERENCE, *names])]
+    tunings = [plan_one(text, setup) for setup in setups for text in dict.fromkeys([REFERENCE, *names])]
     return TuningPlan(tunings, registry, store, request)
 
 
@@ -93,9 +87,9 @@ def trials_of(
 ) -> list[tuple[dict[str, object], float]]:
     """Hyper-parameters and learning rate of each trial.
 
-    The first is the strategy as given at the bench's learning rate. The others are points of a scrambled Halton
-    sequence (the same for every strategy up to the number of dimensions), which covers the learning rate, within a
-    factor of 10 of the bench's, and the spaces declared for the hyper-parameters that were not given.
+    The first trial is the strategy as given, with the bench's learning rate. The others are points of a scrambled
+    Halton sequence, which is the same for every strategy up to the number of dimensions. They cover the learning rate,
+    within a factor of 10 of the bench's, and the declared spaces of the hyper-parameters that were not given.
     """
     spaces = {name: space for name, space in registry.spaces(spec.name).items() if name not in spec.hyper}
     rates = LogUniform(lr / LR_FACTOR, lr * LR_FACTOR)
@@ -112,81 +106,65 @@ def trials_of(
 
 
 def execute(plan: TuningPlan, display: Display) -> bool:
-    """Carry out the trials that are missing; each is stored as it ends.
+    """Carry out the missing trials and store each as it ends.
 
     Returns:
-        Whether every strategy has its settings chosen.
+        True if settings were chosen for every strategy.
 
     Raises:
         UserError: another process works under this name.
     """
-    plan.store.prepare()
-    with plan.store.locked():
-        plan.store.drop_scratch()
-        return _execute(plan, display)
+    with plan.store.locked(), processes_for(plan.request) as processes:
+        if stored := sum(len(tuning.record.trials) for tuning in plan.tunings):
+            display.note(f"{stored} trials are already stored")
+        records = _try_missing(plan, processes, display)
+        for name, record in records.items():
+            display.note(f"{name}: {_outcome(record)}")
+        return all(record.chosen for record in records.values())
 
 
-def _execute(plan: TuningPlan, display: Display) -> bool:
-    records = {tuning.name: tuning.record for tuning in plan.tunings}
-    todo = [
-        (tuning, number) for tuning in plan.tunings for number in range(len(tuning.record.trials), len(tuning.trials))
-    ]
-    kept = sum(len(tuning.record.trials) for tuning in plan.tunings)
-    if kept:
-        display.note(f"{kept} trials are already there")
-    if todo:
-        _try_all(plan, todo, records, display)
-    for name, record in records.items():
-        display.note(f"{name}: {_outcome(record)}")
-    return all(record.chosen for record in records.values())
-
-
-def _try_all(
-    plan: TuningPlan, todo: Sequence[tuple[Tuning, int]], records: dict[str, TuningRecord], display: Display
-) -> None:
-    settings = todo[0][0].record.settings
-    place, at_once = place_of(plan.request, settings.device)
-    display.note(
-        f"trying {len(todo)} settings with {len(settings.seeds)} seeds and {settings.epochs} epochs each, "
-        f"{at_once}; only validation is looked at"
-    )
-    shown = {
-        (tuning.name, number): Shown(
-            display, f"{tuning.name}, trial {number + 1} of {len(tuning.trials)}", settings.epochs
+def _try_missing(plan: TuningPlan, processes: Processes, display: Display) -> dict[str, TuningRecord]:
+    """The records of all tunings, by name, after carrying out the missing trials."""
+    tunings = {tuning.name: tuning for tuning in plan.tunings}
+    records = {name: tuning.record for name, tuning in tunings.items()}
+    settings = plan.tunings[0].record.settings
+    ended: dict[str, dict[int, Trial]] = {name: {} for name in tunings}
+    work = {
+        (name, number): (
+            stack_job(
+                plan.registry,
+                plan.request.plugins,
+                tuning.record.spec.model_copy(update={"hyper": hyper}),
+                tuning.record.settings.model_copy(update={"lr": lr}),
+            ),
+            ShownJob(display, f"{name}, trial {number + 1} of {len(tuning.trials)}", settings.epochs),
         )
-        for tuning, number in todo
+        for name, tuning in tunings.items()
+        for number, (hyper, lr) in enumerate(tuning.trials)
+        if number >= len(tuning.record.trials)
     }
-    ended: dict[str, dict[int, Trial]] = {}
 
-    def start(tuning: Tuning, number: int) -> Future[Trial]:
-        hyper, lr = tuning.trials[number]
-        origins = plan.registry.needed([tuning.record.spec.name], tuning.setup.name)
-        job = jobs.StackJob(
-            tuning.record.spec.model_copy(update={"hyper": hyper}),
-            tuning.record.settings.model_copy(update={"lr": lr}),
-            tuning.record.settings.seeds,
-            files_needed(plan.request, origins),
-            packages=origins,
+    def done(job: tuple[str, int], outcome: Trial | ProcessError) -> str:
+        name, number = job
+        if isinstance(outcome, ProcessError):
+            hyper, lr = tunings[name].trials[number]
+            outcome = Trial(hyper=hyper, lr=lr, error=str(outcome))
+        ended[name][number] = outcome
+        trials = list(records[name].trials)
+        while len(trials) in ended[name]:  # stored in order, so that the missing trials are always the last ones
+            trials.append(ended[name][len(trials)])
+        records[name] = records[name].model_copy(update={"trials": trials})
+        plan.store.write_tuning(records[name])
+        return f"failed: {outcome.error}" if outcome.error else _score(records[name], outcome)
+
+    if work:
+        place = place_of(plan.request, settings.device, processes)
+        display.note(
+            f"trying {len(work)} settings with {len(settings.seeds)} seeds and {settings.epochs} epochs each, "
+            f"{place.size}; only validation data is used"
         )
-        return place.submit(jobs.try_out, job, shown[tuning.name, number].report)
-
-    def done(job: tuple[Tuning, int], future: Future[Trial]) -> None:
-        tuning, number = job
-        hyper, lr = tuning.trials[number]
-        try:
-            trial = future.result()
-        except ProcessError as error:
-            trial = Trial(hyper=hyper, lr=lr, error=str(error))
-        there = ended.setdefault(tuning.name, {})
-        there[number] = trial
-        record, trials = records[tuning.name], list(records[tuning.name].trials)
-        while len(trials) in there:  # stored in their order, so that what is missing is what comes after
-            trials.append(there[len(trials)])
-        records[tuning.name] = record.model_copy(update={"trials": trials})
-        plan.store.write_tuning(records[tuning.name])
-        shown[tuning.name, number].end(f"failed: {trial.error}" if trial.error else _score(record, trial))
-
-    side_by_side(place, {start(*job): job for job in todo}, done)
+        carry_out_all(place, jobs.try_out, work, done)
+    return records
 
 
 def _score(record: TuningRecord, trial: Trial) -> str:

@@ -1,46 +1,65 @@
-"""The command `compare`: what changed between two benches."""
+"""The command `compare`."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.box import SIMPLE_HEAD
+import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from mtlbench.cli.console import open_console, table_of
+from mtlbench.cli.options import OutOption, check_name
 from mtlbench.contracts.metrics import Metric
-from mtlbench.stats.two_benches import Versus
+
+if TYPE_CHECKING:
+    from mtlbench.stats.two_benches import Versus
 
 SHOWN = 40
 
 
-def show(found: Versus, console: Console) -> None:
-    """Print what differs in the conditions, then the comparisons, those with the smallest p first."""
-    before, after = found.names
+def run_compare(
+    before: Annotated[str, typer.Argument(help="Name of the earlier bench.")],
+    after: Annotated[str, typer.Argument(help="Name of the later bench.")],
+    out: OutOption = Path("results"),
+) -> None:
+    """Show what changed between two benches: conditions that differ, and all common runs, paired by seed.
+
+    Example: `mtlbench compare reference mine`
+    """
+    check_name(before)
+    check_name(after)
+    from mtlbench.records.store import Store
+    from mtlbench.stats.two_benches import versus
+
+    show(versus(Store(out / before), Store(out / after)), open_console())
+
+
+def show(versus: Versus, console: Console) -> None:
+    """Print the conditions that differ, then the comparisons with the smallest p."""
+    before, after = versus.names
     console.print(f"{after} compared with {before}", style="bold", highlight=False)
-    for text in found.conditions or ["same conditions, machine, versions and commit"]:
+    for text in versus.conditions or ["same conditions, machine, versions and commit"]:
         console.print(f"  {escape(text)}", highlight=False)
-    for name, labels in zip(found.names, found.only, strict=True):
+    for name, labels in zip(versus.names, versus.only, strict=True):
         if labels:
             console.print(f"  only in {name}: {escape(', '.join(labels))}", highlight=False)
-    rows = found.scores.sort_values("p", kind="stable").head(SHOWN)
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for position, header in enumerate(("setup", "strategy", "task", before, after, "difference", "p", "p Holm", "")):
-        table.add_column(escape(header), justify="left" if position < 3 else "right", overflow="fold")
+    rows = versus.scores.sort_values("p", kind="stable").head(SHOWN)
+    table = table_of("setup", "strategy", "task", before, after, "difference", "p", "p Holm", "", left=3)
     for row in rows.to_dict("records"):
         table.add_row(*(escape(text) for text in _cells(row)))
     console.print(table)
-    if len(found.scores) > SHOWN:
-        console.print(f"{len(found.scores) - SHOWN} more with a larger p are not shown", style="dim", highlight=False)
-    verdicts = found.scores["verdict"].value_counts()
+    if len(versus.scores) > SHOWN:
+        console.print(f"{len(versus.scores) - SHOWN} more with a larger p are not shown", style="dim", highlight=False)
+    verdicts = versus.scores["verdict"].value_counts()
     counts = ", ".join(
         f"{int(verdicts.get(name, 0))} {name}" for name in ("better", "worse", "none shown", "too few seeds")
     )
     console.print(
-        f"{len(found.scores)} scores, {found.identical} of them identical for every seed; after Holm's correction "
-        f"over each metric: {counts}",
+        f"{len(versus.scores)} scores, {versus.identical} of them identical for every seed; after Holm's correction "
+        f"for each metric: {counts}",
         highlight=False,
     )
 

@@ -1,15 +1,14 @@
-"""What `mtlbench list` shows, and the README's table of strategies."""
+"""The output of `mtlbench list`, and the README's table of strategies."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from mtlbench.cli.console import plain, table_of
 from mtlbench.contracts.collection import Declared
 from mtlbench.contracts.setup import Setup
 from mtlbench.plugins.explain import cited
@@ -21,7 +20,7 @@ from mtlbench.records.roles import SINGLE
 
 @dataclass(frozen=True)
 class Entry:
-    """One strategy in a line: where it is from, what it asks a step for, its hyper-parameters with defaults."""
+    """A row on one strategy: its source, what it needs from a step, and its hyper-parameters with defaults."""
 
     name: str
     source: str
@@ -31,8 +30,8 @@ class Entry:
 
 
 def entries(registry: Registry) -> list[Entry]:
-    """Every strategy of the registry, those that need least first."""
-    found = [
+    """All strategies of the registry, those that need least first."""
+    rows = [
         Entry(
             name,
             cited(inspect.getdoc(entry.value) or ""),
@@ -42,7 +41,7 @@ def entries(registry: Registry) -> list[Entry]:
         )
         for name, entry in registry.strategies.items()
     ]
-    return sorted(found, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
+    return sorted(rows, key=lambda entry: NEEDS.index(entry.needs) if entry.needs in NEEDS else len(NEEDS))
 
 
 def markdown(registry: Registry) -> str:
@@ -57,10 +56,8 @@ def markdown(registry: Registry) -> str:
 
 
 def show_all(registry: Registry, console: Console) -> None:
-    """Every strategy with its source, what it needs and its hyper-parameters; then baselines and setups."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for header in ("strategy", "source", "needs", "heads", "hyper-parameters"):
-        table.add_column(header, overflow="fold")
+    """Print all strategies with source, needs and hyper-parameters, then baselines and setups."""
+    table = table_of("strategy", "source", "needs", "heads", "hyper-parameters")
     for entry in entries(registry):
         table.add_row(entry.name, escape(entry.source), entry.needs, entry.heads, escape(", ".join(entry.hyper)))
     for task in dict.fromkeys(task for one in registry.setups.values() for task in one.value.task_names):
@@ -69,18 +66,16 @@ def show_all(registry: Registry, console: Console) -> None:
     console.print("heads: weighted is w_t dL_t for head t, own is dL_t; set it with NAME:heads=...\n", highlight=False)
     for one in registry.setups.values():
         console.print(f"setup {one.name}: {one.value.about} ({one.file.name})", highlight=False, markup=False)
-    console.print(f"{TORCHJD}:NAME is a method of TorchJD; mtlbench list {TORCHJD} names them", highlight=False)
+    console.print(f"{TORCHJD}:NAME is a method of TorchJD; see mtlbench list {TORCHJD}", highlight=False)
 
 
 def show_torchjd(registry: Registry, console: Console) -> None:
-    """The methods of TorchJD that can be named as `torchjd:NAME`.
+    """Print the methods of TorchJD that can be named as `torchjd:NAME`.
 
     Raises:
         UserError: TorchJD is not installed.
     """
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for header in ("strategy", "what it is", "hyper-parameters"):
-        table.add_column(header, overflow="fold")
+    table = table_of("strategy", "description", "hyper-parameters")
     for name in (f"{TORCHJD}:{method}" for method in torchjd_methods()):
         first = (inspect.getdoc(registry.get(name)) or "").partition("\n")[0]
         table.add_row(name, escape(first), escape(", ".join(defaults(registry.hyper_parameters(name)))))
@@ -88,9 +83,7 @@ def show_torchjd(registry: Registry, console: Console) -> None:
 
 
 def show_one(registry: Registry, name: str, console: Console) -> None:
-    """What a strategy is, needs and takes, or what a setup is made of, and its file.
-
-    `torchjd` stands for all of TorchJD's methods.
+    """Print the description of a strategy or setup; `torchjd` means all methods of TorchJD.
 
     Raises:
         UserError: no strategy or setup has that name.
@@ -110,7 +103,7 @@ def show_one(registry: Registry, name: str, console: Console) -> None:
     if spaces := registry.spaces(name):
         tuned = ", ".join(f"{key} in {space}" for key, space in spaces.items())
         console.print(f"Tuned over: {tuned}", highlight=False, markup=False)
-    console.print(f"File: {registry.source(name)}", highlight=False, markup=False, soft_wrap=True)
+    plain(console, f"File: {registry.source(name)}")
 
 
 def _show_setup(declared: Declared[Setup], console: Console) -> None:
@@ -124,4 +117,4 @@ def _show_setup(declared: Declared[Setup], console: Console) -> None:
         console.print(line, highlight=False, markup=False)
     passes = f", {setup.passes} passes an epoch" if setup.passes > 1 else ""
     console.print(f"Training samples: {setup.training_size:,}{passes}; trunk {trunk}", highlight=False, markup=False)
-    console.print(f"File: {declared.file}", highlight=False, markup=False, soft_wrap=True)
+    plain(console, f"File: {declared.file}")

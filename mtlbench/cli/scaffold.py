@@ -1,4 +1,4 @@
-"""The file of a new strategy or setup and its test, written from templates."""
+"""Writes the file of a new strategy or setup and its test, from templates."""
 
 from __future__ import annotations
 
@@ -8,123 +8,83 @@ import os
 import re
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from mtlbench import files
 from mtlbench.contracts import space, strategy
 from mtlbench.contracts.collection import Kind
 from mtlbench.errors import UserError
 from mtlbench.plugins.discovery import setups_folder, strategies_folder
 from mtlbench.plugins.registry import Registry
+from mtlbench.templating import environment
 
 LONGEST_NAME = 40
 
-
-def write(name: str, out: Path | None = None) -> tuple[Path, Path]:
-    """Write the file of a strategy and its test; says where they are.
-
-    Both go to `out`. Without it the strategy goes to `strategies` and the test to `tests`, each to the folder that
-    one is in where there is no such folder.
-
-    Raises:
-        UserError: the name is malformed or taken, there is such a file, or it cannot be written.
-    """
-    class_name = _checked_strategy(name)
-    return _write(name, out, "strategies", ("strategy.py.j2", "test_strategy.py.j2"), {"class_name": class_name})
+EXAMPLES: dict[Kind, str] = {"strategy": "inverse-loss", "setup": "noisy-digits"}
 
 
-def write_setup(name: str, out: Path | None = None) -> tuple[Path, Path]:
-    """Likewise of a setup, which goes to `setups`.
+def write(kind: Kind, name: str, out: Path | None = None) -> tuple[Path, Path]:
+    """Write the file of a strategy or setup and its test; returns their paths.
+
+    Both are written to `out`. By default the first goes to the folder `strategies` or `setups` and the test to
+    `tests`, or to the current folder if there is no such folder.
 
     Raises:
-        UserError: likewise.
+        UserError: the name is malformed or taken, a file exists already, or it cannot be written.
     """
-    _check_setup(name)
-    return _write(name, out, "setups", ("setup.py.j2", "test_setup.py.j2"), {})
-
-
-def next_steps(name: str, written: Path, test: Path) -> list[str]:
-    """What to do with the two files of a strategy, as commands."""
-    with_file = "" if written.resolve().parent == strategies_folder() else f" --plugin {written}"
-    return [
-        f"prove it:   mtlbench check {written}",
-        f"test it:    python -m pytest {test}",
-        f"compare it: mtlbench bench --name {name}{with_file} --strategies {name}",
-    ]
-
-
-def next_steps_of_setup(name: str, written: Path, test: Path) -> list[str]:
-    """What to do with the two files of a setup, as commands."""
-    with_file = "" if written.resolve().parent == setups_folder() else f" --plugin {written}"
-    return [
-        f"prove it:   mtlbench check-setup {written}",
-        f"test it:    python -m pytest {test}",
-        f'compare on: mtlbench bench --name {name}{with_file} --setup {name} --strategies "uncertainty gradnorm"',
-    ]
-
-
-def _write(
-    name: str, out: Path | None, home: str, templates: tuple[str, str], values: dict[str, str]
-) -> tuple[Path, Path]:
+    values = {"name": name, "class_name": _checked_class_name(kind, name)}
     stem = name.replace("-", "_")
-    here = Path()
-    folder = out or (here / home if (here / home).is_dir() else here)
-    tests = out or (here / "tests" if (here / "tests").is_dir() else here)
+    folder, tests = (
+        out or (Path(home) if Path(home).is_dir() else Path())
+        for home in ("strategies" if kind == "strategy" else "setups", "tests")
+    )
     paths = folder / f"{stem}.py", tests / f"test_{stem}.py"
     for path in paths:
         if path.exists():
-            raise UserError(f"{path} is already there; choose another name, or move it away")
+            raise UserError(f"{path} already exists: choose another name, or move it away")
     if importlib.util.find_spec(stem) is not None:
-        raise UserError(f"{stem}.py would hide the module {stem}; choose another name than {name!r}")
-    environment = Environment(
-        loader=PackageLoader("mtlbench.cli"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
-    )
+        raise UserError(f"{stem}.py would hide the module {stem}: choose another name than {name!r}")
+    templates = environment("mtlbench.cli", autoescape=False)
     path_between = Path(os.path.relpath(paths[0], tests)).as_posix()
     try:
-        for path, template in zip(paths, templates, strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            text = environment.get_template(template).render(values, name=name, path=path_between)
-            path.write_text(text, encoding="utf-8")
+        for path, template in zip(paths, (f"{kind}.py.j2", f"test_{kind}.py.j2"), strict=True):
+            with files.replaced(path) as scratch:
+                text = templates.get_template(template).render(values, path=path_between)
+                scratch.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}") from None
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     return paths
 
 
-def _check_form(kind: str, name: str, example: str) -> None:
+def next_steps(kind: Kind, name: str, written: Path, test: Path) -> list[str]:
+    """What to do with the two files, as commands."""
+    is_strategy = kind == "strategy"
+    home = strategies_folder() if is_strategy else setups_folder()
+    with_file = "" if written.resolve().parent == home else f" --plugin {written}"
+    chosen = f"--strategies {name}" if is_strategy else f'--setup {name} --strategies "uncertainty gradnorm"'
+    return [
+        f"check it:   mtlbench {'check' if is_strategy else 'check-setup'} {written}",
+        f"test it:    python -m pytest {test}",
+        f"{'compare it:' if is_strategy else 'compare on:'} mtlbench bench --name {name}{with_file} {chosen}",
+    ]
+
+
+def _checked_class_name(kind: Kind, name: str) -> str:
+    """The name of the class in the file, for a valid name of a strategy or setup.
+
+    Raises:
+        UserError: the name is malformed or taken, or the class would hide another one.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
         raise UserError(
-            f"a new {kind}'s name is lower-case words joined by dashes, at most {LONGEST_NAME} letters in all, "
-            f"as in {example}, not {name!r}"
+            f"the name of a new {kind} must be lower-case words joined by dashes, at most {LONGEST_NAME} characters, "
+            f"as in {EXAMPLES[kind]}; found {name!r}"
         )
-
-
-def _check_setup(name: str) -> None:
-    """Refuse a name that cannot be a setup's or a file's, or is taken.
-
-    Raises:
-        UserError: it is.
-    """
-    _check_form("setup", name, "noisy-digits")
-    _check_free("setup", name)
-
-
-def _checked_strategy(name: str) -> str:
-    """The class name for a strategy's name.
-
-    Raises:
-        UserError: the name cannot be a strategy's, a file's or a class's, or is taken.
-    """
-    _check_form("strategy", name, "inverse-loss")
-    _check_free("strategy", name)
-    class_name = "".join(part.capitalize() for part in name.split("-"))
-    if hasattr(builtins, class_name) or class_name in {*vars(strategy), *vars(space)}:
-        raise UserError(f"a class {class_name} would hide one that is there already; choose another name than {name!r}")
-    return class_name
-
-
-def _check_free(kind: Kind, name: str) -> None:
     if kind == "strategy" and name in strategy.RESERVED:
-        raise UserError(f"a strategy's name must not be {name!r}, which means something else before a colon")
+        raise UserError(f"a strategy must not be called {name!r}, which means something else before a colon")
     registry = Registry.load()
     taken = (registry.strategies if kind == "strategy" else registry.setups).get(name)
     if taken is not None:
         raise UserError(f"the name {name!r} is already taken by {taken.file}")
+    class_name = "".join(part.capitalize() for part in name.split("-"))
+    if kind == "strategy" and (hasattr(builtins, class_name) or class_name in {*vars(strategy), *vars(space)}):
+        raise UserError(f"a class {class_name} would hide another one: choose another name than {name!r}")
+    return class_name

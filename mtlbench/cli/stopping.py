@@ -1,4 +1,4 @@
-"""How a command is stopped: by Ctrl-C or SIGTERM, with a line that says what is left of it."""
+"""Stopping a command by Ctrl-C or SIGTERM, with a line about what it leaves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtlbench.cli.console import complain
 
 @contextmanager
 def stoppable(left: str) -> Generator[None]:
-    """Within this, Ctrl-C and SIGTERM end the program with a line that says what is left; the innermost one speaks."""
+    """Context manager in which Ctrl-C and SIGTERM end the program with the line `left`; the innermost one prints it."""
     received = signal.SIGINT
 
     def stop(number: int, _: object) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of any size as images of 28 x 28: the figure is found, scaled and placed as in what was trained on."""
+"""Frames pictures of any size as images of 28 x 28: locates the figure, and scales and places it as in training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mtlbench.errors import UserError
 
 SIDE = 28
 WHITE = 255.0
-STRONG = 0.1  # share of the strongest ink from which a pixel is of the figure
-FAINTEST = 10.0  # of 255; a picture without anything stronger is blank
+STRONG = 0.1  # share of the strongest ink from which a pixel belongs to the figure
+FAINTEST = 10.0  # of 255; a picture without stronger ink is blank
 NOISE = 4.0  # median deviations, nearly three standard deviations of normal noise
 STEADY = 0.3
-"""Share of an image's ink that framing may change in half of the images, for their figures to be framed alike."""
+"""Largest median share of an image's ink that framing may change if the images have a common framing."""
 SPECK = 0.02
-"""Parts with less than this share of the largest part's ink are no part of the figure."""
+"""Connected parts with less than this share of the largest part's ink do not belong to the figure."""
 
 Grey = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,18 +27,18 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Framing:
-    """How figures lie in images of 28 x 28: scaled to fit a box of `box` pixels, centred by mass or by that box."""
+    """How figures are framed in images of 28 x 28: scaled to a box of `box` pixels, centred by mass or by that box."""
 
     box: int
     centre: Literal["mass", "box"]
 
 
 def framing_of(images: NDArray[np.uint8]) -> Framing | None:
-    """How figures lie in images `[N, 784]` on background 0: MNIST's in 20 pixels by mass, Fashion-MNIST's in 28 by box.
+    """The common framing of images `[N, 784]` on background 0, or None.
 
-    The box is the median of their longer sides; they are centred by that which varies less. None if they are framed in
-    no one way: if to frame them so would change them, as it changes two digits of MultiMNIST or figures on a light
-    background.
+    The box is the median of the figures' longer sides; the centre is the one that varies less. For MNIST this is 20
+    pixels by mass, for Fashion-MNIST 28 by box. There is no common framing if it would change the images, as it would
+    change the two digits of MultiMNIST or figures on a light background.
     """
     figures = [image for image in images.reshape(-1, SIDE, SIDE) if image.any()]
     if not figures:
@@ -48,10 +48,10 @@ def framing_of(images: NDArray[np.uint8]) -> Framing | None:
 
 
 def _change(image: NDArray[np.uint8], framing: Framing) -> float:
-    """Share of an image's ink that framing would change."""
+    """The share of an image's ink that framing would change."""
     try:
         return float(np.abs(framed(image, framing) - image.astype(np.float64)).sum() / image.sum())
-    except UserError:  # it shows nothing
+    except UserError:  # the image is blank
         return np.inf
 
 
@@ -69,17 +69,17 @@ def _usual_framing(images: list[Grey]) -> Framing:
 def framed(pixels: NDArray[Any], framing: Framing) -> NDArray[np.uint8]:
     """The figure of a picture `[H, W]` or `[H, W, C]` (0 to 255) as an image `[28, 28]`, light on 0.
 
-    Ink is how far a pixel is from the background, in the channel where that is most: dark on light and light on dark
-    are alike. The background is what the border shows most of, and what varies there is noise. The figure's bounding
-    box, without specks, is scaled to fit the framing's box by averaging over areas, its aspect ratio kept, and its
-    strongest pixel becomes 255. With MNIST's framing an image of MNIST stays as it is, but for that last step and for
-    rows and columns at its sides that are fainter than a tenth of that pixel.
+    Ink is a pixel's largest difference to the background over channels, so dark on light equals light on dark. The
+    background is the median of the border, whose variation is noise. The figure's bounding box, without specks, is
+    scaled to the framing's box by averaging over areas, keeping its aspect ratio; the strongest pixel becomes 255.
+    With MNIST's framing, an image of MNIST changes only by this last step, and loses rows and columns at the sides
+    that are fainter than a tenth of the strongest pixel.
 
     Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits" (size-normalised to
     20 x 20 with anti-aliasing, centred by the centre of mass).
 
     Raises:
-        UserError: it shows nothing.
+        UserError: the picture is blank.
     """
     ink = _ink(pixels)
     (top, bottom), (left, right) = _box(ink, framing)
@@ -95,21 +95,21 @@ def framed(pixels: NDArray[Any], framing: Framing) -> NDArray[np.uint8]:
 
 
 def _ink(pixels: NDArray[Any]) -> Grey:
-    """How far each pixel is from the background; 0 where that is no more than the border's own variation."""
+    """Each pixel's difference to the background; 0 if it is within the variation of the border."""
     channels = pixels.reshape(*pixels.shape[:2], -1).astype(np.float64)
     border = np.concatenate([channels[0], channels[-1], channels[1:-1, 0], channels[1:-1, -1]])
     background = np.median(border, axis=0)
     ink = np.abs(channels - background).max(axis=-1)
     peak = ink.max()
     if peak <= FAINTEST:
-        raise UserError("is blank: nothing in it stands out from the background")
+        raise UserError("is blank: nothing differs from the background")
     noise = NOISE * np.median(np.abs(border - background).max(axis=-1))
-    ink[ink <= min(noise, peak / 2)] = 0  # a figure that fills the picture is much of the border, too
+    ink[ink <= min(noise, peak / 2)] = 0  # a figure that fills the picture also covers the border
     return ink
 
 
 def _figure(ink: Grey) -> Mask:
-    """Where the figure is: the strong ink, without parts that are specks beside the largest."""
+    """Mask of the figure: the strong ink without specks."""
     strong = ink >= STRONG * ink.max()
     parts, count = ndimage.label(strong, structure=np.ones((3, 3)))
     weights = ndimage.sum_labels(ink, parts, np.arange(count + 1))
@@ -121,7 +121,7 @@ def _figure(ink: Grey) -> Mask:
 def _box(ink: Grey, framing: Framing) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns of the figure, without the blur around it.
 
-    An edge that was blurred is half as strong where it was drawn as further in, at three quarters of a new pixel.
+    At the true position of a blurred edge, ink is half as strong as three quarters of a new pixel further inside.
     """
     inside = _figure(ink)
     extents = _extent(inside)
@@ -140,18 +140,18 @@ def _box(ink: Grey, framing: Framing) -> tuple[tuple[int, int], tuple[int, int]]
 
 
 def _extent(inside: Mask) -> tuple[tuple[int, int], tuple[int, int]]:
-    """First row and the one after the last, and likewise the columns, of what is marked."""
+    """Begin and end of the marked rows, then of the marked columns."""
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
 def _averaged(image: Grey, height: int, width: int) -> Grey:
-    """The image in another size, each new pixel the mean over the area that it covers: exact in any ratio."""
+    """The image in another size; each new pixel is the exact mean over the area that it covers."""
     return _shares(height, image.shape[0]) @ image @ _shares(width, image.shape[1]).T
 
 
 def _shares(new: int, old: int) -> Grey:
-    """`[new, old]`: how much of each new pixel is covered by each old one, along one side."""
+    """`[new, old]`: the share of each new pixel that each old one covers, along one side."""
     ends = np.arange(1, new + 1)[:, None] * old / new
     pixels = np.arange(old)[None]
     covered = np.minimum(ends, pixels + 1) - np.maximum(ends - old / new, pixels)
@@ -159,15 +159,15 @@ def _shares(new: int, old: int) -> Grey:
 
 
 def _centre_of_mass(image: Grey) -> tuple[float, float]:
-    """Row and column, where pixel i reaches from i to i + 1."""
+    """Row and column; pixel i reaches from i to i + 1."""
     total = image.sum()
     rows, columns = (np.arange(size) + 0.5 for size in image.shape)
     return float(image.sum(axis=1) @ rows / total), float(image.sum(axis=0) @ columns / total)
 
 
 def _start(centre: float, size: int, framing: Framing) -> int:
-    """Where a side of the figure begins: its centre comes to lie within [14, 15), as in all of MNIST."""
+    """Where a side of the figure begins; its centre then lies in [14, 15), as in all of MNIST."""
     if framing.centre == "box":
         return (SIDE - size) // 2
-    rounding = 1e-6  # a centre on the edge must not fall to either side
+    rounding = 1e-6  # a centre on the edge must not depend on rounding
     return int(np.clip(np.ceil(SIDE / 2 - centre - rounding), 0, SIDE - size))

@@ -1,4 +1,4 @@
-"""A trained network as a file of its own: plain tensors, and what a reader needs to know to use them."""
+"""Files of trained networks: plain tensors, with a card that says how to use them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from mtlbench import __version__, files
+from mtlbench import __version__
 from mtlbench.contracts.convolutions import Convolutions
-from mtlbench.contracts.metrics import named_score
 from mtlbench.contracts.setup import Setup, Split, Task
 from mtlbench.engine.network import Network
 from mtlbench.errors import UserError, first_line
 from mtlbench.models.framing import SIDE, Framing, framing_of
+from mtlbench.records.checkpoint import save_tensors
 from mtlbench.records.history import Evaluation, Result
 from mtlbench.records.records import Record, Settings, Spec
 
 Kind = Literal["classification", "binary", "regression", "other"]
-"""What a task's outputs are: a logit per class, the logit of yes, the value itself, or not for us to say."""
+"""Meaning of a task's outputs: a logit per class, the logit of yes, the value, or unknown."""
 
 FORMAT = 1
-FRAMED_SAMPLES = 1_000  # looked at to see how figures lie
-CARD = "mtlbench"  # where the card is among a file's metadata
+FRAMED_SAMPLES = 1_000  # used to determine the framing
+CARD = "mtlbench"  # key of the card in the file's metadata
 
 
 class LossAndScore(Record):
@@ -42,7 +41,7 @@ class LossAndScore(Record):
 
 
 class TaskCard(Record):
-    """A task that was trained: its outputs, and how well it does. Losses are without the strategy's weights."""
+    """A trained task: its outputs, losses (without the strategy's weights) and scores."""
 
     name: str
     kind: Kind
@@ -51,18 +50,13 @@ class TaskCard(Record):
     validation: LossAndScore
     test: LossAndScore
 
-    def text(self, score: LossAndScore) -> str:
-        """The score as it is shown."""
-        return named_score(score.score, self.metric)
-
 
 class Card(Record):
-    """What stands beside the tensors of a model: weights `[out, in]` and biases `[out]`, float32.
+    """Describes the tensors of a model: float32 weights `[out, in]`, kernels `[out, in, k, k]` and biases `[out]`.
 
-    An input v is seen by the network as `v * scale + shift`; `widths` are the features that the linear layers of the
-    trunk are given and those of each of them, `convolutions` what stands before them, with kernels
-    `[out, in, k, k]`. `pictures` says whether inputs are grey images of 28 x 28 unsigned bytes, `framing` how figures
-    lie in them, None if not all alike. `strategy` is the label with its hyper-parameters.
+    The network sees an input v as `v * scale + shift`. `widths` are the inputs of the trunk's first linear layer, then
+    the outputs of each; `convolutions` come before them. `pictures` is True if inputs are grey images of 28 x 28
+    unsigned bytes; `framing` is None if these have no common one. `strategy` is the label with its hyper-parameters.
     """
 
     format: Literal[1] = FORMAT
@@ -84,19 +78,19 @@ class Card(Record):
     @model_validator(mode="after")
     def _fits(self) -> Card:
         if self.convolutions is not None and self.widths[0] != self.convolutions.features:
-            raise ValueError("widths do not begin with what the convolutions leave")
+            raise ValueError("widths[0] must be the number of outputs of the convolutions")
         if self.pictures and self.inputs != SIDE**2:
-            raise ValueError(f"it is for images of {SIDE} x {SIDE}, but has {self.inputs} inputs")
+            raise ValueError(f"pictures must have {SIDE**2} inputs; found {self.inputs}")
         return self
 
     @property
     def inputs(self) -> int:
-        """F, the values of one sample."""
+        """F, the number of values of a sample."""
         return self.convolutions.inputs if self.convolutions else self.widths[0]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer's weight by the layer's name: of the trunk in their order, then of the heads."""
+        """Shape of each layer's weight by the layer's name: first the trunk in order, then the heads."""
         convolved = self.convolutions.each() if self.convolutions else []
         kernels = [(conv.channels, image[0], conv.kernel, conv.kernel) for conv, image in convolved]
         matrices = [(out, into) for into, out in itertools.pairwise(self.widths)]
@@ -107,13 +101,13 @@ class Card(Record):
 
 @dataclass(frozen=True)
 class Model:
-    """A network of one replica, by the names that its tensors have in the file."""
+    """A network of one replica; the tensors have their names in the file."""
 
     card: Card
     tensors: Mapping[str, Tensor]
 
     def outputs(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Each task's outputs `[N, columns]` for inputs `[N, F]` as the setup has them, not yet scaled."""
+        """Each task's outputs `[N, columns]` for unscaled inputs `[N, F]`."""
         hidden = inputs.float() * self.card.scale + self.card.shift
         convolutions = self.card.convolutions
         names = iter(self.card.shapes)
@@ -131,7 +125,7 @@ class Model:
 
 
 def kind_of(task: Task) -> Kind:
-    """What the outputs of a task are, by its classes and columns."""
+    """The meaning of a task's outputs."""
     if task.classes is None:
         return "regression" if task.columns == 1 else "other"
     if task.columns == task.classes:
@@ -140,11 +134,11 @@ def kind_of(task: Task) -> Kind:
 
 
 def trunk_names(convolutions: int, linear: int) -> list[str]:
-    """The trunk's layers with weights, as in an `nn.Sequential`.
+    """Names of the trunk's layers with weights, as in an `nn.Sequential`.
 
-    A linear layer is followed by its ReLU: `trunk.0`, `trunk.2`, ... Where there are convolutions, an `Unflatten`
-    comes first, each is followed by its `MaxPool2d` and its ReLU (`trunk.1`, `trunk.4`, ...), and a `Flatten` stands
-    before the linear layers.
+    Each linear layer is followed by a ReLU: `trunk.0`, `trunk.2`, ... With convolutions, an `Unflatten` comes first,
+    each convolution is followed by `MaxPool2d` and ReLU (`trunk.1`, `trunk.4`, ...), and a `Flatten` precedes the
+    linear layers.
     """
     first = 3 * convolutions + 2 if convolutions else 0
     places = [3 * layer + 1 for layer in range(convolutions)] + [first + 2 * layer for layer in range(linear)]
@@ -152,20 +146,14 @@ def trunk_names(convolutions: int, linear: int) -> list[str]:
 
 
 def head_name(task: str) -> str:
-    """As in an `nn.ModuleDict` of heads."""
+    """The name of a task's head, as in an `nn.ModuleDict`."""
     return f"heads.{task}"
 
 
 def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Settings, result: Result) -> Model:
-    """The first replica of a trained network; of its heads those that were trained.
+    """The first replica of a trained network, with the heads that were trained.
 
-    Args:
-        network: after training.
-        setup: what it was trained on.
-        samples: the training split, which says how figures lie in its images.
-        spec: the strategy.
-        settings: what it was trained with.
-        result: what was measured of it.
+    `samples` is the training split, which determines the framing; `result` gives the card's losses and scores.
     """
     trained = [task for task in setup.tasks if spec.only in (None, task.name)]
 
@@ -205,44 +193,40 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
 
 
 def _tensors(network: Network, card: Card, tasks: Sequence[str]) -> dict[str, Tensor]:
-    """The first replica's parameters on the host: all trunk layers, and of the heads of `tasks` those on the card."""
+    """The first replica's parameters on the host: the trunk, and those heads of `tasks` that are on the card."""
     layers = [(layer.weight[0], layer.bias[0]) for layer in network.trunk]
-    found = dict(zip(card.shapes, layers, strict=False))
+    parameters = dict(zip(card.shapes, layers, strict=False))
     weights = network.split_outputs(network.heads.weight[0].mT)
     biases = network.split_outputs(network.heads.bias[0])
     for task, weight, bias in zip(tasks, weights, biases, strict=True):
-        found[head_name(task)] = (weight.mT, bias)
+        parameters[head_name(task)] = (weight.mT, bias)
     return {
         f"{name}.{part}": tensor.reshape(shape).cpu().contiguous().clone()
         for name, weight_shape in card.shapes.items()
-        for part, tensor, shape in zip(("weight", "bias"), found[name], (weight_shape, weight_shape[:1]), strict=True)
+        for part, tensor, shape in zip(
+            ("weight", "bias"), parameters[name], (weight_shape, weight_shape[:1]), strict=True
+        )
     }
 
 
 def save(path: Path, model: Model) -> None:
-    """Write a model, whole or not at all.
+    """Write a model atomically.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: the file cannot be written; an earlier one is kept.
     """
-    with files.replaced(path) as scratch:
-        try:
-            save_file(dict(model.tensors), scratch, {"format": "pt", CARD: model.card.model_dump_json()})
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+    save_tensors(path, dict(model.tensors), {"format": "pt", CARD: model.card.model_dump_json()})
 
 
 def load(path: Path) -> Model:
-    """Read a model; nothing in the file is run.
+    """Read a model; no code in the file is run.
 
     Raises:
-        UserError: it cannot be read, was not written by `save` or by a later format, or its tensors are not those that
-            its card speaks of.
+        UserError: the file is unreadable, damaged, not from `save` or of a later format, or contradicts its card.
     """
     if path.is_dir() or not path.exists():
-        raise UserError(
-            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: name a file of `mtlbench train`"
-        )
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {found}: name a file saved by `mtlbench train`")
     try:
         with safe_open(path, framework="pt") as file:
             card = _read_card(path, (file.metadata() or {}).get(CARD))
@@ -250,31 +234,28 @@ def load(path: Path) -> Model:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or first_line(error)}") from None
     except SafetensorError as error:
-        raise UserError(f"{path} is no safetensors file, or a damaged one: {first_line(error)}") from None
+        raise UserError(f"{path} is not a safetensors file, or is damaged: {first_line(error)}") from None
     _check(path, card, tensors)
     return Model(card, tensors)
 
 
 def _read_card(path: Path, text: str | None) -> Card:
     if text is None:
-        raise UserError(f"{path} is a safetensors file, but not one of `mtlbench train`: nothing says what is in it")
+        raise UserError(f"{path} was not saved by `mtlbench train`: its metadata have no card")
     try:
-        found = json.loads(text)
-        if isinstance(found, dict) and found.get("format") not in (None, FORMAT):
+        card = json.loads(text)
+        if isinstance(card, dict) and card.get("format") not in (None, FORMAT):
             raise UserError(
-                f"{path} is of format {found['format']!r}, written by mtlbench {found.get('version', '?')}; "
-                f"this one reads format {FORMAT}"
+                f"{path} must have format {FORMAT}; found format {card['format']!r}, written by mtlbench "
+                f"{card.get('version', '?')}"
             )
         return Card.model_validate_json(text)
     except (ValueError, RecursionError) as error:
-        where = _what_is_wrong(error) if isinstance(error, ValidationError) else "its JSON"
-        raise UserError(f"{path} is damaged: what it says of the model cannot be read ({where})") from None
-
-
-def _what_is_wrong(error: ValidationError) -> str:
-    """The first entry that cannot be read, or what does not fit, if that is said."""
-    first = error.errors()[0]
-    return first["msg"] if first["type"] == "value_error" else ".".join(map(str, first["loc"]))
+        where = "its JSON"
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            where = first["msg"] if first["type"] == "value_error" else ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is damaged: its card cannot be read ({where})") from None
 
 
 def _check(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
@@ -285,6 +266,6 @@ def _check(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
                 raise UserError(f"{path} is damaged: it lacks {name}.{part}")
             if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
                 found = f"{list(tensor.shape)} {tensor.dtype}"
-                raise UserError(f"{path} is damaged: {name}.{part} is {found}, not {list(shape)} {torch.float32}")
+                raise UserError(f"{path} is damaged: {name}.{part} must be {list(shape)} float32; found {found}")
             if not tensor.isfinite().all():
-                raise UserError(f"{path} is damaged: {name}.{part} has numbers that are not finite")
+                raise UserError(f"{path} is damaged: {name}.{part} must be finite")

@@ -1,4 +1,4 @@
-"""Pictures read from PNG, JPEG and idx files, whatever is in them; one line where that is no picture."""
+"""Reads pictures from PNG, JPEG and idx files, and says in one line why a file cannot be used."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from mtlbench.errors import UserError, first_line
 from mtlbench.models.framing import SIDE, WHITE, Framing, framed
 
 MOST_PIXELS = 100_000_000
-LARGEST_SIDE = 1_000  # pixels; larger pictures are averaged down by a whole number first
-DEEP = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes of 16 bits a pixel
+LARGEST_SIDE = 1_000  # pixels; larger pictures are first reduced by a whole factor
+DEEP = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes with 16 bits per pixel
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What is shown, `[H, W]` or `[H, W, C]` from 0 to 255, and its place in an idx file (None in others)."""
+    """Pixels `[H, W]` or `[H, W, C]` from 0 to 255, and the index in an idx file (None in other files)."""
 
     index: int | None
     pixels: NDArray[Any]
 
     def image(self, framing: Framing | None) -> NDArray[np.uint8]:
-        """The image `[28, 28]` for the network; one of an idx file that has this size is taken as it is.
+        """The image `[28, 28]` for the network.
 
-        Where figures were framed in no one way, so is any picture of that size, and there are no others.
+        Images of this size in an idx file are used as they are. A network without a framing accepts only pictures of
+        this size, and uses them as they are, too.
 
         Raises:
-            UserError: it shows nothing, or it would have to be framed.
+            UserError: the picture is blank, or has another size and there is no framing.
         """
         height, width = self.pixels.shape[:2]
         if (height, width) == (SIDE, SIDE) and (framing is None or self.index is not None):
@@ -44,23 +45,23 @@ class Picture:
             return np.rint(self.pixels.reshape(SIDE, SIDE, -1).mean(axis=-1)).astype(np.uint8)
         if framing is None:
             raise UserError(
-                f"is {height} x {width}: figures lie anywhere in the images that the network was trained on, so it "
-                f"takes pictures as they are, of {SIDE} x {SIDE} pixels"
+                f"is {height} x {width}, but must be {SIDE} x {SIDE}: the training images have no common "
+                f"framing, so pictures cannot be framed like them"
             )
         return framed(self.pixels, framing)
 
 
 def read(path: Path) -> Iterator[Picture]:
-    """The pictures of a file, told by its content: one of a PNG or JPEG file, all of an idx file, `.gz` or not.
+    """The pictures of a file: one in a PNG or JPEG file, any number in an idx file, which may be compressed (gzip).
 
     Raises:
-        UserError: it cannot be read, is none of these, is damaged or too large; the message goes on from its name.
+        UserError: the file has another format, is damaged, too large or unreadable; the message follows its name.
     """
     try:
         if path.is_dir():
             raise UserError("is a folder: name the files in it")
         if not path.is_file():
-            raise UserError("is no plain file" if path.exists() else "does not exist")
+            raise UserError("is not a regular file" if path.exists() else "does not exist")
         with path.open("rb") as file:
             start = file.read(2)
         if not start:
@@ -70,16 +71,16 @@ def read(path: Path) -> Iterator[Picture]:
             yield from (Picture(index, pixels) for index, pixels in enumerate(stack))
         else:
             yield Picture(None, _read_image(path))
-    except (OSError, ValueError) as error:  # of the path itself
+    except (OSError, ValueError) as error:  # caused by the path
         reason = error.strerror if isinstance(error, OSError) else None
         raise UserError(f"cannot be read: {reason or first_line(error)}") from None
 
 
 def _read_image(path: Path) -> NDArray[np.floating]:
-    """A picture `[H, W, C]`, upright, without transparency, and no larger than it needs to be."""
+    """A picture `[H, W, C]`, upright, without transparency, and reduced if it is very large."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, which is not read
+            warnings.simplefilter("ignore")  # about odd metadata, which is not used
             with Image.open(path, formats=("PNG", "JPEG")) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise UserError(_too_large(f"{image.width:,} x {image.height:,}"))
@@ -87,17 +88,17 @@ def _read_image(path: Path) -> NDArray[np.floating]:
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(_too_large("by far")) from None
+        raise UserError(_too_large("far more")) from None
     except Image.UnidentifiedImageError:
         raise UserError("is neither a PNG or JPEG picture nor an idx file") from None
-    except Exception as error:  # what a decoder says of damaged bytes may be anything
+    except Exception as error:  # a decoder may raise anything for damaged bytes
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UserError(f"is a damaged picture: {first_line(error)}") from None
 
 
 def _too_large(size: str) -> str:
-    return f"is too large: {size}, where at most {MOST_PIXELS:,} pixels are read"
+    return f"is too large: it must have at most {MOST_PIXELS:,} pixels; found {size}"
 
 
 def _pixels(image: Image.Image) -> NDArray[np.floating]:
@@ -114,7 +115,7 @@ def _pixels(image: Image.Image) -> NDArray[np.floating]:
 
 
 def _on_a_background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
-    """RGBA `[H, W, 4]` as RGB: what is transparent becomes black or white, whichever the opaque part is not."""
+    """RGBA `[H, W, 4]` as RGB, on a black background if the opaque part is light, else on a white one."""
     colours, opacity = pixels[..., :3], pixels[..., 3:] / np.float32(WHITE)
     visible = opacity.sum()
     if not visible:

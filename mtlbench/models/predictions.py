@@ -1,4 +1,4 @@
-"""What a trained network says of pictures, as records, a table or JSON."""
+"""Predictions of a trained network for pictures, as records, a table or JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, printable
 from mtlbench.models import pictures
 from mtlbench.models.framing import SIDE
 from mtlbench.models.model_file import Card, Model, TaskCard
@@ -25,7 +25,7 @@ AT_ONCE = 1_000  # images in a forward pass
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one image, by task; `index` is its place in an idx file."""
+    """The answers for one image by task; `index` is the image's index in an idx file."""
 
     file: str
     index: int | None
@@ -33,21 +33,21 @@ class Prediction:
 
 
 def check(card: Card) -> None:
-    """Refuse a model of something else than pictures.
+    """Check that a model takes pictures.
 
     Raises:
-        UserError: it is one.
+        UserError: it does not.
     """
     if not card.pictures:
         raise UserError(
-            f"the setup {card.setup} is not about grey pictures of {SIDE} x {SIDE} (it has {card.inputs} inputs), "
-            f"and others cannot be predicted from files: load the model in plain torch"
+            f"MODEL must take grey pictures of {SIDE} x {SIDE}; found the setup {card.setup} with {card.inputs} "
+            f"inputs: load the model in plain torch"
         )
 
 
 def predict(model: Model, path: Path) -> tuple[list[Prediction], list[str]]:
-    """What a model says of all images of a file, and a line for each thing about it that could not be used."""
-    name = _printable(path)
+    """Predictions for all images of a file, and a line for each image that cannot be used."""
+    name = printable(str(path))
     images: list[NDArray[np.uint8]] = []
     indices: list[int | None] = []
     problems: list[str] = []
@@ -60,36 +60,36 @@ def predict(model: Model, path: Path) -> tuple[list[Prediction], list[str]]:
                 problems.append(f"{_place(name, picture.index)} {error}")
     except UserError as error:
         problems.append(f"{name} {error}")
-    found: list[Prediction] = []
+    predicted: list[Prediction] = []
     for first in range(0, len(images), AT_ONCE):
-        some = slice(first, first + AT_ONCE)
-        outputs = model.outputs(torch.from_numpy(np.stack(images[some])).flatten(1))
-        for row, index in enumerate(indices[some]):
+        batch = slice(first, first + AT_ONCE)
+        outputs = model.outputs(torch.from_numpy(np.stack(images[batch])).flatten(1))
+        for row, index in enumerate(indices[batch]):
             tasks = {task.name: _answer(task, outputs[task.name][row]) for task in model.card.tasks}
-            found.append(Prediction(str(path), index, tasks))
-    return found, problems
+            predicted.append(Prediction(str(path), index, tasks))
+    return predicted, problems
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
-    """A list of objects, one a line."""
+    """A JSON list with one object per line."""
     lines = ",\n ".join(json.dumps(vars(each)) for each in predictions)
     return f"[{lines}]"
 
 
 def table(card: Card, predictions: Sequence[Prediction]) -> Table:
-    """A row for each image, a column for each task."""
+    """A table with one row per image and one column per task."""
     shown = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown.add_column("file", overflow="fold")
     for task in card.tasks:
         shown.add_column(escape(task.name), justify="right", overflow="fold")
     for each in predictions:
-        place = _place(_printable(Path(each.file)), each.index)
+        place = _place(printable(each.file), each.index)
         shown.add_row(escape(place), *(_text(each.tasks[task.name]) for task in card.tasks))
     return shown
 
 
 def _answer(task: TaskCard, outputs: Tensor) -> dict[str, object]:
-    """What a task's outputs `[columns]` for one image say."""
+    """The answer in a task's outputs `[columns]` for one image."""
     if task.kind == "classification":
         probability, chosen = outputs.double().softmax(-1).max(-1)
         return {"class": int(chosen), "probability": float(probability)}
@@ -115,8 +115,3 @@ def _text(answer: dict[str, object]) -> str:
 
 def _place(name: str, index: int | None) -> str:
     return name if index is None else f"{name} [{index}]"
-
-
-def _printable(path: Path) -> str:
-    """A name in one line, whatever is in it."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(path))

@@ -1,4 +1,4 @@
-"""One seed of one strategy, trained as in a bench, with its network kept."""
+"""Trains one seed of one strategy as in a bench, and keeps the network."""
 
 from __future__ import annotations
 
@@ -7,101 +7,65 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mtlbench.bench import jobs, planning
-from mtlbench.bench.display import Display, Shown
-from mtlbench.bench.jobs import PRELOAD
+from mtlbench.bench.display import Display, ShownJob
 from mtlbench.bench.processes import Processes
 from mtlbench.contracts.setup import Setup
 from mtlbench.models import model_file
 from mtlbench.records.history import Result
-from mtlbench.records.records import Settings, Spec
 
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A training that has been found sound; `problems` are lines on plugins that were left out.
+    """A valid training of one seed; `problems` are lines on plug-ins that could not be loaded."""
 
-    `plugins` are the files and `origins` all the plugins that strategy and setup are from.
-    """
-
+    job: jobs.StackJob
     setup: Setup
-    spec: Spec
-    settings: Settings
-    plugins: tuple[Path, ...]
-    origins: frozenset[str]
     problems: Sequence[str]
-
-
-def plan(
-    strategy: str,
-    setup: str,
-    seed: int,
-    *,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    device: str,
-    plugins: Sequence[Path],
-) -> PlannedTraining:
-    """Check a training of one seed as that of a bench is checked.
-
-    Raises:
-        UserError: something about it cannot be.
-    """
-    request = planning.Request(
-        name="",
-        out=Path(),
-        setups=[setup],
-        strategies=[strategy],
-        seeds=(seed,),
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        device=device,
-        jobs=None,
-        plugins=tuple(path.resolve() for path in plugins),
-        command="",
-    )
-    (chosen,), conditions, registry = planning.check(request)
-    spec = registry.parse(strategy, chosen)
-    settings = planning.settings_on(chosen, conditions)
-    origins = registry.needed([spec.name], chosen.name)
-    return PlannedTraining(chosen, spec, settings, planning.files_needed(request, origins), origins, registry.problems)
-
-
-def train(planned: PlannedTraining, save: Path, display: Display) -> Result:
-    """Train in a process of its own, as every run is, and keep the network unless its training diverged.
-
-    Raises:
-        ProcessError: training failed, or the file cannot be written.
-    """
-    shown = Shown(display, planned.spec.label, planned.settings.epochs)
-    stack = jobs.StackJob(
-        planned.spec, planned.settings, planned.settings.seeds, planned.plugins, packages=planned.origins
-    )
-    workers = Processes(PRELOAD)
-    try:
-        result = workers.call(train_model, ModelJob(stack, save.resolve()), shown.report)
-        shown.end("done")
-    finally:
-        workers.stop()
-    return result
 
 
 @dataclass(frozen=True)
 class ModelJob:
-    """Train one seed of a strategy and keep the network in the file `save`."""
+    """Train one seed of a strategy, and keep the network in the file `save`."""
 
     stack: jobs.StackJob
     save: Path
 
 
+def plan(request: planning.TrainingRequest) -> PlannedTraining:
+    """Plan the training of the one strategy, setup and seed of a request.
+
+    Raises:
+        UserError: the request is invalid.
+    """
+    (setup,), conditions, registry = planning.check(request)
+    spec, settings = registry.parse(request.strategies[0], setup), planning.settings_on(setup, conditions)
+    job = planning.stack_job(registry, request.plugins, spec, settings)
+    return PlannedTraining(job, setup, registry.problems)
+
+
+def train(planned: PlannedTraining, save: Path, display: Display) -> Result:
+    """Train in a separate process, and keep the network unless training diverged.
+
+    Raises:
+        ProcessError: training failed, or the file cannot be written.
+    """
+    job = planned.job
+    shown = ShownJob(display, job.spec.label, job.settings.epochs)
+    with Processes(jobs.PRELOAD) as processes:
+        result = processes.call(train_model, ModelJob(job, save.resolve()), shown.report)
+    shown.end("done")
+    return result
+
+
 def train_model(job: ModelJob, report: jobs.Notify) -> Result:
-    """Likewise for one seed; the network is kept as it is after the last epoch, unless its training diverged."""
-    result, trainer, setup, samples = jobs.trained(job.stack, report)
+    """Carry out a job in its process; the network is kept as it is after the last epoch, unless training diverged."""
+    training = jobs.Training(job.stack, report)
+    result, trainer = training.result(), training.trainer
     spec, settings = job.stack.spec, job.stack.settings
-    if not trainer.network.parameters.isfinite().all():  # the last update is seen by no loss
+    if not trainer.network.parameters.isfinite().all():  # no loss shows the last update
         updates = settings.epochs * trainer.steps_per_epoch
-        return replace(result, diverged=[updates if at is None else at for at in result.diverged])
+        return replace(result, diverged=[updates if step is None else step for step in result.diverged])
     if result.diverged == [None]:
-        model_file.save(job.save, model_file.of(trainer.network, setup, samples, spec, settings, result))
+        model = model_file.of(trainer.network, training.setup, training.samples, spec, settings, result)
+        model_file.save(job.save, model)
     return result

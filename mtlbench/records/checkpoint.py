@@ -1,4 +1,4 @@
-"""A stack's state at the end of an epoch, kept on disk: tensors, and what was recorded; reading it runs no code."""
+"""The state of a stack after an epoch, as a file of tensors and history; reading it runs no code."""
 
 from __future__ import annotations
 
@@ -22,47 +22,55 @@ HISTORY = TypeAdapter(History)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a trainer by name, on the host, and the history that led to it."""
+    """The named tensors of a trainer's state, on the host, and the history that led to it."""
 
     state: dict[str, Tensor]
     history: History
 
 
 def write(path: Path, key: str, state: Mapping[str, Tensor], history: History) -> None:
-    """Keep a state and its history under a key that stands for all that led to them.
+    """Write a state and its history, atomically; `key` identifies the computation that led to them.
 
     Raises:
-        OSError: it cannot be written; an earlier checkpoint is still there then.
+        OSError: the file cannot be written; an earlier checkpoint is kept.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    recorded = HISTORY.dump_json(history).decode()
-    about = {"key": key, "history": recorded, "digest": _digest(tensors, recorded)}
+    text = HISTORY.dump_json(history).decode()
+    save_tensors(path, tensors, {"key": key, "history": text, "digest": _digest(tensors, text)})
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically.
+
+    Raises:
+        OSError: the file cannot be written; an earlier one is kept.
+    """
     with files.replaced(path) as scratch:
         try:
-            save_file(tensors, scratch, about)
+            save_file(tensors, scratch, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from None
 
 
 def read(path: Path, key: str) -> Checkpoint | None:
-    """The checkpoint at `path`; None if there is none, it is damaged, or it was made under another key."""
+    """The checkpoint at `path`; None if it is missing, damaged or has another key."""
     try:
         with safe_open(path, framework="pt") as file:
-            kept = file.metadata() or {}
-            if kept.get("key") != key:
+            metadata = file.metadata() or {}
+            if metadata.get("key") != key:
                 return None
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            if _digest(state, kept["history"]) != kept["digest"]:
+            if _digest(state, metadata["history"]) != metadata["digest"]:
                 return None
-            return Checkpoint(state, HISTORY.validate_json(kept["history"]))
+            return Checkpoint(state, HISTORY.validate_json(metadata["history"]))
     except (OSError, SafetensorError, ValidationError, KeyError):
         return None
 
 
 def _digest(state: Mapping[str, Tensor], history: str) -> str:
-    """SHA-256 of all that is kept: a number with a wrong bit looks like any other."""
-    found = hashlib.sha256(history.encode())
+    """SHA-256 of state and history, which detects flipped bits."""
+    digest = hashlib.sha256(history.encode())
     for name, tensor in sorted(state.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(cast("Any", tensor.flatten().view(torch.uint8).numpy()))  # any array is a buffer
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(cast("Any", tensor.flatten().view(torch.uint8).numpy()))  # any array is a buffer
+    return digest.hexdigest()

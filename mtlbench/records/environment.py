@@ -1,4 +1,4 @@
-"""What a bench was run on and with."""
+"""The machine, versions and commit that a bench was run with."""
 
 from __future__ import annotations
 
@@ -9,71 +9,60 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 from mtlbench import __version__
 from mtlbench.records.records import Environment
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "seaborn")
-CODE = ("mtlbench", "strategies", "setups")  # folders that code is imported from
+CODE = ("mtlbench", "strategies", "setups")  # folders with code
 
 
 def now() -> str:
-    """The time in UTC, to the second, ISO 8601."""
+    """The time in UTC to the second, in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes."""
+    """Versions of mtlbench, Python and the packages that results depend on."""
     packages = {package: version(package) for package in PACKAGES}
     return {"mtlbench": __version__, "python": platform.python_version(), **packages}
 
 
 def describe(device: str) -> Environment:
-    """Machine, versions and commit as of now.
-
-    Args:
-        device: the kind that is trained on; a GPU is named beside the processor.
-    """
-    found, machine = versions(), _processor()
+    """The current machine, versions and commit; for the device `cuda`, the GPU is named with the processor."""
+    installed, machine = versions(), _processor()
     if device == "cuda":
         import torch
 
         machine = f"{torch.cuda.get_device_name()}, {machine}"
-        found["cuda"] = str(torch.version.cuda)
+        installed["cuda"] = str(torch.version.cuda)
     return Environment(
         machine=machine,
         cores=cores(),
-        memory_gib=round(_memory_bytes() / 2**30, 1),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
-        versions=found,
+        versions=installed,
         commit=_commit(),
     )
 
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 0
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from; None where it is installed without one.
+    """The commit of the checkout that the package runs from; None if it runs from no checkout.
 
-    It ends with `-dirty` if files differ from it, or if there are others beside the code that is imported.
+    It ends with `-dirty` if tracked files differ from the commit, or if the folders of code have untracked files.
     """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

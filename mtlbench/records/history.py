@@ -1,4 +1,4 @@
-"""What training leaves, and whether the numbers of it fit each other: what was stored may have been edited by hand."""
+"""The recorded history and results of training, with checks, since stored files may have been edited by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Matrix = list[list[float]]
-LARGEST = 2.0**128  # float32 holds no finite number beyond it
+LARGEST = 2.0**128  # every finite float32 is smaller
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Means over equal stretches of training; `epochs[p]` is the end of stretch p, in epochs.
+    """Means over P equal stretches of training; `epochs[p]` is the end of stretch p, in epochs.
 
-    `losses` and `weights` are `[P][K][T]`; `norms` of the task gradients likewise and their `cosines`
-    `[P][K][pairs]` exist where the strategy asked for a Gramian.
+    `losses` and `weights` are `[P][K][T]`. The `norms` `[P][K][T]` and `cosines` `[P][K][pairs]` of the task gradients
+    exist if the strategy uses a Gramian.
     """
 
     epochs: list[float]
@@ -35,10 +35,10 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class History:
-    """What is recorded of training, up to the end of an epoch: per-epoch validation and the trajectory.
+    """Validation after each epoch, and the trajectory, up to the end of some epoch.
 
-    `diverged` has, per seed, the number of updates before the first step with a loss or weight that is not finite.
-    `training_seconds` are those spent in training steps.
+    `diverged` holds, per seed, the number of updates before the first step with a loss or weight that is not finite.
+    `training_seconds` is the time spent in training steps.
     """
 
     validation: list[Evaluation]
@@ -49,40 +49,31 @@ class History:
 
 @dataclass(frozen=True)
 class Result(History):
-    """What a run leaves: its history, and losses and scores of the test split."""
+    """The history of a complete run, with losses and scores on the test split."""
 
     test: Evaluation
 
 
 def check_result(result: Result, replicas: int, tasks: int) -> None:
-    """Of a run's result for K seeds and T tasks.
+    """Check that a result fits K seeds and T tasks.
 
     Raises:
-        ValueError: something is missing or too much; says what.
+        ValueError: a list has another length, or a number cannot be a float32.
     """
     if not result.validation:
-        raise ValueError("validation must have an epoch")
+        raise ValueError("validation must have at least one epoch")
     for evaluation in (*result.validation, result.test):
         check_evaluation(evaluation, replicas, tasks)
     path = result.trajectory
-    points = len(path.epochs)
-    for name, rows, last in (
-        ("losses", path.losses, tasks),
-        ("weights", path.weights, tasks),
-        ("norms", path.norms, tasks),
-        ("cosines", path.cosines, tasks * (tasks - 1) // 2),
-    ):
-        if rows is not None:
-            _check(f"trajectory.{name}", rows, points, replicas, last)
+    columns = {"losses": tasks, "weights": tasks, "norms": tasks, "cosines": tasks * (tasks - 1) // 2}
+    for name, count in columns.items():
+        if (rows := getattr(path, name)) is not None:
+            _check(f"trajectory.{name}", rows, len(path.epochs), replicas, count)
     _check("diverged", result.diverged, replicas)
 
 
 def check_evaluation(evaluation: Evaluation, replicas: int, tasks: int) -> None:
-    """Of losses and scores for K seeds and T tasks.
-
-    Raises:
-        ValueError: likewise.
-    """
+    """Check that losses and scores fit K seeds and T tasks; raises as `check_result`."""
     _check("losses", evaluation.losses, replicas, tasks)
     _check("scores", evaluation.scores, replicas, tasks)
 
@@ -90,9 +81,9 @@ def check_evaluation(evaluation: Evaluation, replicas: int, tasks: int) -> None:
 def _check(name: str, values: Sequence[object], *sizes: int) -> None:
     size, *rest = sizes
     if len(values) != size:
-        raise ValueError(f"{name} must have {size} values each, not {len(values)}")
+        raise ValueError(f"{name} must have {size} values; found {len(values)}")
     for value in values:
         if isinstance(value, list):
             _check(name, value, *rest)
         elif isinstance(value, float) and LARGEST < abs(value) < math.inf:
-            raise ValueError(f"{name} has {value}, which no training in float32 leaves")
+            raise ValueError(f"{name} must fit into float32; found {value}")

@@ -1,10 +1,12 @@
-"""What is asked of a bench and what it leaves, as validated records; their JSON is what lies under results/."""
+"""What a bench is asked for and what it stores, as validated records; `results/` holds them as JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,16 +19,16 @@ Positive = Annotated[float, Field(gt=0, lt=LARGEST)]
 
 
 class Record(BaseModel):
-    """A stored record: unknown fields are refused, NaN and infinities survive the round trip."""
+    """A stored record: it refuses unknown fields, and keeps NaN and infinities."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Spec(Record):
-    """A strategy with its hyper-parameters: `label` is the canonical way to write it, defaults left out.
+    """A strategy with its hyper-parameters; `label` is its canonical text, without defaults.
 
-    `only` names the one task that is trained, for the baselines `single:TASK`; `lr` is the network's learning rate
-    where it is not the bench's, for `tuned:NAME`.
+    `only` is the one task that a baseline `single:TASK` trains; `lr` is the network's learning rate in `tuned:NAME`,
+    if not the bench's.
     """
 
     label: str
@@ -37,7 +39,7 @@ class Spec(Record):
 
 
 class Conditions(Record):
-    """What all runs of a bench share; `lr` is that of runs which are not tuned."""
+    """What all runs of a bench share; tuned runs have learning rates of their own."""
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     epochs: Annotated[int, Field(ge=1)]
@@ -47,8 +49,8 @@ class Conditions(Record):
 
     def differences(self, other: Conditions) -> list[str]:
         """A phrase for each condition in which `other` differs."""
-        pairs = ((name, getattr(self, name), getattr(other, name)) for name in Conditions.model_fields)
-        return [f"{name} {_short(mine)}, not {_short(theirs)}" for name, mine, theirs in pairs if mine != theirs]
+        values = ((name, getattr(self, name), getattr(other, name)) for name in Conditions.model_fields)
+        return [f"{name} {_short(value)}, not {_short(changed)}" for name, value, changed in values if value != changed]
 
 
 class Settings(Conditions):
@@ -58,7 +60,7 @@ class Settings(Conditions):
 
 
 class TaskInfo(Record):
-    """Name and metric of a task; `metric` is what its score counts, `better` which way of it is better."""
+    """A task's name, the metric of its score, and whether higher or lower scores are better."""
 
     name: str
     metric: str
@@ -66,24 +68,24 @@ class TaskInfo(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_before(cls, given: object) -> object:
-        # Runs were stored without it while it followed from the metric.
-        if not isinstance(given, dict):
-            return given
-        return {"better": SHARES.get(str(given.get("metric")), "lower"), **given}
+    def _with_better(cls, fields: object) -> object:
+        # Older runs were stored without `better`, which then followed from the metric.
+        if not isinstance(fields, dict):
+            return fields
+        return {"better": SHARES.get(str(fields.get("metric")), "lower"), **fields}
 
     def measured(self, scale: float = math.nan) -> Metric:
-        """The metric, with about how large it is."""
+        """The metric of scores of about the size `scale`."""
         return Metric(self.metric, self.better, scale)
 
     @property
     def column(self) -> str:
-        """The score's name in `summary.csv`."""
+        """The score's column in `summary.csv`."""
         return f"{self.name}_{self.metric.replace(' ', '_')}"
 
 
 class OwnSetup(Record):
-    """A setup that comes from a file of its own: what it says of itself, and the file as it was."""
+    """The description of a setup that has a file of its own, and that file's name and text."""
 
     about: str
     source_file: str
@@ -91,9 +93,9 @@ class OwnSetup(Record):
 
 
 class RunRecord(Record):
-    """One run: what was asked, the strategy's own file and the setup's if it has one, and the result or the error.
+    """One run: what was asked for, the files of strategy and setup, and the result or the error.
 
-    `stacks` are the seeds that were trained together; a seed's result depends on its stack in rounding alone.
+    `stacks` lists the seeds that were trained together; this affects a seed's result only by rounding.
     """
 
     format: Literal[3] = FORMAT
@@ -111,36 +113,35 @@ class RunRecord(Record):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if (self.result is None) == (self.error is None):
-            raise ValueError("there must be a result or an error")
+            raise ValueError("must have either a result or an error")
         if self.spec.only is not None and not self.trained:
-            raise ValueError(f"there is no task {self.spec.only}")
+            raise ValueError(f"spec.only must be a task; found {self.spec.only}")
         if self.result is not None:
             check_result(self.result, len(self.settings.seeds), len(self.tasks))
         return self
 
     @property
     def scored(self) -> Result | None:
-        """The result, if every seed has one that can be averaged: none failed and none diverged."""
+        """The result, if the run did not fail and no seed diverged."""
         return None if self.problem else self.result
 
     @property
     def problem(self) -> str:
-        """In a line, why the run has no scores; empty if it has."""
+        """Why the run has no scores, in a line; empty if it has scores."""
         if self.result is None:
             return f"failed: {self.error}"
-        lost = [
-            (seed, at) for seed, at in zip(self.settings.seeds, self.result.diverged, strict=True) if at is not None
-        ]
-        return "diverged: " + ", ".join(f"seed {seed} at step {at:,}" for seed, at in lost) if lost else ""
+        steps = zip(self.settings.seeds, self.result.diverged, strict=True)
+        diverged = ", ".join(f"seed {seed} at step {step:,}" for seed, step in steps if step is not None)
+        return f"diverged: {diverged}" if diverged else ""
 
     @property
     def trained(self) -> list[tuple[int, TaskInfo]]:
-        """The tasks that the run trained, with their positions."""
+        """The tasks that the run trained, with their indices."""
         return [(t, task) for t, task in enumerate(self.tasks) if self.spec.only in (None, task.name)]
 
     @property
     def outcome(self) -> str:
-        """In a line, the mean test scores over seeds, or what went wrong."""
+        """The mean test scores over seeds, or the problem, in a line."""
         if self.scored is None:
             return self.problem
         rows = self.scored.test.scores
@@ -149,7 +150,7 @@ class RunRecord(Record):
 
 
 class Trial(Record):
-    """One trial of tuning: the settings tried, and losses and scores of the validation split, `[K][T]` each."""
+    """One trial of tuning: its settings, and losses and scores on the validation split, `[K][T]` each."""
 
     hyper: dict[str, object]
     lr: float
@@ -160,15 +161,14 @@ class Trial(Record):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.validation is None and self.error is None:
-            raise ValueError("there must be validation scores or an error")
+            raise ValueError("must have validation scores or an error")
         return self
 
 
 class TuningRecord(Record):
-    """The trials of one strategy on one setup; `settings` are theirs, with seeds that no bench uses.
+    """The trials of one strategy on one setup, `budget` of them once tuning is complete.
 
-    `key` stands for all that decides the trials; there are `budget` of them once tuning is complete. `command` asked
-    for them.
+    `key` identifies everything that determines the trials; `settings` have seeds that no bench uses.
     """
 
     format: Literal[3] = FORMAT
@@ -189,9 +189,9 @@ class TuningRecord(Record):
 
     @property
     def chosen(self) -> Trial | None:
-        """The trial with the best mean validation score of the main task, ties by its loss.
+        """The trial with the best mean validation score of the main task; its loss breaks ties.
 
-        None as long as trials are missing, or if one failed: a strategy gets its whole budget or none.
+        None if trials are missing or one failed: a strategy gets its whole budget or nothing.
         """
         if len(self.trials) < self.budget or any(trial.error for trial in self.trials):
             return None
@@ -206,9 +206,9 @@ class TuningRecord(Record):
 
 
 class StepSpeed(Record):
-    """Speed of one strategy's training step on the bench's main setup, a value per interleaved round.
+    """Speed of one strategy's training step on the bench's main setup, with one value per interleaved round.
 
-    `ratios` are step times relative to fixed weights in the same round; `peak_memory` is in bytes, on cuda.
+    `ratios` are step times relative to fixed weights in the same round; `peak_memory` is in bytes (only on cuda).
     """
 
     key: str
@@ -221,12 +221,12 @@ class StepSpeed(Record):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if len(self.samples_per_second) != len(self.ratios):
-            raise ValueError("samples_per_second and ratios must have a value per round")
+            raise ValueError("samples_per_second and ratios must have equally many values")
         return self
 
 
 class SpeedRecord(Record):
-    """All speeds measured for a bench, each alone on the machine."""
+    """All speeds of a bench, measured with nothing else running."""
 
     format: Literal[3] = FORMAT
     threads: int
@@ -234,7 +234,7 @@ class SpeedRecord(Record):
 
 
 class Environment(Record):
-    """Where and with what a bench was run; `commit` ends with `-dirty` if files differed from it."""
+    """The machine and versions of a bench; `commit` ends with `-dirty` if files differed from it."""
 
     machine: str
     cores: int
@@ -245,10 +245,9 @@ class Environment(Record):
 
 
 class BenchRecord(Record):
-    """What was asked under a bench's name, and how.
+    """What was asked for under a bench's name, and under which conditions.
 
-    `runs` has the labels of each setup's runs, the setup that was asked for first being the main one; it grows, and
-    `commands` with it, when more is asked for later.
+    `runs` has the labels of each setup's runs; `runs` and `commands` grow when more is asked for later.
     """
 
     format: Literal[3] = FORMAT
@@ -261,14 +260,29 @@ class BenchRecord(Record):
 
     @property
     def main_setup(self) -> str:
-        """The setup that was asked for first."""
+        """The setup that was first asked for."""
         return next(iter(self.runs))
 
 
 def key_of(**parts: object) -> str:
-    """Identity of a computation, as a SHA-256 of everything that decides it: records and plain values."""
+    """SHA-256 of everything that determines a computation, given as records and plain values."""
     plain = {name: part.model_dump() if isinstance(part, BaseModel) else part for name, part in parts.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
+    """A line for each pair of strategies whose losses and scores are exactly equal."""
+    numbers = {
+        run.spec.label: (run.scored.test, run.scored.validation, run.scored.trajectory.losses)
+        for run in runs
+        if run.scored
+    }
+    return [
+        f"{first} and {second} gave identical numbers for every seed: "
+        f"does one of them silently fall back to the other's weights?"
+        for first, second in combinations(numbers, 2)
+        if numbers[first] == numbers[second]
+    ]
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The files of one bench: read and written here and nowhere else."""
+"""The files of one bench; only this module reads and writes them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from mtlbench.records.records import BenchRecord, RunRecord, SpeedRecord, Tuning
 from mtlbench.records.roles import REFERENCE, Role, role_of
 
 R = TypeVar("R", bound=BaseModel)
-LONGEST_NAME = 235  # with what a scratch file and an `.error.txt` add, a file system's 255
-READABLE = 100  # characters of a name that is longer, before its hash
+LONGEST_NAME = 235  # a scratch file or an `.error.txt` adds up to 20 characters; file systems allow 255
+READABLE = 100  # characters kept of a longer name, before its hash
 ROLES: list[Role] = ["strategy", "tuned", "front", "single"]
+TUNE_AGAIN = "delete it to tune that strategy again"
 
 
 class Store:
-    """`results/<bench>/`: `bench.json`, `runs/SETUP/*.json`, `tuning/SETUP/*.json`, `costs.json`, and what is derived.
+    """The folder `results/<bench>/`: `bench.json`, `runs/SETUP/*.json`, `tuning/SETUP/*.json`, `costs.json`, reports.
 
-    Beside a run that failed lies `*.error.txt`, with its traceback and the end of what it printed; `checkpoints/` has
-    the state of runs that are under way. Nothing else reads or writes there.
+    A failed run also has `*.error.txt`, with its traceback and the end of its output; `checkpoints/` has the states of
+    unfinished runs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,121 +41,124 @@ class Store:
         """Make the folders.
 
         Raises:
-            UserError: the folder cannot be written.
+            UserError: the folder is not writable.
         """
         try:
             (self.folder / "runs").mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder / "runs"):
                 pass
         except OSError as error:
-            raise UserError(
-                f"cannot write to {self.folder} ({error.strerror}): choose another folder with --out"
-            ) from None
+            raise UserError(f"cannot write to {self.folder} ({error.strerror}): choose another --out") from None
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Within this, no other process computes for this bench; a lock ends with its process, whatever ends that.
+        """Context manager that keeps other processes from computing for this bench, until it or the process ends.
+
+        Scratch files of interrupted writes are removed first.
 
         Raises:
-            UserError: another one does.
+            UserError: another process is at work, or the folder is not writable.
         """
-        lock = FileLock(self.folder / ".lock")
+        self.prepare()
         try:
-            lock.acquire(timeout=0)
+            lock = FileLock(self.folder / ".lock").acquire(timeout=0)
         except Timeout:
-            raise UserError(
-                f"another process is working on {self.folder}: wait for it, or take another --name"
-            ) from None
-        try:
+            raise UserError(f"another process is working on {self.folder}: wait, or choose another --name") from None
+        with lock:
+            for path in [*self.folder.rglob(".*.json"), *self.folder.rglob(".*.safetensors")]:
+                path.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def bench(self) -> BenchRecord | None:
-        """What was asked under this name, if anything."""
-        return _read(self.folder / "bench.json", BenchRecord, "delete the folder to start the bench anew")
+        """What was asked for under this name, if anything."""
+        return _read(self.folder / "bench.json", BenchRecord, "delete the folder to start again")
+
+    def require_bench(self) -> BenchRecord:
+        """What was asked for under this name.
+
+        Raises:
+            UserError: there is no such bench, or its record cannot be read.
+        """
+        if (bench := self.bench()) is None:
+            raise UserError(f"there is no bench in {self.folder}: run `mtlbench bench --name {self.folder.name}`")
+        return bench
 
     def run(self, setup: str, label: str) -> RunRecord | None:
         """The stored run of a strategy on a setup, complete or failed."""
-        return _read(self._path("runs", setup, label), RunRecord, "delete it to have that run computed again")
+        return _read(self._path("runs", setup, label), RunRecord, "delete it to compute that run again")
 
     def runs(self, setup: str) -> list[RunRecord]:
         """The runs of a setup in the order of tables: fixed weights, strategies, tuned ones, front, single tasks."""
         bench = self.bench()
-        found = [self.run(setup, label) for label in (bench.runs.get(setup, []) if bench else [])]
-        there = [run for run in found if run is not None]
-        return sorted(there, key=lambda run: (run.spec.label != REFERENCE, ROLES.index(role_of(run.spec.label))))
+        labels = bench.runs.get(setup, []) if bench else []
+        runs = [run for label in labels if (run := self.run(setup, label))]
+        return sorted(runs, key=lambda run: (run.spec.label != REFERENCE, ROLES.index(role_of(run.spec.label))))
 
     def tuning(self, setup: str, label: str) -> TuningRecord | None:
         """The trials of a strategy on a setup."""
-        return _read(self._path("tuning", setup, label), TuningRecord, "delete it to have that strategy tuned again")
+        return _read(self._path("tuning", setup, label), TuningRecord, TUNE_AGAIN)
 
     def tuned(self, setup: str) -> list[TuningRecord]:
-        """All that have been tuned on a setup, by label."""
-        files = sorted((self.folder / "tuning" / setup).glob("[!.]*.json"))
-        found = [_read(path, TuningRecord, "delete it to have that strategy tuned again") for path in files]
-        return sorted((record for record in found if record), key=lambda record: record.spec.label)
+        """The tunings of all strategies on a setup, sorted by label."""
+        paths = (self.folder / "tuning" / setup).glob("[!.]*.json")
+        tunings = [record for path in sorted(paths) if (record := _read(path, TuningRecord, TUNE_AGAIN))]
+        return sorted(tunings, key=lambda record: record.spec.label)
 
     def speeds(self) -> SpeedRecord | None:
         """The stored speeds."""
-        return _read(self.folder / "costs.json", SpeedRecord, "delete it to have the speeds measured again")
+        return _read(self.folder / "costs.json", SpeedRecord, "delete it to measure the speeds again")
 
     def write_bench(self, record: BenchRecord) -> None:
-        """Store what was asked."""
+        """Store what was asked for."""
         self.write("bench.json", record.model_dump_json(indent=1))
 
     def write_run(self, record: RunRecord, details: str = "") -> None:
-        """Store a run that is complete or has failed, with the details of its failure."""
+        """Store a complete or failed run, with the details of its failure."""
         path = self._path("runs", record.settings.setup, record.spec.label)
-        told = path.with_suffix(".error.txt")
+        error_file = path.with_suffix(".error.txt")
         if details:
-            self.write(str(told.relative_to(self.folder)), details)
+            _write(error_file, details)
         else:
-            told.unlink(missing_ok=True)
-        self._write_at(path, record)
+            error_file.unlink(missing_ok=True)
+        _write(path, record.model_dump_json())
 
     def checkpoint(self, setup: str, label: str, stack: int) -> Path:
-        """Where the state of a stack of a run lies while it is under way."""
+        """Path of the state of an unfinished stack of a run."""
         return self._path("checkpoints", setup, label).with_suffix("") / f"{stack}.safetensors"
 
     def drop_checkpoints(self, setup: str, label: str) -> None:
-        """Remove the states of a run that is complete, and the folders that are empty then."""
+        """Remove the states of a complete run, and the folders that are then empty."""
         folder = self.checkpoint(setup, label, 0).parent
         shutil.rmtree(folder, ignore_errors=True)
         for parent in (folder.parent, folder.parent.parent):
             with contextlib.suppress(OSError):
                 parent.rmdir()
 
-    def drop_scratch(self) -> None:
-        """Remove what is left of writes that were cut off; only for whom has the lock."""
-        for path in [*self.folder.rglob(".*.json"), *self.folder.rglob(".*.safetensors")]:
-            path.unlink(missing_ok=True)
-
     def write_tuning(self, record: TuningRecord) -> None:
         """Store the trials of a strategy."""
-        self._write_at(self._path("tuning", record.settings.setup, record.spec.label), record)
+        _write(self._path("tuning", record.settings.setup, record.spec.label), record.model_dump_json())
 
     def write_speeds(self, record: SpeedRecord) -> None:
         """Store measured speeds."""
         self.write("costs.json", record.model_dump_json())
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file whole or not at all: to a temporary name, synced, then renamed."""
-        path = self.folder / name
-        with files.replaced(path) as scratch:
-            scratch.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-        return path
-
-    def _write_at(self, path: Path, record: BaseModel) -> None:
-        self.write(str(path.relative_to(self.folder)), record.model_dump_json())
+        """Write a text file atomically."""
+        return _write(self.folder / name, text)
 
     def _path(self, kind: str, setup: str, label: str) -> Path:
-        plain = re.sub(r"[^A-Za-z0-9.=-]+", "-", label).strip("-")
+        plain, digest = re.sub(r"[^A-Za-z0-9.=-]+", "-", label).strip("-"), hashlib.sha256(label.encode()).hexdigest()
         if plain != label:
-            plain = f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+            plain = f"{plain}-{digest[:6]}"
         if len(plain) > LONGEST_NAME:
-            plain = f"{plain[:READABLE]}-{hashlib.sha256(label.encode()).hexdigest()[:16]}"
+            plain = f"{plain[:READABLE]}-{digest[:16]}"
         return self.folder / kind / setup / f"{plain}.json"
+
+
+def _write(path: Path, text: str) -> Path:
+    with files.replaced(path) as scratch:
+        scratch.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    return path
 
 
 def _read(path: Path, model: type[R], remedy: str) -> R | None:
@@ -168,6 +172,5 @@ def _read(path: Path, model: type[R], remedy: str) -> R | None:
         return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = f"{where}: {first['msg']}" if where else first["msg"]
-        raise UserError(f"{path} is not a record that this version can read ({why}): {remedy}") from None
+        why = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        raise UserError(f"{path} cannot be read by this version ({why}): {remedy}") from None

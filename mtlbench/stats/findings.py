@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mtlbench.errors import UserError
-from mtlbench.records.anomalies import identical_runs
-from mtlbench.records.records import BenchRecord, RunRecord, SpeedRecord, TaskInfo, TuningRecord
+from mtlbench.records.records import BenchRecord, RunRecord, SpeedRecord, TaskInfo, TuningRecord, identical_runs
 from mtlbench.records.store import Store
 from mtlbench.stats import frames
 from mtlbench.stats.comparisons import scores_frame, seeds_needed, with_delta_m
@@ -80,9 +79,7 @@ def read(store: Store) -> Findings:
     Raises:
         UserError: there is no such bench, it has no runs yet, or a stored file cannot be read.
     """
-    bench = store.bench()
-    if bench is None:
-        raise UserError(f"there is no bench in {store.folder}: run `mtlbench bench --name {store.folder.name}`")
+    bench = store.require_bench()
     runs = {setup: there for setup in bench.runs if (there := store.runs(setup))}
     if not runs:
         raise UserError(f"the bench in {store.folder} has no runs yet: run it again")

@@ -1,4 +1,4 @@
-"""A function in a process of its own: what comes back, and that its end takes nothing with it."""
+"""Functions in processes of their own: their results, and that failures affect nothing else."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from mtlbench.bench.jobs import PRELOAD, Notify, StackJob
+from mtlbench.bench.places import MOST_RESTARTS, carry_out
 from mtlbench.bench.processes import OUTPUT_KEPT, Limits, ProcessDiedError, ProcessError, Processes
-from mtlbench.bench.restarts import MOST_RESTARTS, carry_out
 from mtlbench.engine.fitting import Progress
 from mtlbench.records import checkpoint
 from mtlbench.records.history import Evaluation, History, Trajectory
@@ -119,20 +119,20 @@ def ignore(_: object) -> None:
 
 
 @pytest.fixture
-def workers() -> Iterator[Processes]:
+def processes() -> Iterator[Processes]:
     made = Processes(PRELOAD)
     yield made
     made.stop()
 
 
-def test_messages_come_in_order_and_then_the_value(workers: Processes) -> None:
+def test_messages_arrive_in_order_before_the_value(processes: Processes) -> None:
     messages: list[int] = []
-    assert workers.call(count, 100, messages.append) == 4950
+    assert processes.call(count, 100, messages.append) == 4950
     assert messages == list(range(100))
 
 
-def test_each_call_has_a_process_of_its_own(workers: Processes) -> None:
-    one, other = (workers.call(own_id, None, ignore) for _ in range(2))
+def test_each_call_has_its_own_process(processes: Processes) -> None:
+    one, other = (processes.call(own_id, None, ignore) for _ in range(2))
     assert len({one, other, os.getpid()}) == 3
 
 
@@ -147,55 +147,55 @@ def test_each_call_has_a_process_of_its_own(workers: Processes) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_exception_becomes_one_line_with_its_traceback(workers: Processes, error: BaseException, line: str) -> None:
+def test_an_exception_becomes_one_line_with_its_traceback(
+    processes: Processes, error: BaseException, line: str
+) -> None:
     with pytest.raises(ProcessError) as raised:
-        workers.call(fail, error, ignore)
+        processes.call(fail, error, ignore)
     assert str(raised.value) == line
     assert raised.value.traceback.startswith("Traceback")
     assert "in fail" in raised.value.traceback
 
 
-def test_an_exception_is_told_also_by_a_process_that_can_print_no_more(workers: Processes) -> None:
+def test_an_exception_is_reported_even_with_closed_streams(processes: Processes) -> None:
     with pytest.raises(ProcessError, match="RuntimeError: not today") as raised:
-        workers.call(fail_with_closed_streams, None, ignore)
+        processes.call(fail_with_closed_streams, None, ignore)
     assert "in fail_with_closed_streams" in raised.value.traceback
     assert raised.value.output == "before\n"
 
 
-def test_a_process_that_leaves_is_noticed(workers: Processes) -> None:
+def test_an_exit_is_noticed(processes: Processes) -> None:
     with pytest.raises(ProcessDiedError, match="exit code 3"):
-        workers.call(leave, 3, ignore)
+        processes.call(leave, 3, ignore)
 
 
-def test_a_process_that_leaves_is_noticed_though_its_child_lives_on(workers: Processes) -> None:
+def test_an_exit_is_noticed_while_a_child_is_alive(processes: Processes) -> None:
     with pytest.raises(ProcessDiedError, match="exit code 5"):
-        workers.call(leave_a_child, None, ignore)
+        processes.call(leave_a_child, None, ignore)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_process_that_leaves_a_printing_child_is_done_at_once(workers: Processes, fails: bool) -> None:
+def test_a_printing_child_does_not_delay_the_result(processes: Processes, fails: bool) -> None:
     begun = time.monotonic()
     with pytest.raises(ProcessError, match="not today") if fails else contextlib.nullcontext():
-        assert workers.call(leave_a_child_that_prints, fails, ignore) == "done"
+        assert processes.call(leave_a_child_that_prints, fails, ignore) == "done"
     assert time.monotonic() - begun < 10
 
 
 def assert_ended(function: Callable[[None, Callable[[object], None]], None], limits: Limits, says: str) -> None:
-    """By the bench, in a line, and not as if it had died."""
-    workers = Processes(PRELOAD, limits)
+    """The process is ended by the bench with an error of one line, and does not count as dead."""
+    processes = Processes(PRELOAD, limits)
     try:
         with pytest.raises(ProcessError, match=says) as raised:
-            workers.call(function, None, ignore)
+            processes.call(function, None, ignore)
         assert not isinstance(raised.value, ProcessDiedError)
     finally:
-        workers.stop()
+        processes.stop()
 
 
 @pytest.mark.parametrize("function", [loop_with_closed_pipes, write_into_its_pipe])
-@pytest.mark.parametrize(
-    ("seconds", "says"), [(None, "ended because it closed the pipe that its result"), (0.5, "--run-timeout")]
-)
-def test_a_process_that_can_answer_no_more_is_ended(
+@pytest.mark.parametrize(("seconds", "says"), [(None, "closed the pipe"), (0.5, "--run-timeout")])
+def test_a_process_that_can_no_longer_answer_is_ended(
     monkeypatch: pytest.MonkeyPatch,
     function: Callable[[None, Callable[[object], None]], None],
     seconds: float | None,
@@ -205,11 +205,11 @@ def test_a_process_that_can_answer_no_more_is_ended(
     assert_ended(function, Limits(seconds=seconds), says)
 
 
-def test_what_is_printed_stays_off_the_terminal_and_its_end_is_kept(
-    workers: Processes, capfd: pytest.CaptureFixture[str]
+def test_output_stays_off_the_terminal_and_its_end_is_kept(
+    processes: Processes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ProcessError, match="after printing") as raised:
-        workers.call(print_much, 5_000_000, ignore)
+        processes.call(print_much, 5_000_000, ignore)
     assert len(raised.value.output) == OUTPUT_KEPT
     assert raised.value.output.endswith("xxx\n")
     assert capfd.readouterr() == ("", "")
@@ -252,26 +252,24 @@ def test_a_worker_does_not_outlive_a_killed_parent() -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
-def test_the_signal_that_ended_a_process_is_named(workers: Processes, name: str) -> None:
+def test_the_signal_that_ended_a_process_is_named(processes: Processes, name: str) -> None:
     messages: list[str] = []
     with pytest.raises(ProcessError, match=name):
-        workers.call(kill_itself, signal.Signals[name].value, messages.append)
+        processes.call(kill_itself, signal.Signals[name].value, messages.append)
     assert messages == ["before"]
 
 
-def test_a_process_that_ends_within_a_message_is_noticed(workers: Processes) -> None:
+def test_an_exit_within_a_message_is_noticed(processes: Processes) -> None:
     def slowly(message: bytes) -> None:
         time.sleep(0.6)
 
     with pytest.raises(ProcessError, match="exit code 7"):
-        workers.call(die_within_a_message, None, slowly)
+        processes.call(die_within_a_message, None, slowly)
 
 
-@pytest.mark.parametrize(
-    ("epochs", "where"), [(None, "its beginning"), (0, "its beginning"), (3, "the end of epoch 3")]
-)
-def test_what_dies_is_started_again_from_where_it_was_left_by_whomever(
-    workers: Processes, tmp_path: Path, epochs: int | None, where: str
+@pytest.mark.parametrize(("epochs", "where"), [(None, "beginning"), (0, "beginning"), (3, "epoch 3")])
+def test_a_job_whose_process_dies_restarts_from_its_checkpoint(
+    processes: Processes, tmp_path: Path, epochs: int | None, where: str
 ) -> None:
     path = tmp_path / "state.safetensors"
     if epochs is not None:
@@ -280,21 +278,23 @@ def test_what_dies_is_started_again_from_where_it_was_left_by_whomever(
         checkpoint.write(path, "key", state, History(evaluations, Trajectory([], [], [], None, None), [None], 1.0))
     settings = Settings(setup="mnist", seeds=(0,), epochs=5, batch_size=1, lr=1.0, device="cpu")
     job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (), "key", path if epochs else None)
-    said: list[Progress | str] = []
+    messages: list[Progress | str] = []
     with pytest.raises(ProcessDiedError, match="exit code 9"):
-        carry_out(workers, die, job, said.append)
-    assert said == MOST_RESTARTS * [
-        f"its process ended with exit code 9 before it was done; it is started again from {where}"
-    ]
+        carry_out(processes, die, job, messages.append)
+    assert len(messages) == MOST_RESTARTS
+    for message in messages:
+        assert isinstance(message, str)
+        assert "exit code 9" in message
+        assert where in message
 
 
-def test_a_failure_leaves_other_calls_alone(workers: Processes) -> None:
+def test_a_failure_does_not_affect_other_calls(processes: Processes) -> None:
     with pytest.raises(ProcessError):
-        workers.call(leave, 1, ignore)
-    assert workers.call(count, 3, ignore) == 3
+        processes.call(leave, 1, ignore)
+    assert processes.call(count, 3, ignore) == 3
 
 
-def test_stopping_kills_what_is_running_and_starts_no_more(workers: Processes) -> None:
+def test_stopping_kills_all_processes_and_starts_no_more(processes: Processes) -> None:
     ids: list[int] = []
     errors: list[str] = []
     started = threading.Event()
@@ -305,18 +305,18 @@ def test_stopping_kills_what_is_running_and_starts_no_more(workers: Processes) -
 
     def call() -> None:
         try:
-            workers.call(sleep, 60.0, begun)
+            processes.call(sleep, 60.0, begun)
         except ProcessError as error:
             errors.append(str(error))
 
     thread = threading.Thread(target=call)
     thread.start()
     assert started.wait(30)
-    workers.stop()
+    processes.stop()
     thread.join(10)
     assert not thread.is_alive()
     assert "SIGKILL" in errors[0]
     with pytest.raises(ProcessLookupError):
         os.kill(ids[0], 0)
     with pytest.raises(ProcessError, match="stopped"):
-        workers.call(count, 1, ignore)
+        processes.call(count, 1, ignore)

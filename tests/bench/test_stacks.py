@@ -1,4 +1,4 @@
-"""Dividing a run's seeds among workers, and joining what comes back."""
+"""Dividing the seeds of a run among workers, and joining the results."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlbench.bench import stacks
+from mtlbench.bench import train_runs
 from mtlbench.records.history import Evaluation, Result, Trajectory
 
 COUNTS = st.integers(1, 40)
 
 
 @given(seeds=COUNTS, cores=COUNTS)
-def test_baselines_fill_the_cores_and_other_runs_stay_whole_on_few(seeds: int, cores: int) -> None:
-    assert stacks.parts(seeds, cores, baseline=True) == min(seeds, cores)
-    assert stacks.parts(seeds, min(cores, 63), baseline=False) == 1
-    assert stacks.parts(seeds, 64, baseline=False) == min(seeds, 2)
+def test_single_tasks_are_divided_among_cores_and_other_runs_only_on_many(seeds: int, cores: int) -> None:
+    assert train_runs.stack_count(seeds, cores, single=True) == min(seeds, cores)
+    assert train_runs.stack_count(seeds, min(cores, 63), single=False) == 1
+    assert train_runs.stack_count(seeds, 64, single=False) == min(seeds, 2)
 
 
 @given(seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=40, unique=True), data=st.data())
-def test_stacks_have_all_seeds_in_order_and_like_sizes(seeds: list[int], data: st.DataObject) -> None:
-    divided = stacks.divided(tuple(seeds), data.draw(st.integers(1, len(seeds))))
+def test_stacks_have_all_seeds_in_order_and_similar_sizes(seeds: list[int], data: st.DataObject) -> None:
+    divided = train_runs.split(tuple(seeds), data.draw(st.integers(1, len(seeds))))
     assert list(chain.from_iterable(divided)) == seeds
     sizes = [len(stack) for stack in divided]
     assert min(sizes) >= 1
@@ -31,7 +31,7 @@ def test_stacks_have_all_seeds_in_order_and_like_sizes(seeds: list[int], data: s
 
 
 def result(seeds: list[int], *, gramian: bool) -> Result:
-    """Every number of seed k is made from k."""
+    """A result in which every number of seed k is derived from k."""
 
     def matrix(offset: float) -> list[list[float]]:
         return [[seed + offset, seed - offset] for seed in seeds]
@@ -51,8 +51,8 @@ def result(seeds: list[int], *, gramian: bool) -> Result:
 
 
 @given(size=st.integers(1, 12), gramian=st.booleans(), data=st.data())
-def test_joined_stacks_are_the_run_that_was_not_divided(size: int, gramian: bool, data: st.DataObject) -> None:
+def test_joined_stacks_equal_the_undivided_run(size: int, gramian: bool, data: st.DataObject) -> None:
     seeds = tuple(range(size))
-    parts = stacks.divided(seeds, data.draw(st.integers(1, size)))
-    joined = stacks.joined([result(list(part), gramian=gramian) for part in parts])
+    parts = train_runs.split(seeds, data.draw(st.integers(1, size)))
+    joined = train_runs.joined([result(list(part), gramian=gramian) for part in parts])
     assert joined == replace(result(list(seeds), gramian=gramian), training_seconds=float(size))

@@ -1,4 +1,4 @@
-"""Tuning: the same budget for all, within the declared spaces, and no way to the test set."""
+"""Tuning: equal budgets, within the declared spaces, and no access to the test set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from mtlbench.bench.planning import Request, plan
 from mtlbench.contracts.space import Space
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import Spec
-from tests.bench.test_bench import Silent
+from mtlbench.records.roles import tuning_seeds
+from tests.helpers.tiny_bench import Silent
 from tests.helpers.toy import TINY
 
 units = st.floats(0, 1, exclude_max=True)
@@ -50,7 +51,7 @@ def request(out: Path, strategies: list[str], *plugins: Path) -> Request:
         out=out,
         setups=[TINY.name],
         strategies=strategies,
-        seeds=tune.tuning_seeds(1),
+        seeds=tuning_seeds(1),
         epochs=1,
         batch_size=100,
         lr=1e-3,
@@ -80,7 +81,7 @@ class Declares(Strategy):
         return step.losses.sum(-1)
 
 
-def test_a_space_is_declared_beside_its_hyper_parameter(registry: Registry) -> None:
+def test_spaces_are_declared_with_their_hyper_parameters(registry: Registry) -> None:
     registry = Registry({"declares": replace(registry.strategies["fixed"], value=Declares)})
     spaces = registry.spaces("declares")
     assert list(spaces) == ["a", "b", "c", "d", "e", "weights"]
@@ -101,7 +102,7 @@ def test_a_space_is_declared_beside_its_hyper_parameter(registry: Registry) -> N
 
 
 @given(units, units)
-def test_values_of_a_space_lie_within_it_and_grow_with_the_point(one: float, other: float) -> None:
+def test_values_of_a_space_are_within_bounds_and_monotonic(one: float, other: float) -> None:
     low, high = sorted((one, other))
     for space, bounds in ((Uniform(-2, 3), (-2, 3)), (LogUniform(1e-4, 10), (1e-4, 10)), (Integers(1, 5), (1, 5))):
         below, above = space.at([low]), space.at([high])
@@ -118,7 +119,7 @@ def test_task_weights_lie_on_the_simplex(point: list[float]) -> None:
     assert sum(weights) == pytest.approx(tasks, rel=1e-3)
 
 
-def test_every_strategy_gets_the_same_number_of_trials_and_accepts_them(registry: Registry) -> None:
+def test_every_strategy_gets_equally_many_valid_trials(registry: Registry) -> None:
     for name in registry.strategies:
         trials = tune.trials_of(Spec(label=name, name=name, hyper={}), registry, 2, 1e-3, 20)
         assert len(trials) == 20
@@ -126,7 +127,7 @@ def test_every_strategy_gets_the_same_number_of_trials_and_accepts_them(registry
             registry.build(Spec(label=name, name=name, hyper=hyper), (1, 2))
 
 
-def test_learning_rates_are_the_same_for_every_strategy_and_spread(registry: Registry) -> None:
+def test_learning_rates_are_spread_and_equal_for_all_strategies(registry: Registry) -> None:
     rates = {
         tuple(lr for _, lr in tune.trials_of(Spec(label=name, name=name, hyper={}), registry, 2, 1e-3, 16))
         for name in registry.strategies
@@ -137,14 +138,14 @@ def test_learning_rates_are_the_same_for_every_strategy_and_spread(registry: Reg
     assert (logs > 0.4).sum() >= 3
 
 
-def test_what_is_chosen_is_trained_in_the_bench(tmp_path: Path) -> None:
+def test_the_bench_trains_the_chosen_settings(tmp_path: Path) -> None:
     asked = request(tmp_path, ["uncertainty"])
     display = Silent()
     assert tune.execute(tune.plan_tuning(asked, 3), display)
-    assert len(display.started) == 6
+    assert len(display.titles) == 6
     display = Silent()
     assert tune.execute(tune.plan_tuning(asked, 3), display)
-    assert display.started == []
+    assert display.titles == []
     bench = plan(replace(asked, seeds=(0, 1), tuned=True))
     tuned = next(run for run in bench.runs if run.spec.label == "tuned:uncertainty")
     record = bench.store.tuning(TINY.name, "uncertainty")
@@ -154,10 +155,10 @@ def test_what_is_chosen_is_trained_in_the_bench(tmp_path: Path) -> None:
     assert all(trial.seconds > 0 for trial in record.trials)
 
 
-def test_a_tuning_that_is_stopped_goes_on_from_its_last_trial(tmp_path: Path) -> None:
+def test_an_interrupted_tuning_resumes_after_its_last_trial(tmp_path: Path) -> None:
     class Impatient(Silent):
-        def run_ended(self, label: str, outcome: str) -> None:
-            super().run_ended(label, outcome)
+        def note(self, text: str) -> None:
+            super().note(text)
             if len(self.notes) > 3:
                 raise KeyboardInterrupt
 
@@ -168,13 +169,13 @@ def test_a_tuning_that_is_stopped_goes_on_from_its_last_trial(tmp_path: Path) ->
     assert 1 <= len(kept) < 4
     display = Silent()
     assert tune.execute(tune.plan_tuning(asked, 4), display)
-    assert len(display.started) == 4 - len(kept)
+    assert len(display.titles) == 4 - len(kept)
     assert tune.plan_tuning(asked, 4).tunings[0].record.trials[: len(kept)] == kept
 
 
 @dataclass(frozen=True)
 class Peeked:
-    """A tuning of strategies that open the test set, each in its own way, and what was said of it."""
+    """A tuning of strategies that open the test set, each in another way, and the notes shown."""
 
     planned: tune.TuningPlan
     notes: list[str]

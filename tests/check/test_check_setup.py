@@ -10,7 +10,7 @@ import typer
 
 from mtlbench.check import check_setup, setup_failures, setup_subjects
 from mtlbench.check.checks import SETUP_PROPERTIES
-from mtlbench.cli import authoring
+from mtlbench.cli import plugins
 from mtlbench.errors import ContractError, UserError
 from mtlbench.plugins.registry import Registry
 from mtlbench.setups import splits
@@ -169,17 +169,17 @@ def test_targets_that_cannot_be_checked_are_refused(
 def test_the_command_prints_a_line_per_property_and_exits_with_1_if_one_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    authoring.run_check_setup([str(write_setup(tmp_path / "own.py"))])
+    plugins.run_check_setup([str(write_setup(tmp_path / "own.py"))])
     out, _ = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["holds"] * len(SETUP_PROPERTIES)
     with pytest.raises(typer.Exit) as ended:
-        authoring.run_check_setup([str(write_setup(tmp_path / "own.py", size=7))])
+        plugins.run_check_setup([str(write_setup(tmp_path / "own.py", size=7))])
     assert ended.value.exit_code == 1
     assert f"fails    {SIZE}: own: " in capsys.readouterr().out
 
 
 def test_a_new_setup_is_written_with_its_next_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    authoring.run_new_setup("made-anew", tmp_path)
+    plugins.run_new_setup("made-anew", tmp_path)
     file, test = tmp_path / "made_anew.py", tmp_path / "test_made_anew.py"
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [f"wrote {file}", f"wrote {test}"]

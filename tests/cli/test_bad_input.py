@@ -1,4 +1,4 @@
-"""Whatever is typed, and whatever lies in a bench's folder: one line, no traceback, and nothing is lost."""
+"""Invalid command lines and damaged files of a bench: one line, no traceback, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def no_training() -> Iterator[None]:
 
 @given(command_lines())
 @limited(0.5)
-def test_what_is_typed_is_done_or_refused(arguments: list[str]) -> None:
+def test_any_command_line_is_carried_out_or_refused(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         said = call(arguments)
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(st.sampled_from(STORED), damages, st.sampled_from(list(COMMANDS)))
 @limited(0.4)
-def test_a_stored_file_is_used_or_refused_and_stays_as_it_is(
+def test_a_damaged_file_is_used_or_refused_and_stays_unchanged(
     made: Path, name: str, damage: Damage, command: str
 ) -> None:
     path = made / name
@@ -87,7 +87,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(st.data())
 @limited(0.1)
-def test_a_checkpoint_is_whole_or_none(state: Path, data: st.DataObject) -> None:
+def test_a_damaged_checkpoint_is_not_used(state: Path, data: st.DataObject) -> None:
     whole = state.read_bytes()
     assert checkpoint.read(state, "key") is not None
     changed = data.draw(byte_damages())(whole)

@@ -1,4 +1,4 @@
-"""What a user types of benches, tuning and reports: one clear line and exit code 2 for what cannot be done."""
+"""Commands on benches, tuning and reports: one clear line and exit code 2 for invalid requests."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ from tests.helpers.commands import Run, refused
         (["--nonsense"], "--nonsense"),
     ],
 )
-def test_a_bench_that_cannot_be_is_refused(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_an_invalid_bench_is_refused(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
     assert says in refused(run, "bench", *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_missing_device_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert f"no {kind} device" in refused(run, "bench", "--device", kind)
 
 
 @pytest.mark.parametrize("out", ["file", "/proc"])
-def test_an_output_folder_that_cannot_be_written_is_named(run: Run, tmp_path: Path, out: str) -> None:
-    """Not even by root, who may write to any folder but the kernel's."""
+def test_an_unwritable_output_folder_is_named(run: Run, tmp_path: Path, out: str) -> None:
+    """Even root cannot write to these."""
     (tmp_path / "file").write_text("")
     assert f"cannot write to {out}/default" in refused(run, "bench", "--out", out)
 
 
-def test_a_stored_run_that_cannot_be_read_is_named(run: Run, tiny_bench: Path) -> None:
+def test_an_unreadable_run_is_named(run: Run, tiny_bench: Path) -> None:
     path = tiny_bench / "runs" / "mnist-few-labels" / "fixed.json"
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
@@ -87,7 +87,7 @@ def tiny_bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "tiny"
 
 
-def test_a_bench_leaves_its_files(tiny_bench: Path) -> None:
+def test_a_bench_writes_its_files(tiny_bench: Path) -> None:
     names = {path.name for path in tiny_bench.iterdir()}
     assert names == {
         "bench.json", "costs.json", "runs", "runs.csv", "curves.csv", "summary.csv", "plots", "README.md",
@@ -137,7 +137,7 @@ def test_changed_settings_under_one_name_are_refused(run: Run, tiny_bench: Path)
     assert (tiny_bench / "bench.json").read_bytes() == before
 
 
-def test_a_report_of_nothing_is_refused(run: Run) -> None:
+def test_a_report_of_a_missing_bench_is_refused(run: Run) -> None:
     assert "no bench" in refused(run, "report", "absent")
 
 
@@ -149,18 +149,18 @@ def test_a_report_of_nothing_is_refused(run: Run) -> None:
         (["tune", "--strategies", "single:digit"], "baseline"),
         (["tune", "--strategies", "gradnrom"], "gradnorm"),
         (["bench", "--tuned"], "mtlbench tune --name default --setup mnist"),
-        (["bench", "--seeds", "4611686018427387904,"], "the others tune"),
+        (["bench", "--seeds", "4611686018427387904,"], "--seeds"),
         (["bench", "--setup", "mnist,mnits"], "mnist"),
         (["compare", "absent", "other"], "no bench"),
         (["selftest-stats", "absent"], "no bench"),
     ],
 )
-def test_what_cannot_be_tuned_or_compared_is_refused(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_an_invalid_tuning_or_comparison_is_refused(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
     assert says in refused(run, *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bench_compared_with_itself_has_not_changed(run: Run, tiny_bench: Path) -> None:
+def test_a_bench_equals_itself(run: Run, tiny_bench: Path) -> None:
     code, out, _ = run("compare", "tiny", "tiny", "--out", str(tiny_bench.parent))
     assert code == 0
     assert "same conditions" in out
@@ -168,17 +168,17 @@ def test_a_bench_compared_with_itself_has_not_changed(run: Run, tiny_bench: Path
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("4", (0, 1, 2, 3)), ("0,3,7", (0, 3, 7)), ("3,", (3,)), ("1", (0,))])
-def test_seeds_are_a_count_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
+def test_seeds_are_a_number_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
     assert options.seeds_of(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["10001", "999999999999999"])
-def test_a_count_of_seeds_that_no_machine_can_hold_is_refused(run: Run, tmp_path: Path, text: str) -> None:
+def test_too_many_seeds_are_refused(run: Run, tmp_path: Path, text: str) -> None:
     assert "at most" in refused(run, "bench", "--seeds", text)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bench_with_a_failing_strategy_ends_with_1_and_shows_its_row(
+def test_a_failing_strategy_exits_with_1_and_has_a_row(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_pictures(*_: object) -> list[Path]:
@@ -200,7 +200,7 @@ def test_a_bench_with_a_failing_strategy_ends_with_1_and_shows_its_row(
     assert "| bad | failed: RuntimeError: not today |" in (tmp_path / "results/b/README.md").read_text()
 
 
-def test_a_bench_that_is_interrupted_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_bench_says_how_to_resume(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> bool:
         raise KeyboardInterrupt
 
@@ -208,4 +208,4 @@ def test_a_bench_that_is_interrupted_says_how_to_go_on(run: Run, monkeypatch: py
     code, _, err = run("bench", *TINY)
     assert code == 130
     assert len(err.splitlines()) == 1
-    assert "goes on from there" in err
+    assert "resume" in err

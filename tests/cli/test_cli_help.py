@@ -1,4 +1,4 @@
-"""What the command line says of itself and of strategies: help, lists, checks and what is written to start from."""
+"""Help, lists, checks and new files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_list_shows_every_strategy_with_its_hyper_parameters(run: Run) -> None:
         assert text in out
 
 
-def test_list_of_one_strategy_tells_its_source(run: Run) -> None:
+def test_list_of_one_strategy_shows_its_source(run: Run) -> None:
     assert "ICML 2018" in run("list", "gradnorm")[1]
     assert "gradnorm" in refused(run, "list", "gradnrom")
 
@@ -37,7 +37,7 @@ def test_list_of_torchjd_names_its_methods(run: Run) -> None:
     assert "torchjd:UPGrad" in refused(run, "list", "torchjd:upgrd")
 
 
-def test_list_says_what_a_strategy_is_tuned_over(run: Run) -> None:
+def test_list_shows_the_tuning_spaces_of_a_strategy(run: Run) -> None:
     assert "Tuned over: alpha in Uniform(low=0, high=3)" in run("list", "gradnorm")[1]
 
 
@@ -77,7 +77,7 @@ print(json.dumps(shown))
 
 @pytest.fixture(scope="module")
 def helps() -> dict[str, tuple[int, list[str], str]]:
-    """Of each command's help: the exit code, what has been loaded by then, and the text."""
+    """For each command's help: the exit code, the heavy packages loaded, and the text."""
     command = [sys.executable, "-c", HELP, json.dumps(COMMANDS)]
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
@@ -85,16 +85,14 @@ def helps() -> dict[str, tuple[int, list[str], str]]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches_by_example_and_does_not_wait_for_torch(
-    helps: dict[str, tuple[int, list[str], str]], command: str
-) -> None:
+def test_help_has_examples_and_does_not_load_torch(helps: dict[str, tuple[int, list[str], str]], command: str) -> None:
     code, loaded, text = helps[command]
     assert code == 0
     assert loaded == []
     assert f"mtlbench {command}".strip() in text
 
 
-def test_check_says_a_line_for_each_property(run: Run, tmp_path: Path) -> None:
+def test_check_prints_a_line_per_property(run: Run, tmp_path: Path) -> None:
     code, out, err = run("check", "fixed", "fixed:weights=[1,0.1]")
     lines = out.splitlines()
     assert (code, err) == (0, "")
@@ -103,7 +101,7 @@ def test_check_says_a_line_for_each_property(run: Run, tmp_path: Path) -> None:
     assert verdicts == 2 * len(PROPERTIES) * ["holds"]
 
 
-def test_check_ends_with_1_if_a_property_fails(run: Run, tmp_path: Path) -> None:
+def test_check_exits_with_1_if_a_property_fails(run: Run, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "from mtlbench import Strategy, register\n"
         "@register('bad')\n"
@@ -139,14 +137,12 @@ def test_check_ends_with_1_if_a_property_fails(run: Run, tmp_path: Path) -> None
         (["new", "json"], "the module json"),
     ],
 )
-def test_what_cannot_be_checked_or_written_is_refused(
-    run: Run, tmp_path: Path, arguments: list[str], says: str
-) -> None:
+def test_invalid_checks_and_names_are_refused(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
     assert says in refused(run, *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_arguments_the_help_is_all_that_is_said(run: Run) -> None:
+def test_without_arguments_only_the_help_is_printed(run: Run) -> None:
     code, out, err = run()
     assert code == 2
     assert "Examples" in out + err

@@ -1,4 +1,4 @@
-"""A network trained and kept, read again and asked: against the engine, plain torch and the tensors themselves."""
+"""Train, save, load and predict, compared with the engine, plain torch and the tensors themselves."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def digits() -> Digits:
     return images[:DIGITS].numpy().reshape(-1, 28, 28), labels[:DIGITS]
 
 
-def test_it_is_the_training_of_the_engine(model: Path, registry: Registry) -> None:
+def test_training_is_that_of_the_engine(model: Path, registry: Registry) -> None:
     setup = setups.MNIST
     samples, held_out = setup.samples()
     build = partial(registry.build, registry.parse(STRATEGY, setup))
@@ -65,7 +65,7 @@ def test_it_is_the_training_of_the_engine(model: Path, registry: Registry) -> No
             assert found.score == pytest.approx(float(values[0, t]), abs=1e-3)
 
 
-def test_the_file_says_what_it_is(model: Path) -> None:
+def test_the_file_has_a_card(model: Path) -> None:
     with safe_open(model, framework="pt") as file:
         card = json.loads(file.metadata()["mtlbench"])
     assert (card["format"], card["version"], card["setup"], card["strategy"]) == (1, __version__, "mnist", STRATEGY)
@@ -78,7 +78,7 @@ def test_the_file_says_what_it_is(model: Path) -> None:
     assert model.stat().st_mode & 0o777 == 0o644
 
 
-def test_plain_torch_reads_it(model: Path, digits: Digits) -> None:
+def test_plain_torch_reads_the_file(model: Path, digits: Digits) -> None:
     trunk = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU())
     heads = nn.ModuleDict({"digit": nn.Linear(256, 10), "above_five": nn.Linear(256, 1)})
     nn.ModuleDict({"trunk": trunk, "heads": heads}).load_state_dict(load_file(model))
@@ -89,7 +89,7 @@ def test_plain_torch_reads_it(model: Path, digits: Digits) -> None:
         assert torch.allclose(heads[task](hidden), outputs, atol=1e-4)
 
 
-def test_pictures_are_told_as_their_tensors_are(
+def test_predictions_for_pictures_equal_those_for_tensors(
     model: Path, digits: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = digits
@@ -121,7 +121,7 @@ def test_pictures_are_told_as_their_tensors_are(
         assert abs(pictures - tensors) <= 0.005, task
 
 
-def test_a_file_that_is_no_picture_keeps_nothing_from_the_others(
+def test_a_file_that_is_not_a_picture_does_not_affect_the_others(
     model: Path, digits: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, blank = tmp_path / "good[b].png", tmp_path / "blank.png"
@@ -145,10 +145,10 @@ def test_a_file_that_is_no_picture_keeps_nothing_from_the_others(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["fixed", "--save", "there"], "already there"),
-        (["fixed", "--save", "."], "is a folder"),
-        (["fixed", "--save", "no/where"], "no folder no"),
-        (["fixed", "--save", "there/where"], "no folder there"),
+        (["fixed", "--save", "there"], "--force"),
+        (["fixed", "--save", "."], "folder ."),
+        (["fixed", "--save", "no/where"], "no/where"),
+        (["fixed", "--save", "there/where"], "there/where"),
         (["fixed", "--save", "/proc/model"], "cannot be written"),
         (["fixed"], "--save"),
         (["gradnrom", "--save", "x"], "gradnorm"),
@@ -160,7 +160,7 @@ def test_a_file_that_is_no_picture_keeps_nothing_from_the_others(
         (["fixed", "--save", "x", "--device", "tpu"], "auto, cpu"),
     ],
 )
-def test_a_training_that_cannot_be_is_refused(
+def test_an_invalid_training_is_refused(
     arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -170,7 +170,7 @@ def test_a_training_that_cannot_be_is_refused(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("there", "mine")]
 
 
-def test_a_training_that_diverges_or_fails_leaves_what_was_there(
+def test_a_training_that_diverges_or_fails_keeps_the_old_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, plugin = tmp_path / "model", tmp_path / "bad.py"
@@ -188,20 +188,21 @@ def test_a_training_that_diverges_or_fails_leaves_what_was_there(
     )
     keep = ("--save", path, "--force", "--plugin", plugin, "--setup", FEW, "--epochs", "1")
     assert "bad diverged at step 0" in errors(capsys, 1, "train", "bad", *keep)[0]
-    assert errors(capsys, 1, "train", "worse", *keep) == [
-        "mtlbench: worse failed, and nothing was kept: RuntimeError: not today"
-    ]
+    (line,) = errors(capsys, 1, "train", "worse", *keep)
+    assert "worse failed" in line
+    assert "RuntimeError: not today" in line
     assert path.read_text() == "mine"
     assert errors(capsys, 0, "train", "single:digit", *keep) == []
     assert [task.name for task in model_file.load(path).card.tasks] == ["digit"]
 
 
-def test_a_training_that_is_stopped_says_so(
+def test_a_stopped_training_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mtlbench.models.train_one.train", stopped)
-    assert errors(capsys, 130, "train", "fixed", "--save", tmp_path / "x") == ["mtlbench: stopped; nothing was kept"]
+    (line,) = errors(capsys, 130, "train", "fixed", "--save", tmp_path / "x")
+    assert "stopped" in line
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from mtlbench.cli.progress import Bars, Display, Lines, display
+from mtlbench.bench.display import Display, ShownJob
+from mtlbench.cli.progress import Bars, Lines, display
 from mtlbench.engine.fitting import Progress
 
 ODD = "mine:text=[red]x[/red],y=[/]:smile:"
@@ -29,22 +30,21 @@ def plain(out: io.StringIO) -> list[str]:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_terminal_gets_bars_and_a_log_lines(terminal: bool) -> None:
+def test_a_terminal_gets_bars_and_a_log_gets_lines(terminal: bool) -> None:
     assert isinstance(display(console(terminal=terminal)[0]), Bars if terminal else Lines)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_run_is_shown_from_its_start_to_its_end(terminal: bool) -> None:
+def test_a_job_is_shown_from_start_to_end(terminal: bool) -> None:
     screen, out = console(terminal=terminal)
     with display(screen) as shown:
         shown.note("training 2 runs")
-        shown.run_started("one", 2)
-        shown.run_moved("one", moved(0.5))
-        shown.run_moved("one", moved(1, 0.9712, validated=True))
-        shown.run_moved("one", moved(2, 0.9834, validated=True))
-        shown.run_ended("one", "test digit accuracy 98.10%")
-        shown.run_started("two", 2)
-        shown.run_ended("two", "failed: ValueError: no")
+        one = ShownJob(shown, "one", 2)
+        one.report(moved(0.5))
+        one.report(moved(1, 0.9712, validated=True))
+        one.report(moved(2, 0.9834, validated=True))
+        one.end("test digit accuracy 98.10%")
+        ShownJob(shown, "two", 2).end("failed: ValueError: no")
     lines = plain(out)
     for text in ("training 2 runs", r"one  \d+ s  test digit accuracy 98.10%", r"two  \d+ s  failed: ValueError: no"):
         assert sum(bool(re.search(text, line)) for line in lines) == 1, text
@@ -54,66 +54,66 @@ def test_a_run_is_shown_from_its_start_to_its_end(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_markup_is_shown_as_it_is(terminal: bool) -> None:
+def test_markup_is_not_interpreted(terminal: bool) -> None:
     screen, out = console(terminal=terminal)
     with display(screen) as shown:
         shown.note(f"note {ODD}")
-        shown.run_started(ODD, 1)
-        shown.run_moved(ODD, moved(1, 0.5, validated=True))
+        job = ShownJob(shown, ODD, 1)
+        job.report(moved(1, 0.5, validated=True))
         if isinstance(shown, Bars):
             assert ODD in "".join(plain(bars_of(shown)))
-        shown.run_ended(ODD, "failed: KeyError: [bold]k[/bold] [/]")
+        job.end("failed: KeyError: [bold]k[/bold] [/]")
     text = "\n".join(plain(out))
     assert f"note {ODD}" in text
     assert f"{ODD}  0 s  failed: KeyError: [bold]k[/bold] [/]" in text
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_score_that_is_no_share_is_no_percentage(terminal: bool) -> None:
+def test_only_shares_are_shown_as_percentages(terminal: bool) -> None:
     screen, out = console(terminal=terminal)
     with display(screen) as shown:
-        shown.run_started("one", 1)
-        shown.run_moved("one", moved(1, 12.5, metric="squared error", validated=True))
+        ShownJob(shown, "one", 1).report(moved(1, 12.5, metric="squared error", validated=True))
         seen = bars_of(shown) if isinstance(shown, Bars) else out
         assert "validation squared error 12.500 " in "\n".join(plain(seen))
 
 
 def bars_of(shown: Bars) -> io.StringIO:
-    """What the bars look like at this moment."""
+    """The bars as they look now."""
     screen, out = console(terminal=False)
     screen.print(shown.renderable())
     return out
 
 
-def test_bars_say_the_epoch_that_is_under_way() -> None:
+def test_bars_show_the_current_epoch() -> None:
     shown = Bars(console(terminal=True)[0])
-    shown.run_started("one", 3)
+    one = ShownJob(shown, "one", 3)
+    one.report(moved(0))
     assert "epoch 0/3" in bars_of(shown).getvalue()
     for done, epoch in ((0.05, 1), (0.95, 1), (1.0, 2), (2.5, 3), (3.0, 3)):
-        shown.run_moved("one", moved(done))
+        one.report(moved(done))
         assert f"epoch {epoch}/3" in bars_of(shown).getvalue()
 
 
-def test_only_runs_that_go_on_have_a_bar() -> None:
+def test_only_running_jobs_have_a_bar() -> None:
     screen, out = console(terminal=True, height=10)
     with Bars(screen) as shown:
         for i in range(40):
-            shown.run_started(f"run{i}", 1)
-            shown.run_moved(f"run{i}", moved(1, 0.5, validated=True))
+            job = ShownJob(shown, f"run{i}", 1)
+            job.report(moved(1, 0.5, validated=True))
             assert bars_of(shown).getvalue().count("epoch") == 1
-            shown.run_ended(f"run{i}", "lost" if i % 2 else "found")
+            job.end("lost" if i % 2 else "found")
         assert "epoch" not in bars_of(shown).getvalue()
     assert all(f"run{i}  0 s  {'lost' if i % 2 else 'found'}" in "\n".join(plain(out)) for i in range(40))
 
 
-def test_lines_are_printed_once_an_epoch() -> None:
+def test_a_line_is_printed_per_epoch() -> None:
     screen, out = console(terminal=False)
     with Lines(screen) as shown:
-        shown.run_started("one", 2)
+        one = ShownJob(shown, "one", 2)
         for step in range(1, 41):
-            shown.run_moved("one", moved(step / 20))
+            one.report(moved(step / 20))
             if step % 20 == 0:
-                shown.run_moved("one", moved(step / 20, 0.9, validated=True))
+                one.report(moved(step / 20, 0.9, validated=True))
     lines = [line for line in plain(out) if line]
     assert [re.sub(r"^\d\d:\d\d:\d\d  ", "", line)[:14] for line in lines] == ["one  started", *(
         f"one  epoch {epoch}/2" for epoch in (1, 2)
@@ -121,12 +121,12 @@ def test_lines_are_printed_once_an_epoch() -> None:
     assert lines[-1].endswith("left 0 s")
 
 
-def test_an_interrupted_bench_leaves_the_terminal_as_it_was() -> None:
+def test_an_interruption_restores_the_terminal() -> None:
     screen, out = console(terminal=True)
 
     def interrupted(shown: Display) -> None:
         with shown:
-            shown.run_started("one", 1)
+            ShownJob(shown, "one", 1).report(moved(0))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from mtlbench.bench import execution
+from mtlbench.bench.display import Display, ShownJob
 from mtlbench.bench.planning import Plan, Request, plan
-from mtlbench.engine.fitting import Progress
 from mtlbench.records.store import Store
 from tests.helpers.toy import TINY
 
@@ -28,13 +28,13 @@ STRATEGIES = ("gradnorm", "famo")
 MOMENTS = 20  # epochs of the tiny setup; a killed bench resumes from the last one completed
 
 
-class Quiet:
+class Quiet(Display):
     """A display that shows nothing."""
 
     def note(self, text: str) -> None: ...
-    def run_started(self, label: str, epochs: int) -> None: ...
-    def run_moved(self, label: str, progress: Progress) -> None: ...
-    def run_ended(self, label: str, outcome: str) -> None: ...
+    def started(self, job: ShownJob) -> None: ...
+    def moved(self, job: ShownJob) -> None: ...
+    def ended(self, job: ShownJob) -> None: ...
 
 
 def small_plan(out: Path, setup: str = SETUP, epochs: int = MOMENTS) -> Plan:

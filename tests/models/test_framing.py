@@ -1,4 +1,4 @@
-"""A picture as an image of 28 x 28: what is the same however it was made, and what must not be read."""
+"""Framing pictures as images of 28 x 28, and refusing files that are not pictures."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_integer_scale_changes_nothing_but_rounding(figure: Grey, framing: Fr
 
 @given(figures(), st.sampled_from([MASS, BOX]))
 @settings(max_examples=40)
-def test_a_figure_fills_its_box_and_lies_in_the_middle(figure: Grey, framing: Framing) -> None:
+def test_a_figure_fills_its_box_and_is_centred(figure: Grey, framing: Framing) -> None:
     image = framed(figure, framing)
     rows, columns = np.nonzero(image)
     assert image.max() == 255
@@ -82,7 +82,7 @@ def test_a_figure_fills_its_box_and_lies_in_the_middle(figure: Grey, framing: Fr
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
 @settings(max_examples=40)
-def test_averages_are_over_the_areas_that_pixels_cover(height: int, width: int, new: int, wide: int, seed: int) -> None:
+def test_averages_are_exact_over_areas(height: int, width: int, new: int, wide: int, seed: int) -> None:
     image = np.random.default_rng(seed).random((height, width))
     # Each old pixel as new x wide equal ones, so that every new pixel covers whole ones.
     fine = np.kron(image, np.ones((new, wide)))
@@ -90,7 +90,7 @@ def test_averages_are_over_the_areas_that_pixels_cover(height: int, width: int, 
     assert np.allclose(framing._averaged(image, new, wide), expected)  # pyright: ignore[reportPrivateUsage]
 
 
-def test_an_image_of_mnist_stays_as_it_is(digits: Grey) -> None:
+def test_an_image_of_mnist_is_unchanged(digits: Grey) -> None:
     made = np.stack([framed(255 - digit, MASS) for digit in digits]).astype(float)
     distances = np.abs(made - digits * (255 / digits.max(axis=(1, 2), keepdims=True))).reshape(len(digits), -1)
     assert (distances.max(axis=1) <= 0.5 + 1e-9).mean() > 0.75
@@ -98,7 +98,7 @@ def test_an_image_of_mnist_stays_as_it_is(digits: Grey) -> None:
 
 
 @pytest.mark.parametrize("noise", ["normal", "specks", "JPEG"])
-def test_noise_is_no_part_of_the_figure(digits: Grey, noise: str) -> None:
+def test_noise_does_not_belong_to_the_figure(digits: Grey, noise: str) -> None:
     generator = np.random.default_rng(0)
     distances: list[float] = []
     for digit in digits[:40]:
@@ -130,7 +130,7 @@ def test_a_figure_that_fills_the_picture_is_found(digits: Grey) -> None:
     assert np.array_equal(framed(255 - zero[rows][:, columns], MASS), framed(zero, MASS))
 
 
-def test_framing_is_read_off_the_images(digits: Grey) -> None:
+def test_framing_is_determined_from_images(digits: Grey) -> None:
     data.fetch(data.FASHION_MNIST, print)
     assert framing_of(digits) == MASS
     assert framing_of(data.test(data.FASHION_MNIST).images[:300].numpy()) == BOX
@@ -142,14 +142,14 @@ def test_framing_is_read_off_the_images(digits: Grey) -> None:
         assert framing_of(odd) is None
 
 
-def test_where_figures_lie_anywhere_pictures_are_taken_as_they_are(digits: Grey, tmp_path: Path) -> None:
+def test_without_a_common_framing_pictures_are_used_unchanged(digits: Grey, tmp_path: Path) -> None:
     path = tmp_path / "digit.png"
     Image.fromarray(digits[0].astype(np.uint8)).save(path)
     (picture,) = pictures.read(path)
     assert np.array_equal(picture.image(None), digits[0])
     Image.fromarray(digits[0].astype(np.uint8)).resize((56, 28)).save(path)
     (picture,) = pictures.read(path)
-    with pytest.raises(UserError, match="is 28 x 56: figures lie anywhere"):
+    with pytest.raises(UserError, match="is 28 x 56"):
         picture.image(None)
 
 
@@ -160,7 +160,7 @@ def save(picture: Image.Image, path: Path, **options: Any) -> NDArray[Any]:
     return read.image(MASS)
 
 
-def test_modes_of_pictures_are_alike(digits: Grey, tmp_path: Path) -> None:
+def test_all_modes_of_pictures_give_equal_images(digits: Grey, tmp_path: Path) -> None:
     digit = np.kron(digits[0], np.ones((4, 4), np.uint8))
     expected, picture = framed(digit, MASS), Image.fromarray(digit)
     path = tmp_path / "digit.png"
@@ -184,7 +184,7 @@ def test_modes_of_pictures_are_alike(digits: Grey, tmp_path: Path) -> None:
     assert distance(picture.rotate(90), exif=on_its_side) == 0
 
 
-def test_a_large_picture_is_averaged_down(digits: Grey, tmp_path: Path) -> None:
+def test_a_large_picture_is_reduced(digits: Grey, tmp_path: Path) -> None:
     large = Image.fromarray(np.kron(digits[0], np.ones((150, 150), np.uint8)))
     assert np.abs(save(large, tmp_path / "large.png").astype(int) - framed(digits[0], MASS)).max() <= 40
 
@@ -224,7 +224,7 @@ def test_an_idx_file_has_many_images(digits: Grey, tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(20), "neither a PNG|damaged"),
     ],
 )
-def test_what_is_no_picture_is_said_in_a_line(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(UserError, match=says) as error:
@@ -232,11 +232,11 @@ def test_what_is_no_picture_is_said_in_a_line(tmp_path: Path, content: bytes, sa
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_file_is_said_in_a_line(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
     for path, says in (
         (tmp_path, "is a folder"),
         (tmp_path / "absent", "does not exist"),
-        (Path("/dev/null"), "is no plain file"),
+        (Path("/dev/null"), "is not a regular file"),
         (tmp_path / ("x" * 300), "cannot be read|does not exist"),
         (Path("\0"), "cannot be read|does not exist"),
     ):
@@ -244,11 +244,11 @@ def test_what_is_no_file_is_said_in_a_line(tmp_path: Path) -> None:
             list(pictures.read(path))
 
 
-def test_a_picture_of_too_many_pixels_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_picture_with_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("1", (300, 300)).save(path)
     whole = path.read_bytes()
-    for side, says in ((10_001, "10,001 x 10,001"), (100_000, "by far")):
+    for side, says in ((10_001, "10,001 x 10,001"), (100_000, "far more")):
         header = b"IHDR" + struct.pack(">II", side, side) + whole[24:29]
         checksum = struct.pack(">I", zlib.crc32(header))
         path.write_bytes(whole[:12] + header + checksum + whole[33:])
@@ -268,7 +268,7 @@ def test_a_blank_picture_is_refused(tmp_path: Path, shade: int) -> None:
 
 @pytest.fixture(scope="module")
 def whole(digits: Grey) -> dict[str, bytes]:
-    """A sound file of each kind."""
+    """A valid file of each kind."""
     found: dict[str, bytes] = {"idx": idx(2, 28, 28, content=digits[:2].tobytes())}
     found["gzip"] = gzip.compress(found["idx"], mtime=0)
     for kind in ("PNG", "JPEG"):
@@ -280,7 +280,7 @@ def whole(digits: Grey) -> dict[str, bytes]:
 
 @given(kind=st.sampled_from(["PNG", "JPEG", "idx", "gzip"]), chance=st.data())
 @settings(max_examples=150)
-def test_damaged_bytes_are_a_picture_or_a_line(
+def test_damaged_bytes_give_a_picture_or_one_line(
     whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, kind: str, chance: st.DataObject
 ) -> None:
     content = bytearray(whole[kind])

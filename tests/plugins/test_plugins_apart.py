@@ -89,10 +89,9 @@ def test_jobs_load_only_the_plugins_of_their_strategy_and_setup(tmp_path: Path) 
     assert registry.needed(["threads", "fixed"], SETUP) >= {str(threads)}
     assert not registry.needed(["threads", "fixed"], SETUP) & {str(patches), str(setup)}
     assert registry.needed(["torchjd:UPGrad"], "own") == {str(setup)}
-    planned = train_one.plan(
-        "threads", "own", 0, epochs=1, batch_size=64, lr=1e-3, device="cpu", plugins=[*paths, setup]
-    )
-    assert planned.plugins == (threads, setup)
+    asked = request(tmp_path, ["threads"], [*paths, setup])
+    planned = train_one.plan(replace(asked, setups=["own"]))
+    assert planned.job.plugins == (threads, setup)
     tuning = plan_tuning(request(tmp_path, ["threads"], paths), 1)
     assert tuning.registry.needed(["threads"], SETUP) >= {str(threads)}
 

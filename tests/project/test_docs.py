@@ -115,12 +115,11 @@ def test_documented_commands_work(
     Path("setups").mkdir()
     monkeypatch.setattr(discovery, "strategies_folder", lambda: tmp_path / "strategies")
     monkeypatch.setattr(discovery, "setups_folder", lambda: tmp_path / "setups")
-    scaffold.write("mine", tmp_path)
+    scaffold.write("strategy", "mine", tmp_path)
     documented = commands("mtlbench")
     assert {words[1] for words in documented} >= {"bench", "tune", "list", "new", "check", "report"}
-    for words in sorted(
-        documented, key=lambda words: not words[1].startswith("new")
-    ):  # first, because other commands use what it writes
+    # Those that write new files come first, because other commands use what they write.
+    for words in sorted(documented, key=lambda words: not words[1].startswith("new")):
         if words[1] in ("new", "new-setup", "list", "check", "check-setup"):
             assert call(*words)[0] == 0, words
         elif words[1] in ("bench", "tune"):

@@ -1,4 +1,4 @@
-"""Training that goes on from a checkpoint, against training that was never interrupted."""
+"""Training resumed from a checkpoint, compared with uninterrupted training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make(registry: Registry, label: str, setup: Setup, seeds: tuple[int, ...] = 
 
 
 def fit(trainer: Trainer, setup: Setup, path: Path | None = None, stop_after: int = EPOCHS) -> History:
-    """Train, from the checkpoint at `path` if there is one; be cut off in the epoch after `stop_after`."""
+    """Train, from the checkpoint at `path` if there is one, and be interrupted in the epoch after `stop_after`."""
     found = checkpoint.read(path, "key") if path else None
     if found is not None:
         trainer.restore(found.state)
@@ -59,7 +59,7 @@ def without_time(history: History) -> dict[str, object]:
     return {name: value for name, value in vars(history).items() if name != "training_seconds"}
 
 
-def test_every_strategy_goes_on_bit_for_bit(registry: Registry, tmp_path: Path) -> None:
+def test_every_strategy_resumes_bit_for_bit(registry: Registry, tmp_path: Path) -> None:
     setup = toy_setup()
     for label in registry.strategies:
         whole = make(registry, label, setup)
@@ -76,7 +76,7 @@ def test_every_strategy_goes_on_bit_for_bit(registry: Registry, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("damage", ["cut", "scrambled", "empty", "absent", "another key"])
-def test_a_checkpoint_that_cannot_be_used_is_as_none(registry: Registry, tmp_path: Path, damage: str) -> None:
+def test_an_unusable_checkpoint_is_ignored(registry: Registry, tmp_path: Path, damage: str) -> None:
     setup, path = toy_setup(), tmp_path / "state.safetensors"
     trainer = make(registry, "gradnorm", setup)
     checkpoint.write(path, "another" if damage == "another key" else "key", trainer.state, fit(trainer, setup))
@@ -92,7 +92,7 @@ def test_a_checkpoint_that_cannot_be_used_is_as_none(registry: Registry, tmp_pat
     assert checkpoint.read(path, "key") is None
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+def test_a_failed_write_keeps_the_old_checkpoint(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup, path = toy_setup(), tmp_path / "state.safetensors"
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_another_stacks_state_is_refused(registry: Registry) -> None:
+def test_the_state_of_another_stack_is_refused(registry: Registry) -> None:
     setup = toy_setup()
     with pytest.raises(ValueError, match="state"):
         make(registry, "fixed", setup).restore(make(registry, "fixed", setup, (1, 2)).state)
@@ -126,7 +126,7 @@ class Explodes(Strategy):
         return factor * step.losses.sum(-1)
 
 
-def test_a_seed_that_diverges_is_named_with_its_step() -> None:
+def test_a_diverging_seed_has_its_step_recorded() -> None:
     setup = toy_setup()
     trainer = Trainer(setup, Explodes, SEEDS, setup.samples()[0], batch_size=6, lr=1e-2, device=torch.device("cpu"))
     assert fit(trainer, setup).diverged == [None, 3, None]

@@ -1,4 +1,4 @@
-"""What a bench says it was run with."""
+"""The machine, versions and commit that a bench records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with one commit, that the package seems to run from."""
+    """A checkout with one commit, which the package appears to run from."""
     for name in ("mtlbench/records/environment.py", "strategies/fixed.py", ".gitignore"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def test_a_clean_checkout_has_its_commit(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["strategies/fixed.py", "strategies/new.py", "mtlbench/new.py", "mtlbench/a/new.py"])
-def test_code_that_was_edited_or_added_is_dirty(checkout: Path, name: str) -> None:
+def test_edited_or_added_code_is_dirty(checkout: Path, name: str) -> None:
     path = checkout / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("new")

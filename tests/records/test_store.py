@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what cannot be read is named."""
+"""Files are written atomically, and unreadable files are named."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_run_survives_the_round_trip(store: Store) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_survive(store: Store, value: float) -> None:
+def test_nonfinite_values_survive(store: Store, value: float) -> None:
     store.write_run(record(value=value))
     found = store.run("mnist", "fixed")
     assert found is not None
@@ -56,9 +56,7 @@ def test_values_that_are_not_finite_survive(store: Store, value: float) -> None:
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    store: Store, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
+def test_a_failed_write_keeps_only_the_old_file(store: Store, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     store.write_run(record())
 
     def fail(*_: object) -> None:
@@ -72,7 +70,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', record().model_dump_json()[:-20], "\x00"])
-def test_what_cannot_be_read_is_named(store: Store, text: str) -> None:
+def test_an_unreadable_file_is_named(store: Store, text: str) -> None:
     path = store.folder / "runs" / "mnist" / "fixed.json"
     path.parent.mkdir()
     path.write_text(text)
@@ -81,7 +79,7 @@ def test_what_cannot_be_read_is_named(store: Store, text: str) -> None:
     assert "delete it" in str(error.value)
 
 
-def test_labels_that_differ_in_punctuation_alone_have_files_of_their_own(store: Store) -> None:
+def test_labels_that_differ_only_in_punctuation_have_separate_files(store: Store) -> None:
     labels = ["fixed:weights=[1,2]", "fixed:weights=[12]", "fixed-weights=-1-2"]
     for position, label in enumerate(labels):
         store.write_run(record(label, value=float(position)))
@@ -91,7 +89,7 @@ def test_labels_that_differ_in_punctuation_alone_have_files_of_their_own(store: 
 
 
 @pytest.mark.parametrize("length", [235, 236, 10_000])
-def test_long_labels_have_files_of_their_own(store: Store, length: int) -> None:
+def test_long_labels_have_separate_files(store: Store, length: int) -> None:
     labels = ["x" * length, "x" * length + "y", "odd:" + "x" * length, "odd:" + "x" * length + "y"]
     failed = {"result": None, "error": "ValueError: no"}
     for label in labels:
@@ -103,7 +101,7 @@ def test_long_labels_have_files_of_their_own(store: Store, length: int) -> None:
     assert (store.folder / "runs" / "mnist" / f"{'x' * 235}.json").exists() == (length == 235)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         Store(tmp_path / "file" / "bench").prepare()
@@ -114,14 +112,14 @@ def test_differences_name_each_condition() -> None:
     assert SETTINGS.differences(other) == ["seeds 0,1, not 0-2", "epochs 1, not 5"]
 
 
-def test_a_bench_that_is_worked_on_is_refused_to_others(store: Store) -> None:
+def test_a_locked_bench_is_refused(store: Store) -> None:
     with store.locked(), pytest.raises(UserError, match=r"another process is working on .*bench"), store.locked():
         pass
     with store.locked():
         pass
 
 
-def test_what_is_left_of_writes_that_were_cut_off_is_removed(store: Store) -> None:
+def test_scratch_files_of_interrupted_writes_are_removed(store: Store) -> None:
     store.write_run(record())
     kept = {path for path in store.folder.rglob("*") if path.is_file()}
     (store.folder / "runs" / "mnist" / ".x1-fixed.json").write_text("{")
@@ -129,13 +127,14 @@ def test_what_is_left_of_writes_that_were_cut_off_is_removed(store: Store) -> No
     state.parent.mkdir(parents=True)
     state.write_bytes(b"kept")
     (state.parent / ".x2-0.safetensors").write_bytes(b"half")
-    store.drop_scratch()
-    assert {path for path in store.folder.rglob("*") if path.is_file()} == kept | {state}
+    with store.locked():
+        pass
+    assert {path for path in store.folder.rglob("*") if path.is_file()} == kept | {state, store.folder / ".lock"}
     store.drop_checkpoints("mnist", "fixed")
     assert not (store.folder / "checkpoints").exists()
 
 
-def test_a_run_that_succeeds_takes_its_earlier_error_with_it(store: Store) -> None:
+def test_a_successful_run_removes_its_earlier_error(store: Store) -> None:
     store.write_run(record().model_copy(update={"result": None, "error": "ValueError: no"}), "Traceback ...")
     told = store.folder / "runs" / "mnist" / "fixed.error.txt"
     assert told.read_text() == "Traceback ...\n"

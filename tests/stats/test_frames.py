@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mtlbench.records.anomalies import identical_runs
 from mtlbench.records.history import Evaluation, Result, Trajectory
-from mtlbench.records.records import RunRecord, Settings, Spec, SpeedRecord, StepSpeed, TaskInfo
+from mtlbench.records.records import RunRecord, Settings, Spec, SpeedRecord, StepSpeed, TaskInfo, identical_runs
 from mtlbench.report.tables import lay_out, over_setups
 from mtlbench.stats import comparisons, frames
 
