@@ -32,7 +32,7 @@ BAD = {
     "raises": ("raise RuntimeError('not today')", "failed: RuntimeError: not today"),
     "misshapen": ("return step.losses.sum()", "failed: ContractError: forward(step) must return"),
     "double": ("return step.losses.double().sum(-1)", "failed: ContractError: forward(step) must return"),
-    "detached": ("return step.losses.detach().sum(-1)", "failed: RuntimeError"),
+    "detached": ("return step.losses.detach().sum(-1)", "failed: ContractError"),
     "alters": (
         "step.losses.detach().mul_(2); return step.losses.sum(-1)",
         "failed: ContractError: forward(step) must not change step.losses",
