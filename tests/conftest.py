@@ -8,11 +8,13 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.helpers import browser
 
 if TYPE_CHECKING:
     from mtlbench.plugins.registry import Registry
@@ -92,3 +94,15 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest files first, so that no core waits for one of their tests at the end."""
     items.sort(key=lambda item: item.path.stem not in SLOWEST)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Report a missing browser last, after the summary of skipped tests."""
+    yield
+    if skipped := browser.skipped_tests(terminalreporter.getreports("skipped")):
+        terminalreporter.section(browser.MISSING)
+        terminalreporter.write_line("These tests were skipped:")
+        for line in skipped:
+            terminalreporter.write_line(f"  {line}")
+        terminalreporter.write_line(f"To run them, install Chromium and its driver. On Debian: {browser.INSTALL}")

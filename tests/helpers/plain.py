@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mtlbench.contracts.convolutions import Conv
 from mtlbench.contracts.setup import Setup, Split
 from mtlbench.contracts.strategy import uniform
-from mtlbench.engine.trainer import FURTHER_BATCHES
+from mtlbench.engine.trainer import FURTHER_BATCHES, Trainer
 
 
 class PlainNetwork(nn.Module):
@@ -45,6 +45,26 @@ class PlainNetwork(nn.Module):
 def _convolution(conv: Conv, image: tuple[int, int, int]) -> nn.Module:
     convolution = nn.Conv2d(image[0], conv.channels, conv.kernel)
     return nn.Sequential(nn.Unflatten(1, image), convolution, nn.MaxPool2d(conv.pool), nn.Flatten())
+
+
+def start_like(network: PlainNetwork, trainer: Trainer, replica: int) -> None:
+    """Give a plain network the parameters of one replica of a stack."""
+    with torch.no_grad():
+        theirs = [part[replica] for layer in trainer.network.trunk for part in (layer.weight, layer.bias)]
+        for mine, start in zip(network.trunk.parameters(), theirs, strict=True):
+            mine.copy_(start.view_as(mine))
+        weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
+        biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
+        for head, weight, bias in zip(network.heads, weights, biases, strict=True):
+            assert isinstance(head, nn.Linear)
+            head.weight.copy_(weight.mT)
+            head.bias.copy_(bias)
+
+
+def replica_flat(trainer: Trainer, replica: int, setup: Setup) -> Tensor:
+    plain = PlainNetwork(setup)
+    start_like(plain, trainer, replica)
+    return plain.flat()
 
 
 @dataclass

@@ -26,8 +26,7 @@ from tests.benchmarks.limits import bare_products
 from tests.benchmarks.loops import BATCH, Loop
 from tests.benchmarks.peers import TutorialNetwork
 from tests.benchmarks.ratios import LIMITS, SECTIONS, STACKED, Ratios, Row, Section, Stored
-from tests.engine.test_trainer import replica_flat, start_like
-from tests.helpers.plain import PlainNetwork
+from tests.helpers.plain import PlainNetwork, replica_flat, start_like
 from tests.project import gpu_check
 from tests.project.gpu_check import random_split
 
