@@ -1,4 +1,7 @@
-"""Fixtures and settings of all tests: the registry, the command line in this process, the order of the tests."""
+"""Fixtures and settings of all tests: the registry, the command line in this process, the order of the tests.
+
+What takes seconds to import is imported in functions, so that the process that only shares out tests starts at once.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,33 @@ import importlib
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from hypothesis import settings
 
-from mtlbench.plugins.registry import Registry
 from tests.helpers import browser
-from tests.helpers.commands import Run, call
+
+if TYPE_CHECKING:
+    from mtlbench.plugins.registry import Registry
+    from tests.helpers.commands import Run
+
+SLOWEST = ("test_kills", "test_cluster", "test_page_in_browser", "test_site")
 
 # Output must not depend on the terminal that the tests run in.
 for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(variable, None)
-SLOWEST = ("test_kills", "test_cluster", "test_page_in_browser", "test_site")
-settings.register_profile("mtlbench", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("mtlbench")
-torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set up torch and hypothesis in every process that runs tests."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import torch
+    from hypothesis import settings
+
+    settings.register_profile("mtlbench", deadline=None, derandomize=bool(os.environ.get("CI")))
+    settings.load_profile("mtlbench")
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,17 +48,23 @@ def tiny_setup() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def denormals() -> None:
     """Keep denormal numbers: code of a worker process that runs here flushes them to 0, which hypothesis rejects."""
+    import torch
+
     torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
+    from mtlbench.plugins.registry import Registry
+
     return Registry.load()
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Call the command line in this process: exit code, standard output, standard error."""
+
+    from tests.helpers.commands import call
 
     def run_in_folder(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
@@ -58,6 +78,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 @pytest.fixture(scope="module")
 def in_double() -> Iterator[None]:
     """Make new tensors float64: a start of 1 / T in float32 would show in the eighth digit."""
+    import torch
+
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
