@@ -74,6 +74,16 @@ class Store:
         """What was asked under this name, if anything."""
         return _read(self.folder / "bench.json", BenchRecord, "delete the folder to start the bench anew")
 
+    def require_bench(self) -> BenchRecord:
+        """What was asked under this name.
+
+        Raises:
+            UserError: nothing was, or the record cannot be read.
+        """
+        if (bench := self.bench()) is None:
+            raise UserError(f"there is no bench in {self.folder}: run `mtlbench bench --name {self.folder.name}`")
+        return bench
+
     def run(self, setup: str, label: str) -> RunRecord | None:
         """The stored run of a strategy on a setup, complete or failed."""
         return _read(self._path("runs", setup, label), RunRecord, "delete it to have that run computed again")

@@ -80,9 +80,7 @@ def read(store: Store) -> Findings:
     Raises:
         UserError: there is no such bench, it has no runs yet, or a stored file cannot be read.
     """
-    bench = store.bench()
-    if bench is None:
-        raise UserError(f"there is no bench in {store.folder}: run `mtlbench bench --name {store.folder.name}`")
+    bench = store.require_bench()
     runs = {setup: there for setup in bench.runs if (there := store.runs(setup))}
     if not runs:
         raise UserError(f"the bench in {store.folder} has no runs yet: run it again")

@@ -23,9 +23,7 @@ def run(store: Store, resamplings: int = RESAMPLINGS) -> tuple[Control, Control]
     Raises:
         UserError: there is no such bench, or its runs have fewer than 12 seeds.
     """
-    bench = store.bench()
-    if bench is None:
-        raise UserError(f"there is no bench in {store.folder}: run `mtlbench bench --name {store.folder.name}`")
+    bench = store.require_bench()
     samples = [
         np.asarray(scores, dtype=np.float64)
         for setup in bench.runs

@@ -55,9 +55,7 @@ def versus(before: Store, after: Store) -> Versus:
 
 
 def _read(store: Store) -> tuple[BenchRecord, Mapping[ScoreKey, pd.Series[float]]]:
-    bench = store.bench()
-    if bench is None:
-        raise UserError(f"there is no bench in {store.folder}")
+    bench = store.require_bench()
     runs = [run for setup in bench.runs for run in store.runs(setup)]
     return bench, samples_of(with_delta_m(runs_frame(runs)))
 
