@@ -8,12 +8,11 @@ import os
 import re
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mtlbench.contracts import registration, space, strategy
 from mtlbench.errors import UserError, first_line
 from mtlbench.plugins.discovery import setups_folder, strategies_folder
 from mtlbench.plugins.registry import Registry
+from mtlbench.templating import environment
 
 LONGEST_NAME = 40
 
@@ -74,14 +73,12 @@ def _write(
             raise UserError(f"{path} is already there; choose another name, or move it away")
     if importlib.util.find_spec(stem) is not None:
         raise UserError(f"{stem}.py would hide the module {stem}; choose another name than {name!r}")
-    environment = Environment(
-        loader=PackageLoader("mtlbench.cli"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
-    )
+    templates_of_commands = environment("mtlbench.cli", autoescape=False)
     path_between = Path(os.path.relpath(paths[0], tests)).as_posix()
     try:
         for path, template in zip(paths, templates, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = environment.get_template(template).render(values, name=name, path=path_between)
+            text = templates_of_commands.get_template(template).render(values, name=name, path=path_between)
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
