@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from mtlbench.stats.controls import Control
 from mtlbench.stats.estimates import LEVEL
-from mtlbench.stats.selftest import WANTED_POWER
+from mtlbench.stats.selftest import WANTED_POWER, Control
 
 
 def show(nothing: Control, planted: Control, console: Console) -> bool:
