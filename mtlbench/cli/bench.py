@@ -67,7 +67,8 @@ def run_bench(
     from mtlbench.bench import execution
     from mtlbench.bench.planning import Request, plan
     from mtlbench.cli import progress
-    from mtlbench.report import make, terminal
+    from mtlbench.report import terminal
+    from mtlbench.report.writing import write_report
 
     planned = plan(
         Request(
@@ -96,7 +97,7 @@ def run_bench(
     with stoppable(LEFT), progress.display(console) as display:
         complete = execution.execute(planned, display)
     console.print("making tables and plots", highlight=False)
-    terminal.show(make.make(planned.store), console)
+    terminal.show(write_report(planned.store), console)
     if not complete:
         raise typer.Exit(1)
 

@@ -35,7 +35,7 @@ def test_a_command_that_is_stopped_while_it_loads_says_so(
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("mtlbench.report.make.make", ("report",)),
+        ("mtlbench.report.writing.write_report", ("report",)),
         ("mtlbench.stats.selftest.run", ("selftest-stats",)),
         ("mtlbench.stats.two_benches.versus", ("compare", "a", "b")),
     ],

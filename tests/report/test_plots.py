@@ -138,13 +138,13 @@ def test_styles_do_not_depend_on_what_failed() -> None:
     assert styles(CASES["failing"]) == styles(CASES["typical"])
 
 
-def test_no_costs_says_so() -> None:
+def test_a_bench_without_speeds_says_so() -> None:
     assert "not measured" in {text for text, _ in boxes_of(drawn("failing", "cost"))}
 
 
 def test_nothing_finished() -> None:
     full = CASES["typical"]
-    empty = {name: getattr(full, name).iloc[:0] for name in ("runs", "curves", "scores", "costs")}
+    empty = {name: getattr(full, name).iloc[:0] for name in ("runs", "curves", "scores", "speeds")}
     for plot in PLOTS.values():
         assert_readable(plot.draw(replace(full, **empty)))
     for plot in PLOTS.values():
