@@ -51,18 +51,21 @@ def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: st
     better, worse = ordered[ordered["verdict"] == "better"], ordered[ordered["verdict"] == "worse"]
     losers = _listed(worse[::-1])
     if len(better):
-        lost = f"; {losers} did worse" if losers else ""
-        return f"{lead}, {_listed(better)} beat {reference} in {score}, by up to {_difference(better.iloc[0])}{lost}."
+        lost = f"; {losers} did significantly worse" if losers else ""
+        by = "by" if len(better) == 1 else "by up to"
+        return f"{lead}, {_listed(better)} beat {reference} in {score} {by} {_difference(better.iloc[0])}{lost}."
     best = ordered.iloc[0]
     smallest = float(rows["detectable"].replace(math.inf, math.nan).median())
     power = ""
     if math.isfinite(smallest):
         size = metric.difference(smallest, unit=False).lstrip("+")
         power = f" (a difference of {size} would have been found with 80% power)"
-    lost = f" {losers} did significantly worse." if losers else ""
+    lost = f"; {losers} did significantly worse" if losers else ""
+    insignificant = "" if best["verdict"] == "worse" else ", which is not significant"
+    none = f"none of {len(rows)} strategies" if len(rows) > 1 else "no strategy"
     return (
-        f"{lead}, none of {len(rows)} strategies beat {reference} in {score}: the best, {_name(best['strategy'])}, "
-        f"differs by {_difference(best)}, which is not significant{power}.{lost}"
+        f"{lead}, {none} beat {reference} in {score}: the best, {_name(best['strategy'])}, differs by "
+        f"{_difference(best)}{insignificant}{power}{lost}."
     )
 
 
@@ -76,8 +79,9 @@ def _over_setups(rows: pd.DataFrame) -> str:
     beat = f"beat equal fixed weights in the main task of the {setups}"
     gains = f"some strategies {beat}: {', '.join(winners)}" if winners else f"no strategy {beat}"
     return (
-        f"With default settings, {gains}. Of {len(main)} comparisons, {len(better)} are significantly better, "
-        f"{len(worse)} significantly worse and {len(main) - len(better) - len(worse)} not significant."
+        f"With default settings, {gains}. Of {len(main)} comparison{'s' * (len(main) > 1)}, {len(better)} are "
+        f"significantly better, {len(worse)} significantly worse and {len(main) - len(better) - len(worse)} not "
+        "significant."
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtlbench.records.roles import reference_of, role_of
-from mtlbench.report.plots import Frames, Overview
+from mtlbench.report.figures.inputs import Frames, Overview
 from mtlbench.stats.ranks import Ranking, rank_test
 
 Points = NDArray[np.float64]

@@ -17,7 +17,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from mtlbench.report.figures.many_lines import apart
-from mtlbench.report.plots import PLOTS, save_all, styles
+from mtlbench.report.figures.style import styles
+from mtlbench.report.plots import PLOTS, save_all
 from tests.helpers.frames import (
     AUXILIARY,
     FIVE,

@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mtlbench.records.roles import role_of
+from mtlbench.report.figures.inputs import Frames, Overview
 from mtlbench.report.figures.marks import marks_of
-from mtlbench.report.plots import OVERVIEW_PLOTS, PLOTS, Frames, Overview, save_all, styles
+from mtlbench.report.figures.style import styles
+from mtlbench.report.plots import OVERVIEW_PLOTS, PLOTS, save_all
 from mtlbench.stats.ranks import Ranks
 from tests.helpers.frames import FIVE, FRONT, MAIN, MANY, THIRTY, make_frames, make_overview
 from tests.helpers.readable import assert_readable, boxes_of

@@ -81,7 +81,9 @@ def step_time(data: Growth) -> Figure:
 
 def memory(data: Growth) -> Figure:
     """Most bytes of tensors alive during a step, per replica."""
-    figure = blank(data.caption, "Memory of a training step, per replica of the stack", 5.6, _legend(LOOK), _base_note())
+    figure = blank(
+        data.caption, "Memory of a training step, per replica of the stack", 5.6, _legend(LOOK), _base_note()
+    )
     for ax, curve in zip(figure.subplots(2, 2, sharey=True).ravel(), CURVES, strict=True):
         for name, style in LOOK.items():
             own = line(data.points, PEAK_BYTES, curve, name)
