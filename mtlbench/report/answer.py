@@ -49,9 +49,8 @@ def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: st
         )
     ordered = rows.sort_values("difference", ascending=not metric.higher_is_better)
     better, worse = ordered[ordered["verdict"] == "better"], ordered[ordered["verdict"] == "worse"]
-    losers = _listed(worse[::-1])
+    lost = f"; {_listed(worse[::-1])} did significantly worse" if len(worse) else ""
     if len(better):
-        lost = f"; {losers} did significantly worse" if losers else ""
         by = "by" if len(better) == 1 else "by up to"
         return f"{lead}, {_listed(better)} beat {reference} in {score} {by} {_difference(better.iloc[0])}{lost}."
     best = ordered.iloc[0]
@@ -60,7 +59,6 @@ def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: st
     if math.isfinite(smallest):
         size = metric.difference(smallest, unit=False).lstrip("+")
         power = f" (a difference of {size} would have been found with 80% power)"
-    lost = f"; {losers} did significantly worse" if losers else ""
     insignificant = "" if best["verdict"] == "worse" else ", which is not significant"
     none = f"none of {len(rows)} strategies" if len(rows) > 1 else "no strategy"
     return (

@@ -27,6 +27,10 @@ def assemble(findings: Findings, folder: Path, plots: SavedPlots) -> Report:
     """The model of a report; `folder` is that of the bench."""
     main_setup, main_task = next(iter(findings.main_tasks.items()))
     summary = pd.concat(findings.summaries.values(), ignore_index=True)
+    sections: list[SetupSection] = []
+    for setup, runs in findings.runs.items():
+        table = lay_out(findings.summaries[setup], findings.tasks[setup])
+        sections.append(SetupSection(setup, _about(runs[-1], setup), table, tuple(plots.of_setups.get(setup, ()))))
     return Report(
         name=findings.bench.name,
         folder=folder,
@@ -34,15 +38,7 @@ def assemble(findings: Findings, folder: Path, plots: SavedPlots) -> Report:
         conditions=_conditions(findings),
         notes=tuple(findings.notes),
         labels=tuple(_labels(findings)),
-        setups=tuple(
-            SetupSection(
-                setup,
-                _about(runs[-1], setup),
-                lay_out(findings.summaries[setup], findings.tasks[setup]),
-                tuple(plots.of_setups.get(setup, ())),
-            )
-            for setup, runs in findings.runs.items()
-        ),
+        setups=tuple(sections),
         over_setups=over_setups(findings.scores, findings.main_tasks) if len(findings.runs) > 1 else None,
         plots=tuple(plots.across),
         strategies=tuple(_strategies(findings)),

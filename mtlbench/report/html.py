@@ -6,9 +6,9 @@ import base64
 import gzip
 import hashlib
 import re
+from importlib import resources
 from itertools import chain, count, zip_longest
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from mtlbench.records.roles import Role
@@ -52,7 +52,8 @@ def render(report: Report) -> str:
     csv = {name: base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode() for name, text in report.csv.items()}
     drawings = _drawings(report, ROOM - TABLES_AND_TEXT - sum(map(len, csv.values())))
     swatches = {entry.label: swatch(entry.style) for entry in report.labels}
-    script, style = (_source(templates, f"report.{kind}") for kind in ("js", "css"))
+    folder = resources.files("mtlbench.report") / "templates"
+    script, style = ((folder / name).read_text(encoding="utf-8") for name in ("report.js", "report.css"))
     return templates.get_template("report.html.j2").render(
         report=report,
         roles=ROLES,
@@ -93,8 +94,3 @@ def swatch(style: Style) -> Markup:
         '<path d="M-4 8H20" stroke="currentColor" stroke-width="2" fill="none"{}/>'
         '<path d="{}" fill="currentColor"/></svg>'
     ).format(colour, dashes, _MARKERS.get(style.marker, _MARKERS["o"]))
-
-
-def _source(templates: Environment, name: str) -> str:
-    assert templates.loader is not None
-    return templates.loader.get_source(templates, name)[0]

@@ -105,12 +105,8 @@ def _keep_drawn(element: ElementTree.Element) -> None:
 
 
 def _targets(element: ElementTree.Element) -> list[str]:
-    values = [element.get(key, "") for key in (XLINK, "href")]
-    targets = [value[1:] for value in values if value.startswith("#")]
-    for value in element.attrib.values():
-        if "url(" in value:
-            targets += [match[2].removeprefix("#") for match in _URL.finditer(value)]
-    return targets
+    hrefs = [value[1:] for key in (XLINK, "href") if (value := element.get(key, "")).startswith("#")]
+    return hrefs + [url[2].removeprefix("#") for value in element.attrib.values() for url in _URL.finditer(value)]
 
 
 def _attribute(element: ElementTree.Element, key: str, prefix: str) -> list[tuple[str, str]]:

@@ -60,15 +60,8 @@ class StrategyEntry:
 class Report:
     """Everything that is shown of a bench.
 
-    Attributes:
-        name, folder: of the bench; the files of the report are in the folder.
-        answer: one or two sentences.
-        conditions, environment: pairs of name and value.
-        notes: warnings.
-        setups: one section per setup, main setup first.
-        over_setups: strategies by setups; None if there is only one setup.
-        plots: those across setups.
-        csv: the text of each CSV file, by its name.
+    `folder` is that of the bench; `conditions` and `environment` are pairs of name and value; the main setup is first;
+    `plots` are those across setups; `csv` has the text of each CSV file by its name.
     """
 
     name: str

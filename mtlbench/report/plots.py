@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,12 +37,8 @@ Data = TypeVar("Data", Frames, Overview)
 class Plot(Generic[Data]):
     """A plot of a report.
 
-    Attributes:
-        title: its heading.
-        how_to_read: an explanation for below the heading.
-        alt: description for readers who cannot see the plot.
-        drawing: makes the figure.
-        csv: name of the CSV file with its numbers.
+    `how_to_read` explains it below its `title`, `alt` describes it to readers who cannot see it, `drawing` makes the
+    figure, and `csv` is the CSV file with its numbers.
     """
 
     title: str
@@ -156,37 +152,22 @@ def draw_all(findings: Findings, folder: Path) -> SavedPlots:
     """Draw and save all plots of a bench, in `folder/SETUP/` and across setups in `folder`; none without scores."""
     if findings.per_seed.empty:
         return SavedPlots({}, [])
-    main = findings.bench.main_setup
+    main, setups = findings.bench.main_setup, list(findings.runs)
     without_cost = {name: plot for name, plot in PLOTS.items() if name != "cost"}  # measured on the main setup only
-    jobs = [
-        (PLOTS if setup == main else without_cost, Frames.of(findings, setup), folder / setup)
-        for setup in findings.runs
-    ]
-    of_setups = dict(zip(findings.runs, _side_by_side(jobs), strict=True))
-    across = {name: plot for name, plot in OVERVIEW_PLOTS.items() if name != "heat-map" or len(findings.runs) > 1}
-    return SavedPlots(of_setups, save_all(across, Overview.of(findings), folder))
-
-
-def _side_by_side(jobs: Sequence[tuple[dict[str, Plot[Frames]], Frames, Path]]) -> list[list[SavedPlot]]:
-    """`save_all` of each setup, in several processes if there are enough setups and cores."""
-    workers = min(len(jobs), cores())
-    if len(jobs) < ENOUGH_FOR_PROCESSES or workers < 2:
-        return [save_all(*job) for job in jobs]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(save_all, *zip(*jobs, strict=True)))
+    chosen = [PLOTS if setup == main else without_cost for setup in setups]
+    jobs = chosen, [Frames.of(findings, setup) for setup in setups], [folder / setup for setup in setups]
+    workers = min(len(setups), cores())
+    if len(setups) < ENOUGH_FOR_PROCESSES or workers < 2:
+        saved = list(map(save_all, *jobs))
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            saved = list(pool.map(save_all, *jobs))
+    across = {name: plot for name, plot in OVERVIEW_PLOTS.items() if name != "heat-map" or len(setups) > 1}
+    return SavedPlots(dict(zip(setups, saved, strict=True)), save_all(across, Overview.of(findings), folder))
 
 
 def save_all(plots: Mapping[str, Plot[Data]], data: Data, folder: Path) -> list[SavedPlot]:
-    """Draw plots and save each as PNG and SVG.
-
-    Args:
-        plots: by the names of their files, without suffix.
-        data: what they draw.
-        folder: of the files; it is created if missing.
-
-    Returns:
-        The saved plots, in the order of `plots`.
-    """
+    """Draw plots and save each as PNG and SVG in a folder, which is created if missing; `plots` are by file name."""
     saved: list[SavedPlot] = []
     for name, plot in plots.items():
         figure = plot.draw(data)

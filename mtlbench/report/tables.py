@@ -23,14 +23,10 @@ MOST_TASKS = 3
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, after that of the labels.
+    """A column of a table, after that of the labels; adjacent columns with the same `group` share it as a heading.
 
-    Attributes:
-        name: heading, below that of its group.
-        group: heading shared by adjacent columns.
-        about: explanation.
-        higher_is_better: decides which end of the order comes first; None if neither end is better.
-        page_only: shown in the page only, which has more room.
+    `about` explains it, `higher_is_better` decides which end comes first when it is sorted, and `page_only` columns are
+    left out of terminal and README, which have less room.
     """
 
     name: str

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from mtlbench.report.model import Report
-from mtlbench.report.tables import MINUS, Cell, Row, Table
+from mtlbench.report.tables import MINUS, Cell, Table
 
 LONG_TABLE = 10  # rows
 WIDE = Console(width=1_000)
@@ -55,7 +55,7 @@ def _two_lines_each(table: Table) -> RichTable:
         cells = (
             _value(cell) + (f"\n[dim]{escape(cell.interval)}[/dim]" if cell.interval else "") for cell in row.cells
         )
-        shown.add_row(escape(row.label), *([_kind(row)] if row.problem else cells))
+        shown.add_row(escape(row.label), *([row.problem.partition(":")[0]] if row.problem else cells))
     return shown
 
 
@@ -86,13 +86,8 @@ def _beside(table: Table, with_interval: set[int], gap: int, break_at: str = " "
         for i in with_interval if cells else ():
             if widths[i]:
                 cells[i] += f"[dim] {row.cells[i].interval:>{widths[i]}}[/dim]"
-        shown.add_row(escape(row.label), *(cells or [_kind(row)]))
+        shown.add_row(escape(row.label), *(cells or [row.problem.partition(":")[0]]))
     return shown
-
-
-def _kind(row: Row) -> str:
-    """`failed` or `diverged`."""
-    return row.problem.partition(":")[0]
 
 
 def _value(cell: Cell) -> str:

@@ -131,9 +131,8 @@ def test_what_is_significant_is_bold() -> None:
     figure = PLOTS["accuracy"].draw(frames())
     bold = [text for text in figure.axes[0].texts if text.get_fontproperties().get_weight() == "bold"]
     assert len(bold) == len(told) > 0
-    assert "Smallest difference that could be shown" in texts(figure)
-    few = texts(PLOTS["accuracy"].draw(make_frames(seeds=3)))
-    assert "These seeds can show no difference after correction." in few
+    assert "80% power" in texts(figure)
+    assert "80% power" not in texts(PLOTS["accuracy"].draw(make_frames(seeds=3)))
 
 
 def test_cells_are_blue_where_better_and_grey_where_not_significant() -> None:

@@ -44,11 +44,14 @@ class _Cell:
 def heat_map(overview: Overview) -> Figure:
     """Differences to fixed weights in the main task, and in Delta-m where it is known, by strategy and setup."""
     title = "Difference to fixed weights on every setup"
-    scores = overview.scores
-    scores = scores[[role_of(name) == "strategy" and name != REFERENCE for name in scores["strategy"]]]
+    scores = overview.scores.astype({"difference": float})
+    scores = scores[scores["strategy"].map(lambda name: role_of(str(name)) == "strategy").astype(bool)]
+    scores = scores[scores["strategy"] != REFERENCE]
+    signs = scores["better"].map({"higher": 1, "lower": -1})  # more `merit` is better
+    scores = scores.assign(merit=scores["difference"] * signs, significant=scores["verdict"].isin(["better", "worse"]))
     main = scores["setup"].map(overview.main_tasks) == scores["task"]
     tables = {"main task": scores[main], "Delta-m": scores[scores["task"] == ALL_TASKS]}
-    tables = {name: _with_merit(table) for name, table in tables.items() if len(table)}
+    tables = {name: table for name, table in tables.items() if len(table)}
     if not tables:
         return nothing(overview.caption, title, "no finished run to compare")
     names, setups = _by_rank(next(iter(tables.values()))), list(overview.main_tasks)
@@ -69,13 +72,6 @@ def heat_map(overview: Overview) -> Figure:
         _panel(ax, table, names, heads, labels=i == 0 or not beside, columns=COLUMNS[beside])
         ax.set_title(name, size=9, weight="bold")
     return figure
-
-
-def _with_merit(table: pd.DataFrame) -> pd.DataFrame:
-    """With `merit`, the difference with the sign that makes more better, and whether it is `significant`."""
-    signs = [1 if direction == "higher" else -1 for direction in table["better"]]
-    merit = table["difference"].astype(float) * signs
-    return table.assign(merit=merit, significant=table["verdict"].isin(["better", "worse"]))
 
 
 def _by_rank(table: pd.DataFrame) -> list[str]:

@@ -33,7 +33,7 @@ class PointName:
     point: Place
     colour: str
     size: float
-    strategy: str = ""
+    strategy: str
     needed: bool = True
 
 
@@ -77,14 +77,11 @@ def label_points(ax: Axes, labels: Sequence[PointName], arrows: Sequence[Sequenc
                 return False
             continue
         text.set_position(tuple(moves[best] / pixels))
-        if label.strategy:
-            mark(text, label.strategy)
+        mark(text, label.strategy)
         if far[best]:
             stop = at + (edges[best] - at) * 5 * pixels / np.hypot(*(edges[best] - at))  # the marker's edge
             ends = ax.transData.inverted().transform([edges[best], stop])
-            line = ax.plot(*ends.T, color=label.colour, linewidth=0.7, in_layout=False)
-            if label.strategy:
-                mark(line, label.strategy)
+            mark(ax.plot(*ends.T, color=label.colour, linewidth=0.7, in_layout=False), label.strategy)
             covered = np.concatenate([covered, links[best]])
         taken = np.concatenate([taken, boxes[best][None]])
     return True

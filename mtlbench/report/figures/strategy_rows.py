@@ -131,36 +131,30 @@ def _differences_note(frames: Frames, tasks: Sequence[str], *, numbers: bool) ->
 
 
 def accuracy(frames: Frames) -> Figure:
-    """The main task's score of every strategy."""
-    task = frames.tasks[0]
-    title = _title(frames, task)
-    names = names_of(rows_of(frames.scores, task=task))
-    if not names:
-        return nothing(frames.caption, title, "no finished run")
-    figure = blank(frames.caption, title, height_of(names), note=_differences_note(frames, [task], numbers=True))
-    strategy_axis(ax := figure.subplots(), names)
-    forest(ax, frames, task, names, numbers=True)
-    return figure
-
-
-def _title(frames: Frames, task: str) -> str:
-    metric = frames.metric(task)
-    return f"{task}: test {metric.name} ({metric.direction})"
+    """The score of every strategy in the main task."""
+    return _forests(frames, frames.tasks[:1], "no finished run")
 
 
 def auxiliary(frames: Frames) -> Figure:
-    """The auxiliary tasks' scores, side by side."""
-    tasks = frames.tasks[1 : 1 + MAX_FACETS]
+    """The scores of every strategy in the auxiliary tasks, side by side."""
+    return _forests(frames, frames.tasks[1:], "no finished run with an auxiliary task")
+
+
+def _forests(frames: Frames, all_tasks: Sequence[str], why_empty: str) -> Figure:
+    tasks, numbers = all_tasks[:MAX_FACETS], len(all_tasks) == 1
     names = names_of(frames.scores[frames.scores["task"].isin(tasks)])
-    title = _title(frames, tasks[0]) if len(tasks) == 1 else "Auxiliary tasks"
+    title = "Auxiliary tasks"
+    if numbers:
+        metric = frames.metric(tasks[0])
+        title = f"{tasks[0]}: test {metric.name} ({metric.direction})"
     if not names:
-        return nothing(frames.caption, title, "no finished run with an auxiliary task")
-    note = f"{_differences_note(frames, tasks, numbers=len(tasks) == 1)} {not_drawn(frames.tasks[1 + MAX_FACETS :])}"
+        return nothing(frames.caption, title, why_empty)
+    note = f"{_differences_note(frames, tasks, numbers=numbers)} {not_drawn(all_tasks[MAX_FACETS:])}"
     figure = blank(frames.caption, title, height_of(names), note=note.strip())
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     strategy_axis(panels[0], names)
     for ax, task in zip(panels, tasks, strict=True):
-        forest(ax, frames, task, names, numbers=len(tasks) == 1)
+        forest(ax, frames, task, names, numbers=numbers)
     return figure
 
 

@@ -99,8 +99,8 @@ def _spans(data: _Data, *, few: bool) -> Spans:
     spans: list[tuple[float, float]] = []
     for task, scores in zip(data.tasks, (data.x, data.y), strict=True):
         drawn = [scores[name] for name in (*data.names, f"single:{task}") if name in scores]
-        seeds = floats(data.seeds.loc[data.names], task).ravel() if few else np.empty(0)
-        values = np.concatenate([*drawn, seeds])
+        shown_seeds = data.seeds[data.seeds.index.isin(data.names if few else [], level="strategy")]
+        values = np.concatenate([*drawn, floats(shown_seeds, task).ravel()])
         spans.append(limits(values, 12 if few else 6))  # names need more room than points
     (left, right), (low, high) = spans
     dx, dy = 0.3 * (right - left), 0.3 * (high - low)
@@ -109,11 +109,8 @@ def _spans(data: _Data, *, few: bool) -> Spans:
         if left - dx <= x <= right + dx and low - dy <= y <= high + dy
     ]).reshape(-1, 2)  # fmt: skip
     xs, ys = near.T
-    margin = 0.15
-    return (
-        (min(left, *xs - margin * dx, left), max(right, *xs + margin * dx, right)),
-        (min(low, *ys - margin * dy, low), max(high, *ys + margin * dy, high)),
-    )
+    x, y = 0.15 * dx, 0.15 * dy
+    return (min(left, *xs - x, left), max(right, *xs + x, right)), (min(low, *ys - y, low), max(high, *ys + y, high))
 
 
 def _draw(frames: Frames, data: _Data, *, direct: bool) -> tuple[Figure, bool]:
