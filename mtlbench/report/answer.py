@@ -72,14 +72,14 @@ def _over_setups(rows: pd.DataFrame) -> str:
     better, worse = main[main["verdict"] == "better"], main[main["verdict"] == "worse"]
     largest_first = better.sort_values("difference", key=lambda values: -values.abs())
     winners = [f"{setup} ({_listed(rows)})" for setup, rows in largest_first.groupby("setup", sort=False)]
-    count = rows["setup"].nunique()
+    count, beat = rows["setup"].nunique(), "beat equal fixed weights in the main task"
     setups = f"{count} other setups" if count > 1 else "other setup"
-    beat = f"beat equal fixed weights in the main task of the {setups}"
-    gains = f"some strategies {beat}: {', '.join(winners)}" if winners else f"no strategy {beat}"
+    only = "only " * (len(winners) < count)
+    gains = f"strategies {beat} {only}on {', '.join(winners)}" if winners else f"no strategy {beat}"
+    total, undecided = len(main), len(main) - len(better) - len(worse)
     return (
-        f"With default settings, {gains}. Of {len(main)} comparison{'s' * (len(main) > 1)}, {len(better)} are "
-        f"significantly better, {len(worse)} significantly worse and {len(main) - len(better) - len(worse)} not "
-        "significant."
+        f"On the {setups}, with default settings, {gains}. Of {total} comparison{'s' * (total > 1)}, {len(better)} are "
+        f"significantly better, {len(worse)} significantly worse and {undecided} not significant."
     )
 
 

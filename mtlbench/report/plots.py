@@ -97,8 +97,8 @@ PLOTS: dict[str, Plot[Frames]] = {
         "Trade-off between the tasks",
         "Each cross is the mean of a strategy with the 95% intervals of both scores, faint dots (with up to eight "
         "strategies) are seeds, and dashed lines are each task trained alone. The grey line is what fixed weights "
-        "reach as the share of the main task goes from 0 to 1: a strategy is worth its cost if it lies on the better "
-        "side of this line. Hollow markers are tuned settings.",
+        "reach as the share of the main task goes from 0 to 1: a strategy is useful only if it lies on the "
+        "better side of this line. Hollow markers are tuned settings.",
         "Main test score against the first auxiliary test score: mean and 95% intervals of every strategy.",
         trade_off,
     ),

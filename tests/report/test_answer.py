@@ -29,6 +29,7 @@ def answers() -> str:
         "losers only": (runs_of({"a": -0.02, "b": -0.01}), SPEEDS),
         "not a share": (of_no_share, SPEEDS),
         "tuned, several setups": (pd.concat([runs_of(TUNED), elsewhere, unchanged]), SPEEDS),
+        "one other setup with a gain": (pd.concat([runs_of(TUNED), elsewhere]), SPEEDS),
         "one other setup without gains": (pd.concat([runs_of(TUNED), unchanged]), SPEEDS),
         "too few seeds, speed not measured": (runs_of(MANY, seeds=7), SPEEDS.iloc[:0]),
         "nothing to compare": (runs_of({}), SPEEDS),
