@@ -118,7 +118,7 @@ def test_a_collapsed_strategy_does_not_hide_the_others() -> None:
     np.testing.assert_allclose(np.asarray(off.get_xydata()), [[low, FIVE.index("uncertainty")]])
     assert any(text.startswith("11.") for text, _ in boxes_of(drawn("failing", "accuracy")))
     captions = " ".join(text for text, _ in boxes_of(drawn("failing", "trade-off"))).split()
-    assert "Off the scale: uncertainty (11.43%, 2.35%); 1 more seed." in " ".join(captions)
+    assert "uncertainty (11.43%, 2.35%); 1 more seed" in " ".join(captions)
 
 
 def test_one_colour_per_strategy() -> None:
@@ -140,7 +140,8 @@ def test_styles_do_not_depend_on_what_failed() -> None:
 
 
 def test_a_bench_without_speeds_says_so() -> None:
-    assert "not measured" in {text for text, _ in boxes_of(drawn("failing", "cost"))}
+    assert not drawn("failing", "cost").axes
+    assert len(boxes_of(drawn("failing", "cost"))) == 3  # title, reason and caption
 
 
 def test_nothing_finished() -> None:
@@ -195,7 +196,7 @@ def test_many_names_stand_beside_their_points() -> None:
     names = {text for text, _ in boxes_of(figure)}
     assert set(MANY) - {"mgda"} <= names
     assert not figure.legends
-    assert any("Off the scale: mgda (" in " ".join(name.split()) for name in names)
+    assert any("mgda (" in name for name in names)
     assert drawn("thirty strategies", "trade-off").legends  # names that are too long for it
 
 

@@ -21,7 +21,7 @@ ACROSS = WIDTH - 0.3
 MARGIN = 2.25  # on both sides, for the names
 AXIS = {"setups": 0.72, "seeds": 0.95}  # from the top of a panel to its axis
 BAR, ROW = 0.075, 0.19  # distance of bars, and of names
-SEEDS_ONLY = "Blocks are the seeds of one setup: this speaks of seed noise only, not of other setups."
+SEEDS_ONLY = "Blocks are the seeds of one setup: ranks reflect seed noise only, not differences between setups."
 
 
 def critical_difference(overview: Overview) -> Figure:
@@ -105,7 +105,9 @@ def _scale_bar(ax: Axes, difference: float, y: float, place: Callable[[float], f
         return
     text = f"CD = {difference:.2f}"
     if difference > count - 1:
-        ax.text(place(1), y, f"{text}: longer than the axis, so the ranks tell none apart", size=8, va="center")
+        ax.text(
+            place(1), y, f"{text}: longer than the axis, so no strategies can be distinguished", size=8, va="center"
+        )
         return
     left, right = place(1), place(1 + difference)
     ax.plot([left, right], [y, y], color=INK, linewidth=1.4)
