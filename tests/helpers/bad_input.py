@@ -21,7 +21,7 @@ from mtlbench.bench import execution, tune
 from mtlbench.cli import app, bench
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import Settings, Spec, Trial, TuningRecord
-from mtlbench.report import page_content
+from mtlbench.report import plots
 from tests.helpers import stored_benches
 
 CASES = int(os.environ.get("MTLBENCH_CASES", "500"))
@@ -142,8 +142,8 @@ def untrained() -> Generator[None]:
     def nothing(*_: object) -> Any:
         return []
 
-    def no_pictures(*_: object) -> page_content.SavedPlots:
-        return page_content.SavedPlots({}, [])
+    def no_plots(*_: object) -> plots.SavedPlots:
+        return plots.SavedPlots({}, [])
 
     shipped, load = Registry.load(), Registry.load
 
@@ -153,7 +153,7 @@ def untrained() -> Generator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "execute", ended)
         patch.setattr(tune, "execute", ended)
-        patch.setattr(page_content, "draw", no_pictures)
+        patch.setattr(plots, "draw_all", no_plots)
         patch.setattr("mtlbench.check.check", nothing)
         patch.setattr(bench, "fetch", nothing)
         patch.setattr(Registry, "load", known)

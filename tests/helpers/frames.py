@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtlbench.records.roles import reference_of, role_of
-from mtlbench.report.plots import Frames, Overview
+from mtlbench.report.figures.inputs import Frames, Overview
 from mtlbench.stats.ranks import Ranking, rank_test
 
 Points = NDArray[np.float64]
@@ -54,7 +54,7 @@ def make_frames(
     luck = rng.normal(0, 0.0005, (len(tasks), seeds))
     runs: list[dict[str, object]] = []
     scores: list[dict[str, object]] = []
-    costs: list[dict[str, object]] = []
+    speeds: list[dict[str, object]] = []
     curves: list[pd.DataFrame] = []
     scores_by_seed: dict[tuple[str, str], Points] = {}
     for name in names:
@@ -81,7 +81,7 @@ def make_frames(
             )
             curves += made_curves(rng, about, errors, epochs, points, effect)
         if role_of(name) == "strategy":
-            costs += made_costs(name, seeds)
+            speeds += made_speeds(name, seeds)
         if role_of(name) in ("strategy", "tuned"):
             about: dict[str, object] = {
                 "setup": setup,
@@ -99,7 +99,7 @@ def make_frames(
         runs=pd.DataFrame(runs),
         curves=pd.concat(curves, ignore_index=True),
         scores=pd.DataFrame(scores),
-        costs=pd.DataFrame(costs),
+        speeds=pd.DataFrame(speeds),
         tasks=tasks,
         caption=f"{setup}, {seeds} seeds, {epochs} epochs, batch 64, Adam lr 0.001, cpu. Failed: nash_mtl (singular).",
     )
@@ -113,7 +113,7 @@ def renamed(frames: Frames, tasks: dict[str, str], metric: str) -> Frames:
         columns = [column for column in ("strategy", "task", "metric") if column in frame]
         return frame.assign(**{column: frame[column].replace(names | {"error": metric}) for column in columns})
 
-    parts = {name: of(getattr(frames, name)) for name in ("runs", "curves", "scores", "costs")}
+    parts = {name: of(getattr(frames, name)) for name in ("runs", "curves", "scores", "speeds")}
     return replace(frames, tasks=tuple(tasks.get(task, task) for task in frames.tasks), **parts)
 
 
@@ -170,7 +170,7 @@ def made_curves(
     ]
 
 
-def made_costs(name: str, seeds: int) -> list[dict[str, object]]:
+def made_speeds(name: str, seeds: int) -> list[dict[str, object]]:
     """One replica and the whole stack."""
     rows: list[dict[str, object]] = []
     for replicas in sorted({1, seeds}):
@@ -220,13 +220,13 @@ def failing(frames: Frames) -> Frames:
         for column in {"score", "mean", "low", "high"} & set(frame):
             frame.loc[collapsed, column] = frame.loc[collapsed, column] - 0.87
     runs.loc[(runs["strategy"] == "dwa") & (runs["seed"] == 3), ["score", "loss"]] = (0.11, np.inf)
-    return replace(frames, runs=runs, scores=scores, curves=curves, costs=frames.costs.iloc[:0])
+    return replace(frames, runs=runs, scores=scores, curves=curves, speeds=frames.speeds.iloc[:0])
 
 
 def with_outlier(frames: Frames, name: str) -> Frames:
     """The frames with one strategy that is far from all others in every number of the main task."""
     far = {"score": -0.2, "mean": -0.2, "low": -0.25, "high": -0.15, "loss": 2.0, "weight": 30.0, "ratio": 9.0}
-    parts = {part: getattr(frames, part).copy() for part in ("runs", "scores", "curves", "costs")}
+    parts = {part: getattr(frames, part).copy() for part in ("runs", "scores", "curves", "speeds")}
     for frame in parts.values():
         there = (frame["strategy"] == name) & (frame["task"] == MAIN if "task" in frame else True)
         for column, change in far.items():

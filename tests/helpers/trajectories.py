@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mtlbench.contracts.strategy import Step, Strategy
 from mtlbench.plugins.registry import Registry
-from mtlbench.report import plots
+from mtlbench.report.figures.style import COLOURS, theme
 from tests.helpers.toy import GivenGradients, toy_setup
 
 FOLDER = Path(__file__).parents[2] / "docs" / "toy-problem"
@@ -140,7 +140,7 @@ def draw(paths: pd.DataFrame) -> Figure:
     """One panel for each strategy: contours of the sum of the losses, paths from o to x, and the Pareto front."""
     names = list(dict.fromkeys(paths["strategy"]))
     columns = 5
-    with plots.theme():
+    with theme():
         figure = Figure(figsize=(9.0, 0.55 + 1.85 * math.ceil(len(names) / columns)), layout="constrained")
         figure.suptitle("Paths from five published starts (o) to where 35,000 steps end (x)", size=11, weight="bold")
         panels = figure.subplots(math.ceil(len(names) / columns), columns, sharex=True, sharey=True).ravel()
@@ -158,7 +158,7 @@ def draw_panel(ax: Axes, plane: NDArray[np.float64], total: NDArray[np.float64],
     ax.contour(plane[..., 0], plane[..., 1], total, levels=14, colors="#d6d6d6", linewidths=0.6, linestyles="solid")
     ax.plot([-7, 7], [-8.3, -8.3], color="#b0b0b0", linewidth=4, solid_capstyle="round", zorder=1.5)
     for start, path in paths.groupby("start"):
-        colour = plots.COLOURS[int(str(start)) % len(plots.COLOURS)]
+        colour = COLOURS[int(str(start)) % len(COLOURS)]
         ax.plot(path["x"], path["y"], color=colour, linewidth=1.2)
         ax.plot(path["x"].iloc[0], path["y"].iloc[0], "o", color=colour, markersize=3.5)
         ax.plot(path["x"].iloc[-1], path["y"].iloc[-1], "X", color=colour, markersize=6, markeredgecolor="white")
@@ -173,7 +173,7 @@ def main() -> None:
     paths = run_all()
     paths.to_csv(FOLDER / "paths.csv", index=False)
     figure = draw(paths)
-    with plots.theme():
+    with theme():
         figure.savefig(FOLDER / "paths.png", dpi=160)
 
 

@@ -12,7 +12,7 @@ from mtlbench.bench import execution
 from mtlbench.bench.planning import Plan, plan
 from mtlbench.records.history import Result
 from mtlbench.records.records import RunRecord
-from mtlbench.report import make
+from mtlbench.report.writing import write_report
 from tests.helpers.kills import SETUP, Quiet, small_plan
 
 GOOD = ("fixed", "gradnorm", "famo")
@@ -126,17 +126,17 @@ def test_good_strategies_are_not_affected(benches: Benches, label: str) -> None:
 
 
 def test_the_report_shows_each_fault_escaped(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_pictures(*_: object) -> list[Path]:
+    def no_plots(*_: object) -> list[Path]:
         return []
 
-    monkeypatch.setattr("mtlbench.report.plots.save_all", no_pictures)
-    made = make.make(benches.disturbed.store)
-    rows = {row.label: row.problem for row in made.table.rows}
+    monkeypatch.setattr("mtlbench.report.plots.save_all", no_plots)
+    made = write_report(benches.disturbed.store)
+    rows = {row.label: row.problem for row in made.setups[0].table.rows}
     assert {name for name in BAD if rows[name]} == {name for name, (_, problem) in BAD.items() if problem}
-    lines = made.readme.read_text().splitlines()
+    lines = (made.folder / "README.md").read_text().splitlines()
     for name in ("raises", "exits", "killed", "nan"):
         assert any(name in line and BAD[name][1] in line for line in lines)
     assert "not today" in (benches.disturbed.store.folder / "summary.csv").read_text()
-    page = made.page.read_text()
+    page = (made.folder / "report.html").read_text()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page

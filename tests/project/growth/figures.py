@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from mtlbench.records.roles import REFERENCE
 from mtlbench.report.figures.axes import log_axis
-from mtlbench.report.figures.canvas import page, settle
+from mtlbench.report.figures.canvas import blank, settle
 from mtlbench.report.figures.style import COLOURS, FAINT, INK, MARKERS, Style, theme
 from tests.project.growth.facts import line, medians, seconds_per_unit, switch
 from tests.project.growth.measure import (
@@ -67,7 +67,7 @@ def step_time(data: Growth) -> Figure:
     """Microseconds per sample of a training step, and of its products at the speed of a Gramian's."""
     scale = seconds_per_unit(data.points)
     legend = [*_legend(LOOK), _formula_line("products alone")]
-    figure = page(data, "Time per sample of a training step", 5.6, legend, _base_note())
+    figure = blank(data.caption, "Time per sample of a training step", 5.6, legend, _base_note())
     for ax, curve in zip(figure.subplots(2, 2, sharey=True).ravel(), CURVES, strict=True):
         for name, style in LOOK.items():
             own = line(data.points, STEP_SECONDS, curve, name)
@@ -81,7 +81,9 @@ def step_time(data: Growth) -> Figure:
 
 def memory(data: Growth) -> Figure:
     """Most bytes of tensors alive during a step, per replica."""
-    figure = page(data, "Memory of a training step, per replica of the stack", 5.6, _legend(LOOK), _base_note())
+    figure = blank(
+        data.caption, "Memory of a training step, per replica of the stack", 5.6, _legend(LOOK), _base_note()
+    )
     for ax, curve in zip(figure.subplots(2, 2, sharey=True).ravel(), CURVES, strict=True):
         for name, style in LOOK.items():
             own = line(data.points, PEAK_BYTES, curve, name)
@@ -100,7 +102,7 @@ def gramian(data: Growth) -> Figure:
         Line2D([], [], color=FAINT, linewidth=1, label="the rule switches"),
     ]
     note = f"Batch {BASE.batch}, {BASE.tasks} tasks where nothing else is said; a stack of {BASE.replicas}."
-    figure = page(data, "Gramian of one layer: two ways to the same numbers", 5.6, legend, note)
+    figure = blank(data.caption, "Gramian of one layer: two ways to the same numbers", 5.6, legend, note)
     for ax, (curve, (_, _, xs)) in zip(figure.subplots(2, 3).ravel(), GRAMIANS.items(), strict=True):
         for path, style in WAYS.items():
             own = line(data.points, GRAMIAN_SECONDS, curve, path)
