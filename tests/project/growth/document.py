@@ -60,9 +60,9 @@ def _what_is_measured(evidence: Evidence) -> str:
         f"A step is measured as it runs in a bench: {evidence.threads} thread, one stack, without evaluation. Four "
         f"strategies represent what a strategy may need: {signals}. Each curve varies one quantity; the others are "
         f"{BASE.replicas} replicas, {BASE.tasks} tasks, batch {BASE.batch} and the trunk "
-        f"784-{BASE.width}-{BASE.width // 2}. The second layer is always half as wide as the first. The tasks are those "
-        f"of `mnist-8-tasks` in their order (the first two are those of `mnist`), then the questions `is_0`, `is_1` and "
-        "so on."
+        f"784-{BASE.width}-{BASE.width // 2}. The second layer is always half as wide as the first. The tasks are "
+        "those of `mnist-8-tasks` in their order (the first two are those of `mnist`), then the questions `is_0`, "
+        "`is_1` and so on."
     )
 
 
@@ -95,8 +95,8 @@ def _time(points: pd.DataFrame, folder: str) -> list[str]:
         "",
         f"![Time per sample of four strategies against replicas, tasks, batch and width]({folder}/step-time.png)",
         "",
-        "The time of a step divided by batch size and replicas, on one thread. Dotted lines show the matrix products of "
-        f"the step alone: their multiply-adds as counted by torch, at {1e12 * scale:.1f} ps each, the constant of the "
+        "The time of a step divided by batch size and replicas, on one thread. Dotted lines show the matrix products "
+        f"of the step alone: their multiply-adds as counted by torch, at {1e12 * scale:.1f} ps each, the constant of the "
         "Gramians below. The rest of the time is not spent on products: once per step, whatever the batch size, Adam "
         "passes over all parameters; samples are gathered; activations are read and written. The table has the time "
         "relative to that of the products alone, and the power of x with which the time per sample grows, from the "
@@ -147,8 +147,8 @@ def _gramian(rows: pd.DataFrame, points: pd.DataFrame, folder: str) -> list[str]
         "",
         f"![Time of both ways to the Gramian of a layer, measured and by the formula]({folder}/gramian.png)",
         "",
-        "There are two ways to the Gramian of a layer with `in` inputs and `out` outputs, for batch size B and T tasks. "
-        "`ghost` computes inner products over the batch, in B² (in + T out) + T² B out multiply-adds. `explicit` forms "
+        "There are two ways to the Gramian of a layer with `in` inputs and `out` outputs, for batch size B and T "
+        "tasks. `ghost` computes inner products over the batch, in B² (in + T out) + T² B out multiply-adds. `explicit` forms "
         f"the task gradients, in T B in out + T² (in + 1) out multiply-adds and the time of {PER_JACOBIAN_VALUE} more "
         "for each of the T (in + 1) out values that it writes and reads again. The rule takes the way with the smaller "
         "number; for a convolution, B is the number of patches of all samples. One constant, "
@@ -158,8 +158,8 @@ def _gramian(rows: pd.DataFrame, points: pd.DataFrame, folder: str) -> list[str]
         "",
         *_table(["curve", "x", "way", *_both_ends("over formula", "power")], fits, texts=3),
         "",
-        "The way that the rule takes at both ends, and its time relative to that of the other way, measured in the same "
-        "rounds:",
+        "The way that the rule takes at both ends, and its time relative to that of the other way, measured in the "
+        "same rounds:",
         "",
         *_table(
             ["curve", "x", "taken", "time / other way"],
