@@ -95,12 +95,12 @@ def _time(points: pd.DataFrame, folder: str) -> list[str]:
         "",
         f"![Time per sample of four strategies against replicas, tasks, batch and width]({folder}/step-time.png)",
         "",
-        "The time of a step divided by batch size and replicas, on one thread. Dotted lines show the matrix products "
-        f"of the step alone: their multiply-adds as counted by torch, at {1e12 * scale:.1f} ps each, the constant of the "
-        "Gramians below. The rest of the time is not spent on products: once per step, whatever the batch size, Adam "
-        "passes over all parameters; samples are gathered; activations are read and written. The table has the time "
-        "relative to that of the products alone, and the power of x with which the time per sample grows, from the "
-        "first two and from the last two points. The power for the products is in brackets.",
+        "The time of a step divided by batch size and replicas, on one thread. Dotted lines show the matrix "
+        f"products of the step alone: their multiply-adds as counted by torch, at {1e12 * scale:.1f} ps each, the "
+        "constant of the Gramians below. The rest of the time is not spent on products: once per step, whatever the "
+        "batch size, Adam passes over all parameters; samples are gathered; activations are read and written. The "
+        "table has the time relative to that of the products alone, and the power of x with which the time per "
+        "sample grows, from the first two and from the last two points. The power for the products is in brackets.",
         "",
         *_table(["curve", "strategy", *_both_ends("µs", "over products", "power")], rows, texts=2),
     ]
@@ -148,13 +148,13 @@ def _gramian(rows: pd.DataFrame, points: pd.DataFrame, folder: str) -> list[str]
         f"![Time of both ways to the Gramian of a layer, measured and by the formula]({folder}/gramian.png)",
         "",
         "There are two ways to the Gramian of a layer with `in` inputs and `out` outputs, for batch size B and T "
-        "tasks. `ghost` computes inner products over the batch, in B² (in + T out) + T² B out multiply-adds. `explicit` forms "
-        f"the task gradients, in T B in out + T² (in + 1) out multiply-adds and the time of {PER_JACOBIAN_VALUE} more "
-        "for each of the T (in + 1) out values that it writes and reads again. The rule takes the way with the smaller "
-        "number; for a convolution, B is the number of patches of all samples. One constant, "
-        f"{1e12 * scale:.1f} ps, scales both numbers to the measured time. The table has the measured time relative to "
-        "that of the formula at both ends of each curve, and the power of x with which it grows there. The power for "
-        "the formula is in brackets.",
+        "tasks. `ghost` computes inner products over the batch, in B² (in + T out) + T² B out multiply-adds. "
+        "`explicit` forms the task gradients, in T B in out + T² (in + 1) out multiply-adds and the time of "
+        f"{PER_JACOBIAN_VALUE} more for each of the T (in + 1) out values that it writes and reads again. The rule "
+        "takes the way with the smaller number; for a convolution, B is the number of patches of all samples. One "
+        f"constant, {1e12 * scale:.1f} ps, scales both numbers to the measured time. The table has the measured time "
+        "relative to that of the formula at both ends of each curve, and the power of x with which it grows there. "
+        "The power for the formula is in brackets.",
         "",
         *_table(["curve", "x", "way", *_both_ends("over formula", "power")], fits, texts=3),
         "",
