@@ -79,7 +79,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Convert formulas to MathML, which browsers render without a script."""
+    """Convert formulas to MathML, which browsers render without a script, and put SVG images into the page.
+
+    Within the page, an image has the colours of the theme.
+    """
+    folder = Path(page.file.abs_src_path or "").parent
+    html = re.sub(r'<img [^>]*src="([^":]+\.svg)"[^>]*>', lambda image: (folder / image[1]).read_text("utf-8"), html)
     return to_mathml(html)
 
 
