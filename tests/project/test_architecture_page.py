@@ -22,14 +22,11 @@ def section(heading: str) -> str:
 
 def rows() -> dict[str, tuple[str, list[str]]]:
     """The purpose and the modules of each room, by its folder in the package."""
-    cells = [line.strip("| ").split(" | ") for line in section("Rooms").splitlines() if line.startswith("| ")][2:]
-    return {
-        room.strip("`/").replace("root", "."): (
-            purpose,
-            [re.findall(r"`(.*?)`", part)[0] for part in files.split("<br>")],
-        )
-        for room, purpose, files in cells
-    }
+    rooms: dict[str, tuple[str, list[str]]] = {}
+    for name, purpose, modules in re.findall(r"^\| \*\*(.*?)\*\*<br>(.*?) \| (.*) \|$", section("Rooms"), re.MULTILINE):
+        folder = name.strip("`/").replace("root", ".")
+        rooms[folder] = (purpose, [re.findall(r"`(.*?)`", module)[0] for module in modules.split("<br>")])
+    return rooms
 
 
 def test_each_path_exists() -> None:
