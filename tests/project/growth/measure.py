@@ -24,7 +24,7 @@ from mtlbench.plugins.registry import Registry
 
 STRATEGIES = {
     "fixed": "equal weights",
-    "uncertainty": "weighs the losses",
+    "uncertainty": "weights the losses",
     "mgda": "needs the Gramian of the task gradients",
     "db-mtl": "needs their Jacobian",
 }
