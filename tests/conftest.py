@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import torch
 from hypothesis import settings
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers import browser
 from tests.helpers.commands import Run, call
 
 # A run must not depend on the reader's terminal.
@@ -70,3 +71,15 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no core waits for it at the end."""
     items.sort(key=lambda item: item.path.stem not in ("test_kills", "test_cluster", "test_strategies"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Report a missing browser last, after the summary of skipped tests."""
+    yield
+    if skipped := browser.skipped_tests(terminalreporter.getreports("skipped")):
+        terminalreporter.section(browser.MISSING)
+        terminalreporter.write_line("These tests were skipped:")
+        for line in skipped:
+            terminalreporter.write_line(f"  {line}")
+        terminalreporter.write_line(f"To run them, install Chromium and its driver, on Debian with: {browser.INSTALL}")

@@ -19,8 +19,8 @@ from mtlbench.stats.frames import runs_frame
 class Versus:
     """Two benches side by side.
 
-    `scores` is a `comparisons.comparison_table`: the later bench's means, and differences to the earlier one. `identical`
-    counts the scores in it that are the same for every seed.
+    `scores` is a `comparisons.comparison_table`: the later bench's means, and differences to the earlier one.
+    `identical` counts the scores in it that are the same for every seed.
     """
 
     names: tuple[str, str]

@@ -42,7 +42,6 @@ def test_the_resnet_runs_with_any_strategy_and_precision(
     assert len(run(monkeypatch, capsys, "resnet_trunk.py", *arguments)) == 4
 
 
-@pytest.mark.filterwarnings("default")  # Lightning warns of what it imports itself
 @pytest.mark.parametrize(("strategy", "precision"), [("famo", "32-true"), ("gradnorm", "bf16-mixed")])
 def test_lightning_learns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str, precision: str
@@ -53,7 +52,6 @@ def test_lightning_learns(
     assert size < 0.5 * 8  # the variance of the number
 
 
-@pytest.mark.filterwarnings("default")
 def test_lightning_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     import lightning.pytorch as pl
     from torch.utils.data import DataLoader, TensorDataset

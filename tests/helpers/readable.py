@@ -16,7 +16,7 @@ def texts_of(figure: Figure) -> list[Text]:
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-            if not (tick.get_visible() and low <= tick.get_loc() <= high):
+            if not (axis.axes.axison and tick.get_visible() and low <= tick.get_loc() <= high):
                 for label in (tick.label1, tick.label2):
                     shown.pop(id(label), None)
     return list(shown.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -15,6 +14,7 @@ import pytest
 
 from mtlbench.plugins.registry import Registry
 from mtlbench.report.plots import OVERVIEW_PLOTS, PLOTS
+from tests.helpers import browser
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,14 +85,11 @@ def test_formulas_are_shown_by_the_browser_itself(site: Path) -> None:
 
 
 def test_the_search_finds_pages_that_are_opened_from_a_folder(site: Path, tmp_path: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        missing = "chromium is not installed, so that the search was not tried in a browser"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    chromium = browser.find("chromium")
     switches = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
     address = f"{(site / 'changelog.html').as_uri()}?q=gramian"
     shown = subprocess.run(
-        [browser, *switches, f"--user-data-dir={tmp_path}", address],
+        [chromium, *switches, f"--user-data-dir={tmp_path}", address],
         capture_output=True,
         text=True,
         check=True,

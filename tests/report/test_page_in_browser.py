@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from mtlbench.report.html import render
+from tests.helpers import browser
 from tests.helpers.pages import FRONT, make_page
 
 SWITCHES = (
@@ -83,24 +82,19 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Generator[Opened]:
-    browser, driver_file = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver_file is None:
-        missing = "chromium and chromedriver are not installed, so that the page was not tried in a browser"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    chromium, chromedriver = browser.find("chromium"), browser.find("chromedriver")
     folder: Path = tmp_path_factory.mktemp("page")
     path = folder / "report.html"
     path.write_text(render(make_page()), encoding="utf-8")
     options = Options()
-    options.binary_location = browser
+    options.binary_location = chromium
     for switch in (*SWITCHES.split(), f"--user-data-dir={folder / 'browser'}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     options.add_experimental_option(
         "prefs", {"download.default_directory": str(folder), "download.prompt_for_download": False}
     )
-    driver = webdriver.Chrome(options=options, service=Service(driver_file))
+    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
     try:
         yield Opened(driver, path.as_uri())
     finally:
