@@ -36,13 +36,37 @@ def test_each_path_exists() -> None:
     assert [path for path in folders if not path.startswith("results/")] == []
 
 
+def files_of(walk: str) -> list[str]:
+    steps = [line for line in section(walk).splitlines() if re.match(r"\d+\. ", line)]
+    return [re.findall(r"^\d+\. `(.*?)`", step)[0] for step in steps]
+
+
+def imported_by(file: str) -> set[str]:
+    """The modules that a file imports, wherever in it, as paths."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {f"{name.replace('.', '/')}.py" for name in names}
+
+
 @pytest.mark.parametrize("walk", MOST_FILES)
 def test_a_walk_is_short_and_its_steps_are_files(walk: str) -> None:
-    steps = [line for line in section(walk).splitlines() if re.match(r"\d+\. ", line)]
-    files = [re.findall(r"^\d+\. `(.*?)`", step)[0] for step in steps]
+    files = files_of(walk)
     assert 2 < len(files) <= MOST_FILES[walk]
     assert len(set(files)) == len(files)
-    assert all((ROOT / file).is_file() for file in files)
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_each_file_in_the_life_of_a_run_is_imported_by_an_earlier_one() -> None:
+    makefile, program, *files = files_of("The life of a run")
+    assert (makefile, program) == ("Makefile", "mtlbench/cli/app.py")
+    reached = imported_by(program)
+    for file in files:
+        assert file in reached
+        reached |= imported_by(file)
 
 
 def test_each_module_is_named_once() -> None:
