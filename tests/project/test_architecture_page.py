@@ -94,7 +94,7 @@ def test_functions_that_answer_the_questions_are_in_the_files_beside_them() -> N
     assert len(answers) >= 3
     for function, file in answers:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (function, file)
+        assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, (function, file)
 
 
 def test_the_picture_is_drawn_from_the_declared_imports() -> None:
