@@ -10,7 +10,7 @@ SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random m
 	mnist-8-tasks fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full tune stress test test-oldest lint docs perf growth toy perf-compare gpu-check soak clean
+.PHONY: help bench quick full tune stress test test-oldest lint docs perf growth readme toy perf-compare gpu-check soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,9 @@ growth: .venv/dev.stamp ## measure how time and memory grow into docs/performanc
 soak: .venv/dev.stamp ## try 2,000 wrong inputs and files; kill a bench 50 times and compare what it leaves with one left in peace
 	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/cli/test_bad_input.py
 	$(BIN)/python -m tests.helpers.kills
+
+readme: .venv/dev.stamp ## write the README's table of strategies anew, after a change to strategies/
+	$(BIN)/python -m tests.project.readme_table
 
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
 	$(BIN)/python -m tests.helpers.trajectories
