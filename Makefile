@@ -73,7 +73,7 @@ clean: ## remove the environments, caches and all benches but those kept in git
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find results -mindepth 1 -maxdepth 1 ! -name reference ! -name multimnist -exec rm -rf {} +
 
-# A PYTHON that is named, as in make test PYTHON=python3.13, replaces a .venv of another version.
+# If PYTHON is set, as in `make test PYTHON=python3.13`, a .venv with another version is replaced.
 .venv/python.stamp: $(if $(filter-out file,$(origin PYTHON)),FORCE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "mtlbench needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 2; }

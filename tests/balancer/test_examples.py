@@ -1,4 +1,4 @@
-"""The examples of docs/ run as they stand there, and train."""
+"""The examples in docs/ run unchanged, and learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], example: str, *arguments: str
 ) -> list[float]:
-    """The numbers of the last line that an example prints."""
+    """The numbers in the last line that an example prints."""
     monkeypatch.setattr(sys, "argv", [example, *arguments])
     runpy.run_path(str(DOCS / "examples" / example), run_name="__main__")
     return [float(number) for number in re.findall(r"\d+\.\d+", capsys.readouterr().out.splitlines()[-1])]

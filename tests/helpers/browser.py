@@ -1,4 +1,4 @@
-"""The browser that tests of pages need; without it they are skipped, and the end of the run says so."""
+"""Finds the browser for tests of HTML pages, and lists the tests that were skipped without one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find(program: str) -> str:
 
 
 def skipped_tests(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """The tests that were skipped for want of a browser: a file with their number, or the only one of a file."""
+    """Tests skipped because the browser is missing, one line for each file: the only test, or the number of tests."""
     skipped = [report.nodeid for report in reports if MISSING in str(report.longrepr)]
     counts = Counter(name.partition("::")[0] for name in skipped)
     alone = {name.partition("::")[0]: name for name in skipped}

@@ -1,4 +1,4 @@
-"""Made-up frames, as a bench on MNIST would give them, and what is drawn across setups."""
+"""Made-up frames of a bench on MNIST, and of an overview of several setups."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_frames(
     front: tuple[float, ...] = (),
     setup: str = "mnist",
 ) -> Frames:
-    """Frames as a bench on MNIST would give them: accuracies near 98%, 0.1% apart from seed to seed.
+    """Frames of a bench on MNIST: accuracies near 98%, with a standard deviation of about 0.1% between seeds.
 
     Sweeps of fixed weights bend around the strategies; at the shares 0 and 1 one head is not trained.
     """
@@ -56,7 +56,7 @@ def make_frames(
     scores: list[dict[str, object]] = []
     costs: list[dict[str, object]] = []
     curves: list[pd.DataFrame] = []
-    found: dict[tuple[str, str], Points] = {}
+    scores_by_seed: dict[tuple[str, str], Points] = {}
     for name in names:
         effect = rng.normal(0, 0.0012) * (name != "fixed") - 0.0008 * name.startswith("tuned:")
         for task in tasks:
@@ -67,7 +67,7 @@ def make_frames(
             if name.startswith("front:"):
                 errors += front_of(float(name[6:]), main=t == 0) + effect * (1 - 1.6 * (t > 0))
             values = 1 - errors if task == MAIN else errors
-            found[name, task] = values
+            scores_by_seed[name, task] = values
             about: dict[str, object] = {
                 "setup": setup,
                 "strategy": name,
@@ -76,7 +76,9 @@ def make_frames(
                 "better": "higher" if task == MAIN else "lower",
             }
             runs += [about | {"seed": i, "score": x, "loss": 0.06 + rng.normal(0, 0.005)} for i, x in enumerate(values)]
-            scores.append(about | {"seeds": seeds} | compared(name, values, found.get((reference_of(name), task))))
+            scores.append(
+                about | {"seeds": seeds} | compared(name, values, scores_by_seed.get((reference_of(name), task)))
+            )
             curves += made_curves(rng, about, errors, epochs, points, effect)
         if role_of(name) == "strategy":
             costs += made_costs(name, seeds)
@@ -89,9 +91,9 @@ def make_frames(
                 "better": "higher",
             }
             values = np.asarray(10 * effect + rng.normal(0, 0.004, seeds))
-            found[name, "all tasks"] = values
+            scores_by_seed[name, "all tasks"] = values
             runs += [about | {"seed": i, "score": x, "loss": np.nan} for i, x in enumerate(values)]
-            reference = found.get((reference_of(name), "all tasks"))
+            reference = scores_by_seed.get((reference_of(name), "all tasks"))
             scores.append(about | {"seeds": seeds} | compared(name, values, reference))
     return Frames(
         runs=pd.DataFrame(runs),
@@ -104,7 +106,7 @@ def make_frames(
 
 
 def renamed(frames: Frames, tasks: dict[str, str], metric: str) -> Frames:
-    """The same with other names of tasks, and of the metric of the auxiliary ones."""
+    """The frames with other names of tasks, and of the metric of auxiliary tasks."""
     names = tasks | {f"single:{old}": f"single:{new}" for old, new in tasks.items()}
 
     def of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -116,13 +118,13 @@ def renamed(frames: Frames, tasks: dict[str, str], metric: str) -> Frames:
 
 
 def front_of(share: float, *, main: bool) -> float:
-    """The error that fixed weights of this main-task share add."""
+    """The error added by fixed weights with this share of the main task."""
     own = share if main else 1 - share
     return (0.88 if main else 0.48) if own == 0 else 0.0012 * (1 - own) ** 2 / (own + 0.05) ** 0.7 - 0.0006
 
 
 def compared(name: str, values: Points, reference: Points | None) -> dict[str, object]:
-    """Mean and paired difference as a row of the scores has them; the intervals are rough."""
+    """Mean and paired difference of a row of the scores; the intervals are approximate."""
     seeds = len(values)
     half = 2.26 * values.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
     mean = values.mean()
@@ -209,7 +211,7 @@ def hash_of(name: str) -> float:
 
 
 def failing(frames: Frames) -> Frames:
-    """The same with a strategy that collapsed in every seed, one that did in one, and one without a number."""
+    """The frames with a strategy that collapsed in every seed, one that did in one seed, and one without numbers."""
     runs, scores, curves = frames.runs.copy(), frames.scores.copy(), frames.curves.copy()
     for frame in (runs, scores, curves):
         values = [c for c in ("score", "loss", "mean", "low", "high", "weight") if c in frame]
@@ -222,7 +224,7 @@ def failing(frames: Frames) -> Frames:
 
 
 def with_outlier(frames: Frames, name: str) -> Frames:
-    """The same with one strategy whose main task is far from all others, in every number."""
+    """The frames with one strategy that is far from all others in every number of the main task."""
     far = {"score": -0.2, "mean": -0.2, "low": -0.25, "high": -0.15, "loss": 2.0, "weight": 30.0, "ratio": 9.0}
     parts = {part: getattr(frames, part).copy() for part in ("runs", "scores", "curves", "costs")}
     for frame in parts.values():

@@ -1,4 +1,4 @@
-"""A page as a bench would have it made, for the tests of the page; run as a module it writes one to look at."""
+"""A made-up page of a bench for the tests of the page; `python -m tests.helpers.pages FILE` writes it to look at."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ class FAMO(Strategy):
 
 @dataclass
 class Mark:
-    """As `mtlbench.report.figures.marks` has it."""
+    """Strategy and tooltip of a drawn part, as in `mtlbench.report.figures.marks`."""
 
     strategy: str
     tooltip: str
 
 
 def labels_of(strategies: Sequence[str]) -> tuple[Label, ...]:
-    """Labels of a bench: the strategies, the same tuned, a front and the single tasks."""
-    found = [Label("fixed", "strategy", "fixed", INK)]
+    """Labels of a bench: strategies, tuned strategies, a front and the single tasks."""
+    labels = [Label("fixed", "strategy", "fixed", INK)]
     for i, name in enumerate(strategies):
         cycle = i // len(COLOURS)
-        found.append(Label(name, "strategy", name, COLOURS[i % 6], MARKERS[cycle % 5], DASHES[cycle % 5]))
-    found += [Label(f"tuned:{x.label}", "tuned", x.strategy, x.colour, x.marker, (4, 1.5)) for x in tuple(found)]
-    found += [Label(name, "front", "fixed", "#767676", "d") for name in FRONT]
-    found += [Label(name, "single", "", "#8a8a8a", "d", (2.5, 2)) for name in SINGLE]
-    return tuple(found)
+        labels.append(Label(name, "strategy", name, COLOURS[i % 6], MARKERS[cycle % 5], DASHES[cycle % 5]))
+    labels += [Label(f"tuned:{x.label}", "tuned", x.strategy, x.colour, x.marker, (4, 1.5)) for x in tuple(labels)]
+    labels += [Label(name, "front", "fixed", "#767676", "d") for name in FRONT]
+    labels += [Label(name, "single", "", "#8a8a8a", "d", (2.5, 2)) for name in SINGLE]
+    return tuple(labels)
 
 
 def svg_of(figure: Drawing) -> str:
@@ -138,7 +138,7 @@ def forest(labels: Sequence[Label], seed: int = 0) -> Figure:
 
 
 def table_of(labels: Sequence[Label], seed: int) -> Table:
-    """Numbers as they are near on MNIST; one strategy failed."""
+    """A table with numbers that are usual on MNIST; one strategy failed."""
     rng = np.random.default_rng(seed)
     columns = (
         Column("accuracy, %", "digit", "mean over seeds of the test accuracy", higher_is_better=True),

@@ -1,8 +1,8 @@
 """The two-task toy problem of CAGrad and Nash-MTL: two losses of a point in the plane, whose sum misleads.
 
 Source: Liu et al., "CAGrad", NeurIPS 2021; Navon et al., "Nash-MTL", ICML 2022, which scales the first loss by 0.1 and
-gives the starting points. `python -m tests.trajectories` (or `make toy`) descends it with every strategy as published,
-35,000 steps of Adam with learning rate 1e-3, and leaves the paths and their picture in `docs/toy-problem`.
+gives the starting points. `make toy` descends it with every strategy as published, 35,000 steps of Adam with
+learning rate 1e-3, and writes the paths and their plot to `docs/toy-problem`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FOLDER = Path(__file__).parents[2] / "docs" / "toy-problem"
 # (0, 0) lies on the kink of both switches, where torch's gradient is 0, so it is nudged.
 STARTS = ((-8.5, 7.5), (0.0, 1e-3), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 STEPS, LR, KEPT = 35_000, 1e-3, 100
-# Both losses are negative on the front: methods that take logarithms or ratios of losses have no place here, but for
-# FAMO, which is told a lower bound.
+# Both losses are negative on the front, so methods that take logarithms or ratios of losses are left out, except FAMO,
+# which is given a lower bound.
 NAMES = (
     "fixed", "rlw", "stch", "famo:least=-25", "mgda", "pcgrad", "gradvac", "cagrad", "imtl-g", "nashmtl", "fairgrad",
     "aligned-mtl", "upgrad", "dualproj", "config", "sdmgrad", "modo", "moco", "excessmtl", "graddrop",
@@ -64,7 +64,7 @@ def grid() -> Tensor:
 
 
 def shortfall(points: Tensor) -> Tensor:
-    """How far points `[K, 2]` are from the Pareto front, `[K]`: what some point of the grid gains on both losses.
+    """Distance `[K]` of points `[K, 2]` from the Pareto front: the most that a point of the grid gains on both losses.
 
     Each loss counts in units of its range on the front, where the second falls from 0 to -20 and the first to -2.
     """
@@ -111,7 +111,7 @@ def descend(strategy: Strategy, *, steps: int, lr: float, kept: int) -> Tensor:
 
 
 def chosen_direction(step: Step, weights: Tensor, jacobian: Tensor) -> Tensor:
-    """What the points are moved along, `[K, 2]`."""
+    """The gradient that the points descend, `[K, 2]`."""
     if step.direction is not None:
         return step.direction
     if step.representation_direction is not None:
@@ -137,7 +137,7 @@ def run_all() -> pd.DataFrame:
 
 
 def draw(paths: pd.DataFrame) -> Figure:
-    """One small panel a strategy: the sum of the losses as contours, paths from o to their ends, the front below."""
+    """One panel for each strategy: contours of the sum of the losses, paths from o to x, and the Pareto front."""
     names = list(dict.fromkeys(paths["strategy"]))
     columns = 5
     with plots.theme():
@@ -167,7 +167,7 @@ def draw_panel(ax: Axes, plane: NDArray[np.float64], total: NDArray[np.float64],
 
 
 def main() -> None:
-    """Make the paths and the picture."""
+    """Compute the paths and save their plot."""
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     paths = run_all()

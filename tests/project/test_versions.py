@@ -1,4 +1,4 @@
-"""Versions of other packages: whose warnings fail a test, and which lower bounds `make test-oldest` installs."""
+"""Versions of other packages: which warnings fail a test, which versions are pinned, and the declared lower bounds."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def warn_in(module: str) -> None:
 @pytest.mark.parametrize(
     "module", ["mtlbench", "mtlbench.stats", "mtlbench_plugin_gradnorm_0123abcd", "tests.toy", "__main__", "shown"]
 )
-def test_a_warning_in_our_code_is_an_error(module: str) -> None:
+def test_a_warning_attributed_to_our_code_is_an_error(module: str) -> None:
     with pytest.raises(DeprecationWarning):
         warn_in(module)
 
 
 @pytest.mark.parametrize("module", ["torch.nn.modules.linear", "pandas", "numpy.tests.helpers", "testsuite", "sys"])
-def test_a_warning_in_another_package_is_not(module: str) -> None:
+def test_a_warning_attributed_to_another_package_is_not_an_error(module: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warn_in(module)
     assert [str(warning.message) for warning in caught] == ["old"]
@@ -64,7 +64,7 @@ def test_the_script_prints_constraints() -> None:
     assert done.stdout.splitlines() == [f"{name}=={bound}" for name, bound in lower_bounds(declared()).items()]
 
 
-def test_tools_that_check_the_code_are_pinned() -> None:
+def test_linter_type_checker_and_stubs_are_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     checkers = [name for name in project["optional-dependencies"]["dev"] if re.match("ruff|pyright|.*-stubs", name)]
     assert len(checkers) >= 4

@@ -113,7 +113,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
 
 def test_another_stacks_state_is_refused(registry: Registry) -> None:
     setup = toy_setup()
-    with pytest.raises(ValueError, match="not one of this trainer"):
+    with pytest.raises(ValueError, match="state"):
         make(registry, "fixed", setup).restore(make(registry, "fixed", setup, (1, 2)).state)
 
 
