@@ -1,1 +1,1 @@
-"""What each plot draws, from data that already contain means and intervals."""
+"""What each plot draws; means and intervals come with the frames, no statistics are computed here."""
