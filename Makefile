@@ -1,16 +1,16 @@
-# Everything runs in .venv, which is made on first use. `make help` lists the targets.
+# Everything runs in .venv, which is made on first use (test-oldest in .venv-oldest). `make help` lists the targets.
 PYTHON ?= python3
 NAME ?=
 BIN := .venv/bin
 RUN ?=
 BENCH = $(BIN)/mtlbench bench
-PERF = $(BIN)/python -m pytest tests/benchmarks -o addopts= -W error \
+PERF = $(BIN)/python -m pytest tests/benchmarks -o addopts= \
 	-W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --tb=short --benchmark-disable-gc --benchmark-quiet
 SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random mnist-few-labels mnist-trunk-32 \
 	mnist-8-tasks fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help bench quick full tune stress test lint docs perf growth toy perf-compare gpu-check soak clean
+.PHONY: help bench quick full tune stress test test-oldest lint docs perf growth readme toy perf-compare gpu-check soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ stress: .venv/run.stamp ## compare all strategies on MNIST and on the eight stre
 
 test: lint ## lint, then run all tests
 	$(BIN)/python -m pytest
+
+test-oldest: .venv-oldest/dev.stamp ## run all tests on Python 3.11 with the lower bounds of pyproject.toml, in .venv-oldest
+	.venv-oldest/bin/python -m pytest
 
 lint: .venv/dev.stamp ## check format, lint and types
 	$(BIN)/ruff format --check .
@@ -59,20 +62,23 @@ soak: .venv/dev.stamp ## try 2,000 wrong inputs and files; kill a bench 50 times
 	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/cli/test_bad_input.py
 	$(BIN)/python -m tests.helpers.kills
 
+readme: .venv/dev.stamp ## write the README's table of strategies anew, after a change to strategies/
+	$(BIN)/python -m tests.project.readme_table
+
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
 	$(BIN)/python -m tests.helpers.trajectories
 
-clean: ## remove the environment, caches and all benches but those kept in git
-	rm -rf .venv site .pytest_cache .ruff_cache .hypothesis .benchmarks
+clean: ## remove the environments, caches and all benches but those kept in git
+	rm -rf .venv .venv-oldest site .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find results -mindepth 1 -maxdepth 1 ! -name reference ! -name multimnist -exec rm -rf {} +
 
-.venv/python.stamp:
+# If PYTHON is set, as in `make test PYTHON=python3.13`, a .venv with another version is replaced.
+.venv/python.stamp: $(if $(filter-out file,$(origin PYTHON)),FORCE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "mtlbench needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 2; }
-	@echo "making .venv with $$($(PYTHON) --version)"
-	$(PYTHON) -m venv .venv
-	@touch $@
+	@version="$$($(PYTHON) --version)"; if [ "$$version" != "$$(cat $@ 2> /dev/null)" ]; then \
+		echo "making .venv with $$version"; $(PYTHON) -m venv --clear .venv && echo "$$version" > $@; fi
 
 .venv/run.stamp: .venv/python.stamp pyproject.toml
 	@echo "installing mtlbench and torch into .venv (some minutes and gigabytes the first time)"
@@ -88,3 +94,15 @@ clean: ## remove the environment, caches and all benches but those kept in git
 	@echo "installing what the documentation needs into .venv"
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[docs]'
 	@touch $@
+
+.venv-oldest/dev.stamp: pyproject.toml tests/project/lower_bounds.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "test-oldest needs Python 3.11; name it with: make test-oldest PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "installing the oldest supported versions into .venv-oldest"
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m tests.project.lower_bounds > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --disable-pip-version-check --constraint .venv-oldest/constraints.txt \
+		--editable '.[dev]'
+	@touch $@
+
+FORCE:

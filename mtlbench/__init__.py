@@ -1,6 +1,6 @@
 """A loss-weighting benchmark for multi-task learning in PyTorch.
 
-The public names are loaded on first use, so that `mtlbench --help` does not wait for torch.
+Public names are imported on first use: `mtlbench --help` must not wait for torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Atomic file writes that survive power loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file of that name; of a name that the system refuses there is none."""
+    """True if the path is an existing file; False also for names that the system rejects."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -19,10 +19,12 @@ def is_there(path: Path) -> bool:
 
 @contextmanager
 def replaced(path: Path) -> Generator[Path]:
-    """A scratch file beside `path` to be written; synced and renamed to it at the end, removed if anything is raised.
+    """Context manager that yields a scratch file to write, beside `path`; on exit it is synced and renamed to `path`.
+
+    If anything is raised, the scratch file is removed.
 
     Raises:
-        OSError: it cannot be written; what was at `path` before is still there.
+        OSError: the file cannot be written; the previous content of `path` is intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{path.name}", dir=path.parent)
@@ -30,7 +32,7 @@ def replaced(path: Path) -> Generator[Path]:
     scratch = Path(name)
     try:
         yield scratch
-        scratch.chmod(0o644)  # here, since what was written may have replaced the scratch file by one of its own
+        scratch.chmod(0o644)  # only now: the caller may have replaced the scratch file by a new one
         _sync(scratch)
         scratch.replace(path)
         _sync(path.parent)

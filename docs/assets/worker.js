@@ -1,4 +1,4 @@
-// Browsers start no worker for a page that is opened from a folder; there the search runs in a hidden frame instead.
+// Browsers do not start a worker for a page that is opened from a folder; the search then runs in a hidden frame.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     #waiting = [];

@@ -1,4 +1,4 @@
-"""Two tasks on a small ResNet in plain PyTorch, their losses balanced by any strategy of the bench.
+"""Two tasks on a small ResNet in plain PyTorch, with losses weighted by any strategy of the bench.
 
 python docs/examples/resnet_trunk.py --strategy gradnorm:alpha=0.5 --steps 500 [--device cuda] [--precision bfloat16]
 """
@@ -14,7 +14,7 @@ from mtlbench.setups import MNIST
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions with a shortcut connection."""
 
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__()
@@ -24,13 +24,13 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(into, out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From `[B, into, H, W]` to `[B, out, H / stride, W / stride]`, behind a ReLU."""
+        """Map `[B, into, H, W]` to `[B, out, H / stride, W / stride]`, with a ReLU at the end."""
         inside = F.relu(self.norms[0](self.first(x)))
         return F.relu(self.norms[1](self.second(inside)) + self.shortcut(x))
 
 
 class Model(nn.Module):
-    """A trunk that both tasks share, and a head for each."""
+    """A trunk shared by both tasks, and a head for each task."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class Model(nn.Module):
 
 
 def losses_of(model: Model, features: Tensor, targets: Tensor) -> list[Tensor]:
-    """Cross-entropy of the digit, and of whether it is above five; `targets` `[B, 2]`."""
+    """Cross-entropies of the digit and of the question whether it is above five; `targets` has shape `[B, 2]`."""
     digit = F.cross_entropy(model.digit(features), targets[:, 0])
     above = F.binary_cross_entropy_with_logits(model.above_five(features)[:, 0], targets[:, 1].float())
     return [digit, above]
 
 
 def samples(*, random: bool) -> tuple[Tensor, Tensor]:
-    """MNIST's training images `[N, 1, 28, 28]` and targets `[N, 2]`; or random ones, to see that it runs."""
+    """Training images of MNIST `[N, 1, 28, 28]` and targets `[N, 2]`, or random ones for a quick trial."""
     if random:
         digits = torch.randint(10, (512,))
         return torch.randn(512, 1, 28, 28) + digits.view(-1, 1, 1, 1) / 3, torch.stack([digits, (digits > 5).long()], 1)
@@ -58,7 +58,7 @@ def samples(*, random: bool) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    """Train, and print losses and weights now and then."""
+    """Train, and print losses and weights every 50 steps."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--strategy", default="gradnorm")
     parser.add_argument("--steps", type=int, default=500)
@@ -66,25 +66,27 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--random", action="store_true", help="random images in place of MNIST")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
 
     torch.manual_seed(0)
-    images, targets = (tensor.to(asked.device) for tensor in samples(random=asked.random))
-    model = Model().to(asked.device)
+    images, targets = (tensor.to(arguments.device) for tensor in samples(random=arguments.random))
+    model = Model().to(arguments.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    autocast = torch.autocast(asked.device, getattr(torch, asked.precision), enabled=asked.precision != "float32")
-    scaler = torch.amp.GradScaler(asked.device, enabled=asked.precision == "float16")
-    balance = Balancer(asked.strategy, tasks=["digit", "above_five"], shared=model.trunk, scaler=scaler)
+    autocast = torch.autocast(
+        arguments.device, getattr(torch, arguments.precision), enabled=arguments.precision != "float32"
+    )
+    scaler = torch.amp.GradScaler(arguments.device, enabled=arguments.precision == "float16")
+    balance = Balancer(arguments.strategy, tasks=["digit", "above_five"], shared=model.trunk, scaler=scaler)
 
     def draw() -> Tensor:
-        return torch.randint(len(images), (asked.batch,), device=asked.device)
+        return torch.randint(len(images), (arguments.batch,), device=arguments.device)
 
     def forward(rows: Tensor) -> tuple[list[Tensor], Tensor]:
         with autocast:
             features = model.trunk(images[rows])
             return losses_of(model, features, targets[rows]), features
 
-    for step in range(asked.steps):
+    for step in range(arguments.steps):
         rows = draw()
         losses, features = forward(rows)
         optimizer.zero_grad()
@@ -93,9 +95,9 @@ def main() -> None:
         scaler.step(optimizer)
         scaler.update()
         balance.after_update(lambda rows=rows: forward(rows)[0])
-        if (step + 1) % (len(images) // asked.batch) == 0:
+        if (step + 1) % (len(images) // arguments.batch) == 0:
             balance.epoch_end()
-        if (step + 1) % 50 == 0 or step + 1 == asked.steps:
+        if (step + 1) % 50 == 0 or step + 1 == arguments.steps:
             values = ", ".join(
                 f"{name} {loss.item():.3f} at weight {weight:.3f}"
                 for name, loss, weight in zip(balance.task_names, losses, balance.weights.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Formulas as browsers show them by themselves: MathML for those in TeX, and typography for those of docstrings."""
+"""Formulas that browsers render without a script: MathML for TeX, typographic HTML for docstrings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PRODUCT = re.compile(r"<(?P<inside>[^<>\s][^<>]*,[^<>]*?)>")
 
 
 def to_mathml(page: str) -> str:
-    """A page of HTML with what `pymdownx.arithmatex` marked as a formula turned into MathML."""
+    """Return the page with MathML in place of the formulas that `pymdownx.arithmatex` marked."""
 
-    def block(found: re.Match[str]) -> str:
-        return f'<div class="formula">{convert(html.unescape(found["tex"]).strip(), display="block")}</div>'
+    def block(formula: re.Match[str]) -> str:
+        return f'<div class="formula">{convert(html.unescape(formula["tex"]).strip(), display="block")}</div>'
 
-    def inline(found: re.Match[str]) -> str:
-        return convert(html.unescape(found["tex"]).strip())
+    def inline(formula: re.Match[str]) -> str:
+        return convert(html.unescape(formula["tex"]).strip())
 
     page = re.sub(r'<div class="arithmatex">\s*\\\[(?P<tex>.*?)\\\]\s*</div>', block, page, flags=re.DOTALL)
     return re.sub(r'<span class="arithmatex">\\\((?P<tex>.*?)\\\)</span>', inline, page, flags=re.DOTALL)
 
 
 def typeset(text: str) -> str:
-    """Plain text of a docstring as Markdown: `w_t` and `x^2` with raised and lowered signs, `<a, b>` as a product.
+    """Convert the plain text of a docstring to Markdown.
 
-    What stands between backticks is left as it is.
+    `w_t` gets a subscript, `x^2` a superscript, and `<a, b>` becomes an inner product. Text in backticks is unchanged.
     """
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else _typeset(part) for part in parts)
@@ -39,11 +39,11 @@ def typeset(text: str) -> str:
 
 def _typeset(text: str) -> str:
     text = PRODUCT.sub(r"⟨\g<inside>⟩", text)
-    for written, symbol in SYMBOLS.items():
-        text = text.replace(written, symbol)
+    for ascii_symbol, symbol in SYMBOLS.items():
+        text = text.replace(ascii_symbol, symbol)
     text = html.escape(text, quote=False)
-    text = POWER.sub(lambda found: f"<sup>{_plain(found['power'])}</sup>", text)
-    text = INDEX.sub(lambda found: f"{_name(found['base'])}<sub>{found['index']}</sub>", text)
+    text = POWER.sub(lambda match: f"<sup>{_plain(match['power'])}</sup>", text)
+    text = INDEX.sub(lambda match: f"{_name(match['base'])}<sub>{match['index']}</sub>", text)
     return re.sub(r"([*_|\[\]])", r"\\\1", text)
 
 

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: pages that stand elsewhere in the repository, pages made from the registry, links and formulas."""
+"""Hooks of mkdocs: pages from outside docs/, pages generated from the registry, links and formulas."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mtlbench.plugins.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 BENCHES = {"results/reference": "reference", "results/multimnist": "multimnist-bench"}
-"""The benches that are kept, each a page, and a folder of that name with its plots and its report."""
+"""The benches kept in git. Each becomes a page, and a folder of the same name with its plots and its report."""
 ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     **{f"{bench}/README.md": f"{page}.md" for bench, page in BENCHES.items()},
 }
-"""Pages whose text stands outside docs/, by where it stands."""
+"""Pages whose source is outside docs/, by the path of the source."""
 STRATEGIES = "strategies/"
 PLOTS_MARK = "<!-- plots -->"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put a line for each strategy in the place of `strategies/` in the navigation."""
+    """Replace `strategies/` in the navigation by a line for each strategy."""
     pages = [
         f"{STRATEGIES}index.md",
         *({name: f"{STRATEGIES}{name}.md"} for name in sorted(Registry.load().strategies)),
@@ -42,7 +42,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what does not stand under docs/: the repository's own pages, the strategies', the reference's plots."""
+    """Add the files that are not in docs/: pages of the repository, pages of strategies, plots of the kept benches."""
     for source, page in ELSEWHERE.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     registry = Registry.load()
@@ -53,48 +53,53 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for bench in BENCHES:
         kept += [*(ROOT / bench).glob("plots/**/*.png"), ROOT / bench / "report.html"]
     for path in sorted(kept):
-        where = _in_site(path.relative_to(ROOT).as_posix())
-        files.append(File.generated(config, where, abs_src_path=str(path)))
+        path_in_site = _in_site(path.relative_to(ROOT).as_posix())
+        files.append(File.generated(config, path_in_site, abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in the plots, and lead links to where their targets stand in the site."""
+    """Insert the plots, and translate links between files of the repository into links within the site."""
     text = markdown.replace(PLOTS_MARK, plots_section())
-    source = next((source for source, made in ELSEWHERE.items() if made == page.file.src_uri), None)
+    source = next((source for source, target in ELSEWHERE.items() if target == page.file.src_uri), None)
     folder = posixpath.dirname(source or f"docs/{page.file.src_uri}")
     depth = page.file.src_uri.count("/")
 
-    def moved(link: re.Match[str]) -> str:
+    def translated(link: re.Match[str]) -> str:
         target, anchor = link["target"], link["anchor"] or ""
         if not target or re.match(r"[a-z]+:", target):
             return link[0]
-        inside = posixpath.normpath(posixpath.join(folder, target))
-        return f"]({'../' * depth}{_in_site(inside)}{anchor})"
+        path = posixpath.normpath(posixpath.join(folder, target))
+        return f"]({'../' * depth}{_in_site(path)}{anchor})"
 
-    # The odd parts are blocks of code.
+    # The odd parts are code blocks.
     parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
-    parts[::2] = [re.sub(r"\]\((?P<target>[^()\s#]*)(?P<anchor>#[^()\s]*)?\)", moved, part) for part in parts[::2]]
+    parts[::2] = [re.sub(r"\]\((?P<target>[^()\s#]*)(?P<anchor>#[^()\s]*)?\)", translated, part) for part in parts[::2]]
     return "".join(parts)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn formulas into MathML, which browsers show by themselves."""
+    """Convert formulas to MathML, which browsers render without a script, and put SVG images into the page.
+
+    Within the page, an image has the colours of the theme.
+    """
+    folder = Path(page.file.abs_src_path or "").parent
+    html = re.sub(r'<img [^>]*src="([^":]+\.svg)"[^>]*>', lambda image: (folder / image[1]).read_text("utf-8"), html)
     return to_mathml(html)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Leave the search's index as a script too: pages opened from a folder may not fetch files."""
+    """Also write the search index as a script: pages that are opened from a folder may not fetch files."""
     folder = Path(config.site_dir, "search")
     index = (folder / "search_index.json").read_text(encoding="utf-8")
     (folder / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
 
 
 def _in_site(path: str) -> str:
-    """Where a file of the repository stands in the site; one that is not there is left for mkdocs to complain about."""
+    """Path in the site of a file of the repository; mkdocs reports the paths that do not exist."""
     if path in ELSEWHERE:
         return ELSEWHERE[path]
-    for inside, outside in [*((f"{bench}/", f"{page}/") for bench, page in BENCHES.items()), ("docs/", "")]:
-        if path.startswith(inside):
-            return outside + path.removeprefix(inside)
+    for folder, folder_in_site in [*((f"{bench}/", f"{page}/") for bench, page in BENCHES.items()), ("docs/", "")]:
+        if path.startswith(folder):
+            return folder_in_site + path.removeprefix(folder)
     return path

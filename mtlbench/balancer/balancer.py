@@ -1,4 +1,4 @@
-"""A strategy of the bench in a training loop of one's own."""
+"""A strategy of the bench in a training loop of the user's own."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from mtlbench.plugins.registry import Registry
 
 
 class Balancer(nn.Module):
-    """Makes of the task losses of a step the one scalar to call `backward` on, by a strategy of the bench.
+    """Turns the task losses of a step into the one scalar to call `backward` on, by a strategy of the bench.
 
     ```
     balance = Balancer("gradnorm", tasks=2, shared=model.trunk)
     balance(losses).backward()
     ```
 
-    Each call is one step of the strategy: its state moves, and its own parameters (log-variances, GradNorm's weights)
-    take their step of Adam in the call, as in the bench, whatever is frozen around them. They are not for the network's
-    optimizer, which leaves them alone where it is given them. What a strategy sums up is in float32 or more, also where
-    a module that holds the Balancer is made half precision. The network's gradients come from `backward` and nothing
-    else: they are added to what is there, and scaled as the scalar is. `state_dict` is the whole state.
+    Each call is one step of the strategy: it updates the strategy's state, and its parameters (log-variances,
+    GradNorm's weights) take a step of Adam, as in the bench, even if a module around them is frozen. They are not meant
+    for the network's optimizer, which leaves them unchanged if it is given them. The strategy computes in float32 or
+    wider, even if a module that contains the Balancer is converted to half precision. The network's gradients come only
+    from `backward`: they are added to existing gradients, and scale with the scalar. `state_dict` is the whole state.
 
     `weights` `[T]` are the effective weights of the last call, NaN before the first; `strategy` is the `Strategy`.
 
     Args:
-        strategy: as on the command line, `gradnorm` or `gradnorm:alpha=0.5`; or what makes one for a shape (1, T), as a
-            class of one's own does.
+        strategy: as on the command line, `gradnorm` or `gradnorm:alpha=0.5`; or a function that makes one for a shape
+            (1, T), such as a strategy's class.
         tasks: T, or the names of the tasks.
-        shared: the module that all tasks share, for strategies that look at gradients. What requires grad in it counts.
-            It is not made a part of the Balancer.
-        last: its last layer, for strategies that look at that alone; None is the last module, in the order of
+        shared: the module that all tasks share, for strategies that use gradients. Its parameters that require grad
+            count. It does not become a submodule of the Balancer.
+        last: its last layer, for strategies that use only that one; by default the last module, in the order of
             registration, with a trained weight of two dimensions or more.
-        lr: Adam's learning rate for the strategy's own parameters, where the strategy has none of its own.
+        lr: Adam's learning rate for the strategy's parameters, unless the strategy sets its own.
         seed: of the strategy's random numbers.
         plugins: files of further strategies.
-        scaler: the `GradScaler` of a loop in half precision: the gradients that the strategy looks at are then made
-            with its scale. Where they or the losses are not finite, the scaler skips the step, and the strategy does
-            not move.
+        scaler: the `GradScaler` of a loop in half precision: gradients for the strategy are then computed with its
+            scale. If they or the losses are not finite, the scaler skips the step, and the strategy's state is
+            unchanged.
 
     Raises:
-        UserError: there is no such strategy or hyper-parameter, or another argument is not what it should be.
+        UserError: the strategy or a hyper-parameter does not exist, or another argument is not valid.
     """
 
     strategy: Strategy
@@ -78,25 +78,21 @@ class Balancer(nn.Module):
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         super().__init__()
-        self._tasks = TaskNames.of(tasks)
+        self._tasks = TaskNames(tasks)
         self._scaler = scaler
         shape = (1, len(self._tasks.names))
         if isinstance(strategy, str):
-            registry = _registry(tuple(Path(plugin) for plugin in plugins))
+            registry = _registry(tuple(map(Path, plugins)))
             self.strategy = registry.build(registry.parse(strategy, self), shape)
         else:
             self.strategy = strategy(shape)
         _check(self.strategy.heads, lr, {"shared": shared, "last": last})
-        # In a tuple, so that they are no submodules: the network's parameters are not the Balancer's.
+        # Tuples, so that these do not become submodules: the network's parameters are not the Balancer's.
         self._shared = () if shared is None else (shared,)
         self._last = (last,) if last is not None else tuple(filter(None, map(last_layer, self._shared)))
         parameters = _trained(self._shared)
-        if shared is not None and not parameters:
-            raise UserError("shared has no parameter that requires grad")
-        if last is not None and not _trained(self._last):
-            raise UserError("last has no parameter that requires grad")
-        if last is not None and not {*map(id, _trained(self._last))} <= {*map(id, parameters)}:
-            raise UserError("last is no part of shared")
+        if last is not None and not set(_trained(self._last)) <= set(parameters):
+            raise UserError("last must be a submodule of shared")
         self._size = sum(parameter.numel() for parameter in parameters)
         self.strategy.allocate(self._size)
         self._lr = lr if self.strategy.lr is None else self.strategy.lr
@@ -104,12 +100,10 @@ class Balancer(nn.Module):
         self._tie_optimizer()
         self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
         self._awaits_after_update = False
-        self.register_buffer("weights", torch.full(shape[1:], torch.nan))
-        self.register_buffer("index", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("seeds", torch.tensor([seed]))
-        self.register_buffer("loss_sums", torch.zeros(shape))
-        self.register_buffer("steps_of_epoch", torch.zeros((), dtype=torch.int64))
+        buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
+        buffers |= {"seeds": torch.tensor([seed]), "loss_sums": torch.zeros(shape), "steps_of_epoch": torch.tensor(0)}
+        for name, tensor in buffers.items():
+            self.register_buffer(name, tensor)
         if parameters:
             self.to(parameters[0].device, torch.promote_types(parameters[0].dtype, torch.float32))
 
@@ -120,57 +114,60 @@ class Balancer(nn.Module):
 
         Args:
             losses: of this step, with their graphs.
-            features: the shared representation `[B, ...]` behind its ReLU, with its graph, for strategies that look
-                at it.
-            further: makes the losses of another batch at each call, for strategies that look at two more.
+            features: the shared representation `[B, ...]` after its ReLU, with its graph, for strategies that use it.
+            further: returns the losses of another batch at each call, for strategies that use two further batches.
 
         Raises:
-            UserError: the losses are not T scalars that depend on what is trained, or something that the strategy
-                needs was not given; says how to give it.
+            UserError: the losses are not T scalars that depend on trained parameters, or the strategy needs something
+                that was not given; the message says how to give it.
         """
-        terms = self._tasks.scalars(losses, self.weights.device)
+        device, dtype = self.weights.device, self.weights.dtype
+        terms = self._tasks.scalars(losses, device)
         if not any(term.requires_grad for term in terms):
-            raise UserError("no loss depends on a parameter: call the Balancer in training, outside torch.no_grad()")
+            raise UserError("no loss depends on a parameter: call the Balancer in training, not within torch.no_grad()")
         if self._awaits_after_update:
             raise UserError(
-                f"{self._name} looks at the losses after each update: call balance.after_update(losses) with those of "
-                "the same batch, computed anew, after optimizer.step()"
+                f"{self._name} uses the losses after each update: after optimizer.step(), call "
+                "balance.after_update(losses) with the losses of the same batch, computed again"
             )
-        callers, full = _autocasts(self.weights.device.type)
+        scale = self._scaler.get_scale() if self._scaler and self._scaler.is_enabled() else None
+        shared, last = self._shared_parameters(), _trained(self._last)
+        callers, full = _autocasts(device.type)
 
         def another() -> list[Tensor]:
             assert further is not None
             with callers:
-                return self._tasks.scalars(further(), self.weights.device)
+                return self._tasks.scalars(further(), device)
 
-        # A strategy's sums are not for half precision, and backward passes are not for autocast.
+        # A strategy's sums need full precision, and backward passes must run outside autocast.
         with full:
-            signals = LossGradients(
-                terms,
-                shared=self._shared_parameters(),
-                last=_trained(self._last),
-                representation=features,
-                further=another if further else None,
-                dtype=self.weights.dtype,
-                scale=self._scaler.get_scale() if self._scaler and self._scaler.is_enabled() else None,
-            )
-            seen = torch.stack([term.detach().to(self.weights.dtype) for term in terms]).unsqueeze(0)
-            step = Step(seen.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
+            signals = LossGradients(terms, shared, last, features, another if further else None, dtype, scale)
+            values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
+            step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
             for parameter in self.strategy.parameters():
-                parameter.requires_grad_()  # a module around it may have been frozen since
+                parameter.requires_grad_()  # a module around it may have been frozen meanwhile
             try:
-                if signals.scaled and not bool(seen.isfinite().all()):
+                if scale is not None and not bool(values.isfinite().all()):
                     raise GradientOverflowError
                 weights = effective_weights(self.strategy, step)[0]
             except GradientOverflowError:
                 infinite = self.weights.new_full((1,), torch.inf)
                 reached = chain.from_iterable(leaves(terms))
-                return with_gradients(seen.sum(), {leaf: Sum(infinite, [torch.ones_like(leaf)]) for leaf in reached})
+                return with_gradients(values.sum(), {leaf: Sum(infinite, [torch.ones_like(leaf)]) for leaf in reached})
             total = signals.minimised(weights, self.strategy.heads, step)
-        self._moved(weights, seen)
+        with torch.no_grad():
+            if self._optimizer is not None:
+                self._optimizer.step()
+                self._optimizer.zero_grad()  # without gradients, no other optimizer changes them
+            self.strategy.project()
+            self._awaits_after_update = self.strategy.overrides("after_update")
+            self.weights = weights.clone()  # a new tensor for each step, so that callers can keep it
+            self.loss_sums += values
+            self.steps_of_epoch += 1
+            self.index += 1
         return total
 
-    if typing.TYPE_CHECKING:  # to nn.Module anything may be called with anything
+    if typing.TYPE_CHECKING:  # nn.Module declares any arguments
 
         def __call__(  # noqa: D102
             self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
@@ -178,26 +175,25 @@ class Balancer(nn.Module):
 
     @torch.no_grad()
     def after_update(self, losses: Losses | Callable[[], Losses]) -> None:
-        """Tell the strategy the losses of the same batch after the optimizer's step; needed by those that look at them.
+        """Give the strategy the losses of the same batch after the optimizer's step; only some strategies need them.
 
-        Args:
-            losses: as in a call, without graphs; or a function that makes them, called only if the strategy looks.
+        They are given as in a call, without graphs, or as a function, which is called only if they are needed.
         """
         if self._awaits_after_update:
-            torch.clear_autocast_cache()  # it may hold parameters as they were before the update
+            torch.clear_autocast_cache()  # it may hold copies of parameters from before the update
             terms = self._tasks.scalars(losses() if callable(losses) else losses, self.weights.device)
             self.strategy.after_update(torch.stack([term.to(self.weights.dtype) for term in terms]).unsqueeze(0))
             self._awaits_after_update = False
 
     @torch.no_grad()
     def epoch_end(self) -> None:
-        """Tell the strategy that an epoch is over; it is given the mean of the losses since the last one.
+        """End an epoch: the strategy is given the mean of the losses since the last one.
 
         Raises:
-            UserError: there was no step since.
+            UserError: there was no step in this epoch.
         """
         if not self.steps_of_epoch:
-            raise UserError("epoch_end: there was no step in this epoch")
+            raise UserError("epoch_end must follow at least one step of the epoch; found none")
         self.strategy.epoch_end(self.loss_sums / self.steps_of_epoch)
         self.loss_sums.zero_()
         self.steps_of_epoch.zero_()
@@ -205,11 +201,11 @@ class Balancer(nn.Module):
 
     @property
     def task_names(self) -> list[str]:
-        """The names of the tasks, `0`, `1`, ... where only their number was given."""
+        """The names of the tasks; `0`, `1`, ... if only their number was given."""
         return self._tasks.names
 
     def get_extra_state(self) -> dict[str, typing.Any]:
-        """What of the state is no tensor of its own: what it is the state of, and the optimizer of its parameters."""
+        """State besides buffers and parameters: names of strategy and tasks, the optimizer, and the pending hook."""
         return {
             "strategy": self._name,
             "tasks": self.task_names,
@@ -218,15 +214,15 @@ class Balancer(nn.Module):
         }
 
     def set_extra_state(self, state: dict[str, typing.Any]) -> None:
-        """Take back what `get_extra_state` gave.
+        """Restore the state that `get_extra_state` returned.
 
         Raises:
-            UserError: it is the state of another strategy, or of other tasks.
+            UserError: the state belongs to another strategy or to other tasks.
         """
         if (state["strategy"], state["tasks"]) != (self._name, self.task_names):
             raise UserError(
-                f"the state is of {state['strategy']} with the tasks {', '.join(state['tasks'])}, the Balancer is of "
-                f"{self._name} with {', '.join(self.task_names)}"
+                f"the state must be of {self._name} with the tasks {', '.join(self.task_names)}; found "
+                f"{state['strategy']} with {', '.join(state['tasks'])}"
             )
         if self._optimizer is not None:
             self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors it is given
@@ -235,19 +231,17 @@ class Balancer(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Balancer:
         def no_half(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            if not moved.is_floating_point() or moved.dtype.itemsize >= torch.float32.itemsize:
-                return moved
-            return tensor.to(moved.device, torch.float32)
+            is_half = moved.is_floating_point() and moved.dtype.itemsize < torch.float32.itemsize
+            return tensor.to(moved.device, torch.float32) if is_half else moved
 
         super()._apply(no_half, recurse)
         self._tie_optimizer()
         return self
 
     def _tie_optimizer(self, *_: object) -> None:
-        """Have the optimizer train the strategy's parameters as they are now, with the moments that it has."""
-        own = list(self.strategy.parameters())
-        before = self._optimizer
-        self._optimizer = torch.optim.Adam(own, lr=self._lr) if own else None
+        """Make the optimizer train the strategy's present parameter tensors, and keep its moments."""
+        parameters, before = list(self.strategy.parameters()), self._optimizer
+        self._optimizer = torch.optim.Adam(parameters, lr=self._lr) if parameters else None
         if before is not None and self._optimizer is not None:
             self._optimizer.load_state_dict(before.state_dict())
 
@@ -255,26 +249,13 @@ class Balancer(nn.Module):
     def _name(self) -> str:
         return getattr(self.strategy, "name", type(self.strategy).__name__)
 
-    @torch.no_grad()
-    def _moved(self, weights: Tensor, losses: Tensor) -> None:
-        """Finish a step of the strategy."""
-        if self._optimizer is not None:
-            self._optimizer.step()
-            self._optimizer.zero_grad()  # without a gradient, no other optimizer moves them
-        self.strategy.project()
-        self._awaits_after_update = self.strategy.overrides("after_update")
-        self.weights = weights.clone()  # a tensor of its own for each step, so that they can be kept
-        self.loss_sums += losses
-        self.steps_of_epoch += 1
-        self.index += 1
-
     def _shared_parameters(self) -> list[Tensor]:
         parameters = _trained(self._shared)
         size = sum(parameter.numel() for parameter in parameters)
         if size != self._size and self.strategy.overrides("allocate"):
             raise UserError(
-                f"{self._name} keeps a state as large as what is trained of shared, which had {self._size} parameters "
-                f"and now has {size}: make a new Balancer after freezing or unfreezing"
+                f"{self._name} keeps a state of the size of shared, which must have {self._size} trained parameters; "
+                f"found {size}. Make a new Balancer after freezing or unfreezing"
             )
         return parameters
 
@@ -285,19 +266,19 @@ def _trained(modules: Sequence[nn.Module]) -> list[Tensor]:
 
 def _check(heads: object, lr: float, modules: dict[str, object]) -> None:
     if heads not in typing.get_args(Heads):
-        raise UserError(f"the heads of a strategy are {' or '.join(typing.get_args(Heads))}, not {heads!r}")
+        raise UserError(f"a strategy's heads must be {' or '.join(typing.get_args(Heads))}; found {heads!r}")
     if not (lr > 0 and math.isfinite(lr)):
-        raise UserError(f"lr must be finite and > 0, not {lr}")
+        raise UserError(f"lr must be finite and > 0; found {lr}")
     for name, module in modules.items():
-        if module is not None and not isinstance(module, nn.Module):
-            raise UserError(
-                f"{name} is a module, not {type(module).__name__}: several go together, nn.ModuleList([ONE, OTHER])"
-            )
+        if not isinstance(module, nn.Module | None):
+            raise UserError(f"{name} must be a module; found {type(module).__name__} (several: nn.ModuleList([A, B]))")
+        if module is not None and not _trained((module,)):
+            raise UserError(f"{name} must have a parameter that requires grad; found none")
 
 
 def _autocasts(device: str) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-    """The caller's autocast, to go back to, and none; a device may have none at all."""
-    if not torch.amp.is_autocast_available(device):
+    """Context managers for the caller's autocast and for none."""
+    if not torch.amp.is_autocast_available(device):  # as for meta
         return nullcontext(), nullcontext()
     callers = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
     return callers, torch.autocast(device, enabled=False)

@@ -1,9 +1,9 @@
-"""A scalar whose backward pass hands over gradients that were made before."""
+"""A scalar whose backward pass hands over gradients that were computed before."""
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -12,17 +12,17 @@ from torch.autograd.function import FunctionCtx
 from mtlbench.errors import UserError
 
 
-class Sum(typing.NamedTuple):
-    """The gradient `sum_i weights_i parts_i` of a parameter, of `weights` `[n]` and n tensors of the parameter's size.
+class Sum(NamedTuple):
+    """The gradient `sum_i weights_i parts_i` of a parameter: `weights` `[n]`, and n tensors of the parameter's size.
 
-    It is summed when it is asked for: what it would be multiplied with then is multiplied into the weights.
+    It is summed only when needed, so that a factor can be multiplied into the weights instead of the sum.
     """
 
     weights: Tensor
     parts: Sequence[Tensor]
 
     def times(self, factor: Tensor) -> Tensor:
-        """Its product with a scalar."""
+        """The sum, multiplied by a scalar."""
         weights = (self.weights * factor).unbind()
         total = weights[0] * self.parts[0]
         for weight, part in zip(weights[1:], self.parts[1:], strict=True):
@@ -31,22 +31,19 @@ class Sum(typing.NamedTuple):
 
 
 def with_gradients(value: Tensor, gradients: Mapping[Tensor, Sum]) -> Tensor:
-    """A scalar of this value whose backward pass adds these gradients, times its own, to the parameters'."""
-    return typing.cast("Tensor", _WithGradients.apply(value.detach(), tuple(gradients.values()), *gradients))
+    """A scalar of this value whose backward pass adds these gradients, times its own, to those of the parameters."""
+    return cast("Tensor", _WithGradients.apply(value.detach(), tuple(gradients.values()), *gradients))
 
 
 class _WithGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, value: Tensor, gradients: tuple[Sum, ...], *parameters: Tensor) -> Tensor:
-        typing.cast("typing.Any", ctx).gradients = gradients
-        typing.cast("typing.Any", ctx).parameters = parameters
+        cast("Any", ctx).pairs = list(zip(gradients, parameters, strict=True))
         return value.clone()
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if torch.is_grad_enabled():  # by create_graph
-            raise UserError("this strategy gives gradients without a graph, so there are no second derivatives of it")
-        (factor,) = grad_outputs
-        kept = typing.cast("typing.Any", ctx)
-        made = zip(kept.gradients, kept.parameters, strict=True)
-        return (None, None, *(gradient.times(factor).view_as(parameter).to(parameter) for gradient, parameter in made))
+        if torch.is_grad_enabled():  # because of create_graph
+            raise UserError("second derivatives are not available: this strategy's gradients have no graph")
+        (factor,), pairs = grad_outputs, cast("Any", ctx).pairs
+        return (None, None, *(gradient.times(factor).view_as(parameter).to(parameter) for gradient, parameter in pairs))

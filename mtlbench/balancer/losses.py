@@ -1,12 +1,10 @@
-"""The losses of a step as a caller has them: scalars in the order of the tasks, one tensor, or scalars by name."""
+"""The losses of a step, given as scalars in the order of the tasks, as one tensor, or as scalars by name."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,73 +12,59 @@ from torch import Tensor
 from mtlbench.errors import UserError
 
 Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-"""The losses of a step: T scalars in the order of the tasks, a tensor `[T]`, or scalars by the tasks' names."""
+"""The losses of a step: T scalars in the order of the tasks, a tensor `[T]`, or scalars by task name."""
 
 
-@dataclass(frozen=True)
 class TaskNames:
-    """The tasks of a loop by name; `given` says whether the caller named them, or they are `0`, `1`, ..."""
+    """The names of a loop's tasks: those that the caller gave or, if not `given`, `0`, `1`, ...
 
-    names: list[str]
-    given: bool
+    Raises:
+        UserError: `tasks` is neither a positive integer nor a list of unique names.
+    """
 
-    @classmethod
-    def of(cls, tasks: int | Sequence[str]) -> TaskNames:
-        """The names of T tasks, or those that are given.
-
-        Raises:
-            UserError: there are none, one is there twice, or it is neither a number nor names.
-        """
-        found: list[object] = []
-        given = isinstance(tasks, list | tuple)
-        if given:
-            found = list(cast("Sequence[object]", tasks))
-        elif not isinstance(tasks, str | bool):
-            with suppress(TypeError):
-                found = [str(task) for task in range(operator.index(cast("int", tasks)))]
-        names = [name for name in found if isinstance(name, str)]
-        if not names or len({*names}) < len(found):
-            raise UserError(f"tasks is their number, 1 or more, or a list of their names, each once, not {tasks!r}")
-        return cls(names, given)
+    def __init__(self, tasks: int | Sequence[str]) -> None:
+        self.given, unchecked = isinstance(tasks, list | tuple), cast("Any", tasks)
+        try:
+            names = list(unchecked) if self.given else [str(task) for task in range(operator.index(unchecked))]
+        except TypeError:
+            names = []
+        only_names = all(isinstance(name, str) for name in names)
+        if isinstance(tasks, bool) or not (names and only_names and len({*names}) == len(names)):
+            raise UserError(f"tasks must be a positive integer or a list of unique names; found {tasks!r}")
+        self.names: list[str] = names
 
     def scalars(self, losses: Losses, device: torch.device) -> list[Tensor]:
         """The losses as T scalars, in the order of the tasks.
 
         Raises:
-            UserError: they are not, or on another device; says which.
+            UserError: the losses are not T scalars, or one of them is on another device.
         """
-        found: Sequence[object]
+        by_task: Sequence[object]
         if isinstance(losses, Mapping):
             if not self.given or set(losses) != set(self.names):
-                known = f"the tasks are {', '.join(self.names)}" if self.given else "tasks is a number, not names"
-                raise UserError(f"losses by name are of {', '.join(map(str, losses))}, but {known}")
-            found = [losses[name] for name in self.names]
+                names = ", ".join(self.names) if self.given else "none, since tasks is a number"
+                found = ", ".join(map(str, losses))
+                raise UserError(f"losses by name must have the names of the tasks ({names}); found {found}")
+            by_task = [losses[name] for name in self.names]
         elif isinstance(losses, Tensor) and losses.dim() != 1:
-            raise UserError(f"losses in one tensor have one dimension, [T], not the shape {list(losses.shape)}")
+            raise UserError(f"losses in one tensor must have shape [T]; found {list(losses.shape)}")
+        elif not isinstance(cast("object", losses), Tensor | Sequence):
+            found = type(losses).__name__
+            raise UserError(f"losses must be a list of scalars, a tensor [T], or a dict by task name; found {found}")
         else:
-            found = _listed(losses)
-        if len(found) != len(self.names):
-            raise UserError(f"there are {len(self.names)} tasks, but {len(found)} losses")
-        return [_scalar(name, loss, device) for name, loss in zip(self.names, found, strict=True)]
+            by_task = list(losses)
+        if len(by_task) != len(self.names):
+            raise UserError(f"there must be one loss per task, {len(self.names)}; found {len(by_task)}")
+        return [_scalar(name, loss, device) for name, loss in zip(self.names, by_task, strict=True)]
 
 
 def _scalar(name: str, loss: object, device: torch.device) -> Tensor:
     if not isinstance(loss, Tensor) or loss.dim():
-        what = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else _kind(loss)
-        raise UserError(f"the loss of task {name} must be a scalar tensor, a mean over the batch, not {what}")
+        found = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise UserError(f"the loss of task {name} must be a scalar tensor, the mean over the batch; found {found}")
     if loss.device != device:
         raise UserError(
-            f"the loss of task {name} is on {loss.device}, the Balancer on {device}: move it, "
-            f"balance.to('{loss.device}')"
+            f"the loss of task {name} must be on the Balancer's device, {device}; found {loss.device}. Move the "
+            f"Balancer: balance.to('{loss.device}')"
         )
     return loss
-
-
-def _listed(losses: object) -> list[object]:
-    if not isinstance(losses, Tensor | Sequence):
-        raise UserError(f"losses are a list, a tensor [T] or a dict by the tasks' names, not {_kind(losses)}")
-    return list(cast("Sequence[object]", losses))
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__

@@ -1,14 +1,16 @@
-"""A step's signals for any network, by torch's autograd: one backward pass per task, made when it is asked for.
+"""A step's signals for any network, computed by torch's autograd: one backward pass per task, on demand.
 
-What the stacked engine computes by its own products (`mtlbench.engine.gradients`) is here asked of autograd, for a
-single replica, K = 1.
+The stacked engine computes the same with its own products (`mtlbench.engine.gradients`); here there is a single
+replica, K = 1.
 """
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, product
 
 import torch
 from torch import Tensor, nn
@@ -18,217 +20,187 @@ from mtlbench.balancer.given_gradients import Sum, with_gradients
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
 
-OF_SHARED = "no loss depends on a parameter of shared: name the module that the losses are computed with"
-OF_FEATURES = "no loss depends on the features that were given: pass the very tensor that the heads are computed from"
+OF_SHARED = "no loss depends on a parameter of shared: pass the module that the losses are computed with"
+OF_FEATURES = "no loss depends on the given features: pass the same tensor that the heads are computed from"
+NEEDS_SHARED = """this strategy treats shared parameters and heads differently: name the trained module that the tasks \
+share, Balancer(..., shared=model.trunk)"""
+NEEDS_FEATURES = """this strategy needs the shared representation, the trunk's output after its ReLU: pass it with the \
+losses, balance(losses, features)"""
+NEEDS_FURTHER = """this strategy needs the losses of two further batches in every step: pass a function that returns \
+those of another batch at each call, balance(losses, further=FUNCTION)"""
+Tensors = Sequence[Tensor]
+V = typing.TypeVar("V")
 
 
 class GradientOverflowError(Exception):
     """A scaled task gradient is not finite: the scale is too large for half precision."""
 
 
+@dataclass(eq=False)
 class LossGradients:
-    """The gradients of one step's losses.
+    """The gradients of one step's losses; P is the size of `shared`.
 
-    Args:
-        losses: T scalars with their graphs, which are kept.
-        shared: the parameters that all tasks share and that require grad; P is their size.
-        last: those of the last shared layer.
-        representation: the shared representation `[B, ...]` with its graph, if the caller has it.
-        further: makes the losses of a further batch, if the caller can.
-        dtype: of what is returned; at least float32, whatever precision the losses are made in.
-        scale: the losses are multiplied by it for every backward pass and the gradients divided by it, so that half
-            precision holds them; None is no scaling.
+    Losses are multiplied by `scale` before every backward pass and gradients divided by it after, for half precision.
     """
 
-    def __init__(
-        self,
-        losses: Sequence[Tensor],
-        *,
-        shared: Sequence[Tensor],
-        last: Sequence[Tensor],
-        representation: Tensor | None,
-        further: Callable[[], Sequence[Tensor]] | None,
-        dtype: torch.dtype,
-        scale: float | None,
-    ) -> None:
-        self._losses, self._shared, self._last = losses, shared, last
-        self._representation, self._further = representation, further
-        self._dtype, self._scale = dtype, scale
-        self._found: list[list[Tensor]] | None = None
-        self._of_heads: list[list[tuple[Tensor, Tensor]]] = []
-
-    @property
-    def scaled(self) -> bool:
-        """Whether gradients may overflow by their scale."""
-        return self._scale is not None
+    losses: Tensors  # T scalars with their graphs, which are retained
+    shared: Tensors  # parameters that all tasks share and that require grad
+    last: Tensors  # those of the last shared layer
+    representation: Tensor | None  # the shared representation [B, ...] with its graph, if the caller gave it
+    further: Callable[[], Tensors] | None  # computes the losses of a further batch, if the caller gave it
+    dtype: torch.dtype  # of results; at least float32, whatever the precision of the losses
+    scale: float | None  # None for no scaling
+    # Once asked for: each task's gradients, flat, by shared parameter, and its heads' parameters with their gradients.
+    _shared_rows: list[list[Tensor]] | None = field(default=None, init=False)
+    _of_heads: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list[list[tuple[Tensor, Tensor]]], init=False)
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, `[1, T, T]`."""
-        if last and self._shared and not self._last:
-            raise UserError("nothing in a last shared layer is trained: name it, Balancer(..., last=MODULE)")
-        rows = self._rows(self._losses, self._last, OF_SHARED) if last else self._all_rows()
+        if last and self.shared and not self.last:
+            raise UserError("no last shared layer is trained: name one, Balancer(..., last=MODULE)")
+        rows = self._rows(self.losses, self.last, OF_SHARED) if last else self._all_rows()
         return _products(rows, rows).unsqueeze(0)
 
     def jacobian(self) -> Tensor:
-        """The task gradients over the shared parameters, one after the other, `[1, T, P]`."""
+        """The task gradients over all shared parameters, concatenated, `[1, T, P]`."""
         return torch.stack([torch.cat(row) for row in self._all_rows()]).unsqueeze(0)
 
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
-        if self._further is None:
-            raise UserError(
-                "this strategy looks at two further batches in every step: call it with a function that returns the "
-                "losses of another batch each time, balance(losses, further=FUNCTION)"
-            )
-        one, other = (self._rows(self._further(), self._shared, OF_SHARED) for _ in range(2))
+        further = _required(self.further, NEEDS_FURTHER)
+        one, other = (self._rows(further(), self.shared, OF_SHARED) for _ in range(2))
         return _products(one, other).unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
-        """Gradients of the losses by the representation, `[1, T, B, F]`, 0 where the representation is."""
-        seen = self._given_representation()
-        rows = torch.stack([row for (row,) in self._rows(self._losses, [seen], OF_FEATURES)])
-        rows = rows.view(len(self._losses), len(seen), -1)
-        return (rows * (seen.detach().flatten(1) != 0)).unsqueeze(0)
+        """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
+        features = _required(self.representation, NEEDS_FEATURES)
+        rows = torch.stack([row for (row,) in self._rows(self.losses, [features], OF_FEATURES)])
+        rows = rows.view(len(self.losses), len(features), -1)
+        return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
     def minimised(self, weights: Tensor, heads: Heads, step: Step) -> Tensor:
         """A scalar of value `sum_t weights_t L_t` whose backward pass gives every parameter its gradient.
 
-        The shared ones get that of the sum, or what the strategy chose in its place; others that several losses depend
-        on that of the sum; and those of head t their share of the sum (`weighted`), or the gradient of L_t (`own`).
-        Where that is the gradient of the sum and nothing has been differentiated over all shared parameters yet, it is
-        the sum itself with its graph. Else the gradients are made here, those of the shared parameters from what the
-        strategy has already seen, and given back as they are.
-
-        Args:
-            weights: `[T]`.
-            heads: the strategy's.
-            step: what the strategy has seen, with the direction it chose.
+        `weights` is `[T]`. Shared parameters get the gradient of that sum, or the direction of `step` if the strategy
+        chose one. Other parameters that several losses depend on get that of the sum. Those of head t get their share
+        of it (`heads` is `weighted`), or the gradient of L_t (`own`). If all of this is the gradient of the sum, and
+        none over all shared parameters was computed before, the result is the sum with its graph. Otherwise the
+        gradients are computed here, reusing those that the strategy asked for, and handed over as they are.
         """
-        losses = torch.stack([loss.to(self._dtype) for loss in self._losses])
+        losses = torch.stack([loss.to(self.dtype) for loss in self.losses])
         total = (weights * losses).sum()
         directed = step.direction is not None or step.representation_direction is not None
-        if heads == "weighted" and self._found is None and not directed:
+        if heads == "weighted" and self._shared_rows is None and not directed:
             return total
-        self._check_shared()
-        among_shared = {id(parameter) for parameter in self._shared}
-        reached = {id(leaf): leaf for part in self._reached for leaf in part}
+        _required(self.shared or None, NEEDS_SHARED)
         one = weights.new_ones(1)
         gradients: dict[Tensor, Sum] = {}
-        for weight, part in zip(weights.unsqueeze(1), self._of_heads, strict=False):
-            gradients |= {leaf: Sum(one if heads == "own" else weight, [gradient]) for leaf, gradient in part}
-        *of_heads, of_several = [
-            [leaf for leaf in part if id(leaf) not in among_shared and leaf not in gradients] for part in self._reached
-        ]
-        rest = [leaf for part in of_heads for leaf in part]
-        for value, those in ((losses.sum() if heads == "own" else total, rest), (total, of_several)):
-            found = self._filled(self._gradients(value, those), those)
-            gradients |= {leaf: Sum(one, [gradient]) for leaf, gradient in zip(those, found, strict=True)}
-        for parameter, gradient in zip(self._shared, self._shared_gradients(weights, total, step), strict=True):
-            # One that no loss depends on keeps having no gradient, unless a direction speaks of it.
-            if step.direction is not None or id(parameter) in reached:
-                gradients[parameter] = gradient
-        return with_gradients(total, gradients)
-
-    def _shared_gradients(self, weights: Tensor, total: Tensor, step: Step) -> list[Sum]:
-        if step.direction is None and step.representation_direction is None and self._found is not None:
-            return [Sum(weights, column) for column in zip(*self._found, strict=True)]
-        if step.direction is not None:
-            found = self._split(step.direction[0])
-        elif step.representation_direction is not None:
-            seen = self._given_representation()
-            cotangent = step.representation_direction.view_as(seen).to(seen.dtype)
-            found = self._filled(self._gradients(seen, self._shared, cotangent), self._shared)
+        for weight, pairs in zip(weights.unsqueeze(1), self._of_heads, strict=False):
+            gradients |= {leaf: Sum(one if heads == "own" else weight, [gradient]) for leaf, gradient in pairs}
+        *of_heads, of_several = self._unshared
+        rest = [leaf for leaf in chain.from_iterable(of_heads) if leaf not in gradients]
+        for value, parameters in ((losses.sum() if heads == "own" else total, rest), (total, of_several)):
+            gradients |= _whole(parameters, self._filled_gradients(value, parameters), one)
+        if self._shared_rows is not None and not directed:
+            columns = zip(*self._shared_rows, strict=True)
+            shared = {leaf: Sum(weights, column) for leaf, column in zip(self.shared, columns, strict=True)}
         else:
-            found = self._filled(self._gradients(total, self._shared), self._shared)
-        return [Sum(weights.new_ones(1), [gradient]) for gradient in found]
+            shared = _whole(self.shared, self._shared_gradients(total, step), one)
+        # Without a direction over all of them, parameters that no loss depends on still get no gradient.
+        reached = set(self.shared if step.direction is not None else chain.from_iterable(self._leaves))
+        return with_gradients(total, gradients | {leaf: shared[leaf] for leaf in self.shared if leaf in reached})
 
-    def _given_representation(self) -> Tensor:
-        if self._representation is None:
-            raise UserError(
-                "this strategy looks at the shared representation, the trunk's output behind its ReLU: pass it beside "
-                "the losses, balance(losses, features)"
-            )
-        return self._representation
-
-    def _check_shared(self) -> None:
-        if not self._shared:
-            raise UserError(
-                "this strategy treats what the tasks share apart from their heads: name the module that they share "
-                "and that is trained, Balancer(..., shared=model.trunk)"
-            )
+    def _shared_gradients(self, total: Tensor, step: Step) -> list[Tensor]:
+        if step.direction is not None:
+            parts = step.direction[0].split([parameter.numel() for parameter in self.shared])
+            return [part.view_as(parameter).to(parameter) for part, parameter in zip(parts, self.shared, strict=True)]
+        if step.representation_direction is None:
+            return self._filled_gradients(total, self.shared)
+        features = _required(self.representation, NEEDS_FEATURES)
+        cotangent = step.representation_direction.view_as(features).to(features.dtype)
+        return self._filled_gradients(features, self.shared, cotangent)
 
     @cached_property
-    def _reached(self) -> list[list[Tensor]]:
-        return leaves(self._losses)
+    def _leaves(self) -> list[list[Tensor]]:
+        return leaves(self.losses)
+
+    @property
+    def _unshared(self) -> list[list[Tensor]]:
+        """The leaves of each loss alone, and last those of several losses, without the shared parameters."""
+        shared = set(self.shared)
+        return [[leaf for leaf in part if leaf not in shared] for part in self._leaves]
 
     def _all_rows(self) -> list[list[Tensor]]:
-        """Of each task, its gradient by each shared parameter, flat; those by the heads' are made on the way."""
-        if self._found is None:
-            self._check_shared()
-            among_shared = {id(parameter) for parameter in self._shared}
-            heads = [[leaf for leaf in part if id(leaf) not in among_shared] for part in self._reached[:-1]]
-            pairs = zip(self._losses, heads, strict=True)
-            gradients = [self._gradients(loss, [*self._shared, *head]) for loss, head in pairs]
-            depth = len(self._shared)
-            of_heads = [self._filled(row[depth:], head) for row, head in zip(gradients, heads, strict=True)]
-            self._of_heads = [list(zip(*each, strict=True)) for each in zip(heads, of_heads, strict=True)]
-            self._found = self._flat([row[:depth] for row in gradients], self._shared, OF_SHARED)
-        return self._found
+        """Each task's gradients, flat, with respect to each shared parameter; those of the heads are kept, too."""
+        if self._shared_rows is None:
+            _required(self.shared or None, NEEDS_SHARED)
+            depth, heads = len(self.shared), self._unshared[:-1]
+            tasks = list(zip(self.losses, heads, strict=True))
+            gradients = [self._gradients(loss, [*self.shared, *head]) for loss, head in tasks]
+            filled = [_filled(row[depth:], head) for row, head in zip(gradients, heads, strict=True)]
+            self._of_heads = [list(zip(*each, strict=True)) for each in zip(heads, filled, strict=True)]
+            self._shared_rows = self._flat([row[:depth] for row in gradients], self.shared, OF_SHARED)
+        return self._shared_rows
 
-    def _rows(self, losses: Sequence[Tensor], wanted: Sequence[Tensor], what: str) -> list[list[Tensor]]:
-        """Of each loss, its gradient by each tensor that is wanted, flat; `what` says what is wrong if none has one."""
-        self._check_shared()
-        return self._flat([self._gradients(loss, wanted) for loss in losses], wanted, what)
+    def _rows(self, losses: Tensors, wanted: Tensors, problem: str) -> list[list[Tensor]]:
+        """Each loss's gradients, flat, with respect to each wanted tensor; `problem` is said if there are none."""
+        _required(self.shared or None, NEEDS_SHARED)
+        return self._flat([self._gradients(loss, wanted) for loss in losses], wanted, problem)
 
-    def _flat(
-        self, gradients: Sequence[Sequence[Tensor | None]], wanted: Sequence[Tensor], what: str
-    ) -> list[list[Tensor]]:
-        if all(part is None for each in gradients for part in each):
-            raise UserError(what)
-        rows = [[part.flatten().to(self._dtype) for part in self._filled(each, wanted)] for each in gradients]
-        if self.scaled and not all(bool(part.isfinite().all()) for row in rows for part in row):
+    def _flat(self, gradients: Sequence[Sequence[Tensor | None]], wanted: Tensors, problem: str) -> list[list[Tensor]]:
+        if all(gradient is None for row in gradients for gradient in row):
+            raise UserError(problem)
+        rows = [[part.flatten().to(self.dtype) for part in _filled(row, wanted)] for row in gradients]
+        if self.scale is not None and not all(bool(part.isfinite().all()) for row in rows for part in row):
             raise GradientOverflowError
         return rows
 
-    def _gradients(
-        self, value: Tensor, wanted: Sequence[Tensor], cotangent: Tensor | None = None
-    ) -> list[Tensor | None]:
-        """Gradients of `(cotangent * value).sum()`, None where it does not depend on what is wanted."""
+    def _filled_gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> list[Tensor]:
+        return _filled(self._gradients(value, wanted, cotangent), wanted)
+
+    def _gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> Sequence[Tensor | None]:
+        """Gradients of `(cotangent * value).sum()`; None for tensors that it does not depend on."""
         if not (value.requires_grad and wanted and any(tensor.requires_grad for tensor in wanted)):
             return [None] * len(wanted)
         cotangent = torch.ones_like(value) if cotangent is None else cotangent
-        if self._scale is not None:
-            cotangent = cotangent * self._scale
+        if self.scale is not None:
+            cotangent = cotangent * self.scale
         try:
-            made = torch.autograd.grad(value, wanted, cotangent, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(value, wanted, cotangent, retain_graph=True, allow_unused=True)
         except RuntimeError as error:
             if "donated" not in str(error):
                 raise
             raise UserError(
-                "losses or a trunk from torch.compile are differentiated once for each task, which it has to know: set "
-                "torch._functorch.config.donated_buffer = False before they are compiled"
+                "this strategy differentiates losses or a trunk from torch.compile once per task: set "
+                "torch._functorch.config.donated_buffer = False before compiling them"
             ) from None
-        found = typing.cast("Sequence[Tensor | None]", made)
-        if self._scale is None:
-            return list(found)
-        return [None if gradient is None else gradient / self._scale for gradient in found]
-
-    @staticmethod
-    def _filled(gradients: Sequence[Tensor | None], wanted: Sequence[Tensor]) -> list[Tensor]:
-        """Zeros in place of the gradients that are not there."""
-        pairs = zip(gradients, wanted, strict=True)
-        return [torch.zeros_like(tensor) if gradient is None else gradient for gradient, tensor in pairs]
-
-    def _split(self, flat: Tensor) -> list[Tensor]:
-        parts = flat.split([parameter.numel() for parameter in self._shared])
-        return [part.view_as(parameter).to(parameter) for part, parameter in zip(parts, self._shared, strict=True)]
+        unscaled = typing.cast("Sequence[Tensor | None]", gradients)
+        if self.scale is None:
+            return unscaled
+        return [None if gradient is None else gradient / self.scale for gradient in unscaled]
 
 
-def leaves(losses: Sequence[Tensor]) -> list[list[Tensor]]:
-    """The tensors that a backward pass from these losses leaves gradients in: parameters, as a rule.
+def _required(value: V | None, problem: str) -> V:
+    if value is None:
+        raise UserError(problem)
+    return value
+
+
+def _filled(gradients: Iterable[Tensor | None], wanted: Iterable[Tensor]) -> list[Tensor]:
+    """The gradients, with zeros in place of None."""
+    pairs = zip(gradients, wanted, strict=True)
+    return [torch.zeros_like(tensor) if gradient is None else gradient for gradient, tensor in pairs]
+
+
+def _whole(parameters: Tensors, gradients: Tensors, one: Tensor) -> dict[Tensor, Sum]:
+    return {leaf: Sum(one, [gradient]) for leaf, gradient in zip(parameters, gradients, strict=True)}
+
+
+def leaves(losses: Tensors) -> list[list[Tensor]]:
+    """The tensors that a backward pass from these losses leaves gradients in, usually parameters.
 
     Returns:
-        One list for each loss, of what no other loss depends on, and last that of what several do.
+        One list per loss of the leaves that no other loss depends on, and last the leaves of several losses.
     """
     owner: dict[Node, int] = {}
     several = len(losses)
@@ -236,11 +208,11 @@ def leaves(losses: Sequence[Tensor]) -> list[list[Tensor]]:
         ahead: list[Node | None] = [get_gradient_edge(loss).node] if loss.requires_grad else []
         while ahead:
             node = ahead.pop()
-            found = number if node is None else owner.get(node)
-            if node is None or found in (number, several):
+            before = number if node is None else owner.get(node)
+            if node is None or before in (number, several):
                 continue
-            owner[node] = number if found is None else several
-            ahead += [before for before, _ in node.next_functions]
+            owner[node] = number if before is None else several
+            ahead += [input_node for input_node, _ in node.next_functions]
     parts: list[list[Tensor]] = [[] for _ in range(several + 1)]
     for node, number in owner.items():
         if type(node).__name__ == "AccumulateGrad":
@@ -248,29 +220,28 @@ def leaves(losses: Sequence[Tensor]) -> list[list[Tensor]]:
     return parts
 
 
-def _products(rows: Sequence[Sequence[Tensor]], others: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Inner products `[T, T]` of gradients that are given parameter by parameter; a Gramian where both are the same.
+def _products(rows: Sequence[Tensors], others: Sequence[Tensors]) -> Tensor:
+    """Inner products `[T, T]` of gradients given parameter by parameter; a Gramian if both are the same.
 
-    Pair by pair: joined to one matrix first, they would be copied, which takes longer than the products.
+    Pair by pair: joining them to one matrix first would copy them, which takes longer than the products.
     """
-    tasks = range(len(rows))
-    found = {
-        (s, t): torch.stack([one @ other for one, other in zip(rows[s], others[t], strict=True)]).sum()
-        for s in tasks
-        for t in (tasks[s:] if rows is others else tasks)
-    }
-    return torch.stack([found[s, t] if (s, t) in found else found[t, s] for s in tasks for t in tasks]).view(
-        len(rows), -1
-    )
+    products: dict[tuple[int, int], Tensor] = {}
+    for s, t in product(range(len(rows)), repeat=2):
+        if rows is others and t < s:
+            products[s, t] = products[t, s]
+        else:
+            products[s, t] = torch.stack([one @ other for one, other in zip(rows[s], others[t], strict=True)]).sum()
+    return torch.stack(list(products.values())).view(len(rows), -1)
 
 
 def last_layer(shared: nn.Module) -> nn.Module | None:
-    """The last module, in the order of registration, that has a trained weight of two dimensions or more.
+    """The last module, in the order of registration, with a trained weight of two dimensions or more.
 
-    Normalisation layers have none, and are passed over.
+    Normalisation layers have no such weight and are skipped.
     """
-    found = None
-    for module in shared.modules():
-        if any(parameter.requires_grad and parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
-            found = module
-    return found
+    layers = [
+        module
+        for module in shared.modules()
+        if any(parameter.requires_grad and parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    ]
+    return layers[-1] if layers else None

@@ -1,16 +1,14 @@
-"""Whether a strategy or a setup keeps its contract: each property on made-up steps and in small trainings.
+"""Proves that a strategy or a setup keeps its contract, property by property, on made-up steps and in short trainings.
 
-`subjects` reads what is to be checked, `check` tries every property of it, `failures` is empty if all hold; likewise
-`setup_subjects`, `check_setup` and `setup_failures`. `given_step` and `weigh` are for tests of what is special to a
-strategy.
+`subjects` reads what to check, `check` tries every property, and `failures` is empty if all of them hold; likewise
+`setup_subjects`, `check_setup` and `setup_failures`. `given_step` and `weigh` are for tests of a strategy's own
+formulas.
 """
 
+from mtlbench.check.checks import check, check_setup, failures, setup_failures
 from mtlbench.check.outcomes import show
-from mtlbench.check.setup.checks import check_setup, setup_failures
-from mtlbench.check.setup.subject import SetupSubject, setup_subjects
-from mtlbench.check.strategy.checks import check, failures
 from mtlbench.check.strategy.steps import given_step, weigh
-from mtlbench.check.strategy.subject import Subject, subjects
+from mtlbench.check.subjects import SetupSubject, Subject, setup_subjects, subjects
 
 __all__ = [
     "SetupSubject",

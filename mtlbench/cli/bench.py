@@ -64,7 +64,8 @@ def run_bench(
     from mtlbench.bench import execution
     from mtlbench.bench.planning import plan
     from mtlbench.cli import progress
-    from mtlbench.report import make, terminal
+    from mtlbench.report import terminal
+    from mtlbench.report.writing import write_report
 
     planned = plan(request)
     warn(planned.registry.problems)
@@ -73,7 +74,7 @@ def run_bench(
     with stoppable(LEFT), progress.display(console) as display:
         complete = execution.execute(planned, display)
     console.print("making tables and plots", highlight=False)
-    terminal.show(make.make(planned.store), console)
+    terminal.show(write_report(planned.store), console)
     if not complete:
         raise typer.Exit(1)
 

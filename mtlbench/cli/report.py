@@ -21,6 +21,7 @@ def run_report(
     """
     check_name(name)
     from mtlbench.records.store import Store
-    from mtlbench.report import make, terminal
+    from mtlbench.report import terminal
+    from mtlbench.report.writing import write_report
 
-    terminal.show(make.make(Store(out / name)), open_console())
+    terminal.show(write_report(Store(out / name)), open_console())

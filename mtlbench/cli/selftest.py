@@ -13,7 +13,7 @@ from mtlbench.cli.options import OutOption, check_name
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtlbench.stats.controls import Control
+    from mtlbench.stats.selftest import Control
 
 
 def run_selftest(

@@ -65,11 +65,7 @@ def collecting(collection: Collection) -> Generator[Collection]:
 
 
 def declare(kind: Kind, name: str, value: object) -> None:
-    """Add to the current collection what the caller's caller registers.
-
-    Raises:
-        ValueError: another one has its name.
-    """
+    """Add what the caller's caller registers to the current collection; raises as `Collection.add`."""
     caller = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     entry = Declared(kind, name, value, Path(caller.f_code.co_filename), str(caller.f_globals["__name__"]))
     _current.get().add(entry)
@@ -79,17 +75,15 @@ def declare(kind: Kind, name: str, value: object) -> None:
 def declare_again(value: object) -> bool:
     """Add what was registered when a module, or a package's modules, were imported; or one strategy or setup.
 
-    Returns whether there was anything to add.
-
-    Raises:
-        ValueError: another one has its name.
+    Returns whether there was anything to add; raises as `Collection.add`.
     """
-    is_module = isinstance(value, ModuleType)
-    entries = [
-        entry
-        for entry in list(_ever.values())
-        if (f"{entry.module}.".startswith(f"{value.__name__}.") if is_module else entry.value is value)
-    ]
+
+    def is_wanted(entry: Declared[Any]) -> bool:
+        if isinstance(value, ModuleType):
+            return f"{entry.module}.".startswith(f"{value.__name__}.")
+        return entry.value is value
+
+    entries = list(filter(is_wanted, list(_ever.values())))
     for entry in entries:
         _current.get().add(entry)
     return bool(entries)

@@ -75,9 +75,10 @@ def _check_task(setup: str, task: Task) -> None:
         (
             "metric",
             f"what the score counts, in 1 to {LONGEST_METRIC} printable characters, and not {DELTA_M!r}",
-            task.metric.strip() and task.metric.isprintable() and len(task.metric) <= LONGEST_METRIC,
+            task.metric.strip() not in ("", DELTA_M)
+            and task.metric.isprintable()
+            and len(task.metric) <= LONGEST_METRIC,
         ),
-        ("metric", f"another name than {DELTA_M!r}, which mtlbench computes itself", task.metric != DELTA_M),
         ("better", f"{better!r} for the metric {task.metric!r}; or rename the metric", better == task.better),
         ("loss", "a function", callable(task.loss)),
         ("score", "a function", callable(task.score)),

@@ -167,15 +167,21 @@ def effective_weights(strategy: Strategy, step: Step) -> Tensor:
     """The derivative of the objective, `[K, T]`; sets the gradients of the strategy's parameters.
 
     Raises:
-        ContractError: the objective is not one number per replica of the losses' dtype, or the step was changed.
+        ContractError: the objective is not one number per replica, of the losses' dtype, that depends on the losses; or
+            the step was changed.
     """
-    parameters = list(strategy.parameters())
+    parameters, shape, dtype = list(strategy.parameters()), step.losses.shape[:1], step.losses.dtype
     with torch.enable_grad():
         objective = objective_of(strategy, step)
-        if objective.shape != step.losses.shape[:1] or objective.dtype != step.losses.dtype:
+        is_tensor = isinstance(objective, Tensor)
+        if not (is_tensor and objective.shape == shape and objective.dtype == dtype and objective.requires_grad):
+            found = type(objective).__name__
+            if is_tensor:
+                depends = "" if objective.requires_grad else ", which does not"
+                found = f"{objective.dtype} of shape {list(objective.shape)}{depends}"
             raise ContractError(
-                f"forward(step) must return one objective per replica, {step.losses.dtype} of shape "
-                f"{list(step.losses.shape[:1])}; found {objective.dtype} of shape {list(objective.shape)}"
+                f"forward(step) must return one objective per replica, {dtype} of shape {list(shape)}, that depends on "
+                f"step.losses; found {found}"
             )
         weights, *gradients = torch.autograd.grad(objective.sum(), [step.losses, *parameters], materialize_grads=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):

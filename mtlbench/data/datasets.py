@@ -144,11 +144,7 @@ def training(dataset: Dataset) -> Labelled:
 
 
 def test(dataset: Dataset) -> Labelled:
-    """The 10,000 test samples in the cache.
-
-    Raises:
-        UserError: as in `training`.
-    """
+    """The 10,000 test samples in the cache; raises as `training`."""
     return _read(dataset, TEST_PREFIX)
 
 

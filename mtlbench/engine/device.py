@@ -10,16 +10,16 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def resolve_device(name: str) -> str:
-    """The device kind that `name` stands for on this machine: `auto` is cuda, else mps, else cpu.
+    """The kind of device that `name` selects on this machine; `auto` prefers cuda, then mps, then cpu.
 
     Raises:
-        UserError: there is no such device, or this machine lacks it.
+        UserError: the device is unknown, or this machine does not have it.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
-    if name not in there:
-        raise UserError(f"no device is called {name!r}; there is {', '.join(DEVICES)}")
-    if not there[name]:
+        return next(kind for kind, present in available.items() if present)
+    if name not in available:
+        raise UserError(f"device must be one of {', '.join(DEVICES)}; found {name!r}")
+    if not available[name]:
         raise UserError(f"torch finds no {name} device on this machine; use --device auto or cpu")
     return name

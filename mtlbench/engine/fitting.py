@@ -1,11 +1,12 @@
-"""Trains one run: the epochs of a stack, what is looked at between them, and what is kept."""
+"""Trains one run: the epochs of a stack, with an evaluation after each, and the history that is stored."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,16 +16,16 @@ from mtlbench.engine.trainer import Trainer
 from mtlbench.records.history import Evaluation, History, Result, Trajectory
 
 TRAJECTORY_POINTS = 30
-STRETCHED = ("losses", "weights", "norms", "cosines")
-SIGNIFICANT_DIGITS, SCORE_DIGITS = 4, 6
-"""Of means over a stretch, which are plotted; of losses and scores of a whole split, in float32."""
+REPORTS_PER_EPOCH = 20
+TRAJECTORY_DIGITS, EVALUATION_DIGITS = 4, 6
+"""Significant digits stored: of means over a stretch of steps, which are plotted; of float32 losses and scores."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: epochs done (with their fraction), one task's last training loss and validation score.
+    """How far a run is: epochs done (with fraction), the watched task's last training loss and validation score.
 
-    `metric` names the score; `validated` marks the end of an epoch, when the score is new.
+    `metric` names the score; `validated` is True at the end of an epoch, when the score is new.
     """
 
     done: float
@@ -36,7 +37,7 @@ class Progress:
 
 def fit(
     trainer: Trainer,
-    held_out: Split,
+    validation: Split,
     *,
     epochs: int,
     watched: Task,
@@ -44,107 +45,92 @@ def fit(
     so_far: History | None = None,
     keep: Callable[[History], None] | None = None,
 ) -> History:
-    """Train all epochs that are left; the validation split is read after each.
+    """Train the remaining epochs, with an evaluation on the validation split after each.
 
     Args:
         trainer: the stack, in the state in which `so_far` ended.
-        held_out: the validation split.
-        epochs: passes over the training split, those of `so_far` included.
-        watched: the task whose loss and score are reported while the run goes on.
-        report: told of progress about 20 times an epoch.
-        so_far: what was recorded of earlier epochs.
-        keep: given the history after each epoch, while the trainer's state is that of the epoch's end.
+        validation: the validation split.
+        epochs: total number of epochs, including those of `so_far`.
+        watched: the task whose loss and score are reported.
+        report: called with the progress about 20 times an epoch.
+        so_far: the history of earlier epochs.
+        keep: called with the history after each epoch, while the trainer is in its state at the end of that epoch.
     """
-    history = so_far or _empty(trainer.replicas)
-    task = trainer.tasks.index(watched)
-    points = max(1, min(TRAJECTORY_POINTS // epochs, trainer.steps_per_epoch))
-    stride = max(1, trainer.steps_per_epoch // 20)
+    history = so_far or History([], Trajectory([], [], [], None, None), [None] * trainer.replicas, 0.0)
+    steps, task = trainer.steps_per_epoch, trainer.tasks.index(watched)
+    stretches = max(1, min(TRAJECTORY_POINTS // epochs, steps))
+    stride = max(1, steps // REPORTS_PER_EPOCH)
     score = _mean_score(history.validation[-1], task) if history.validation else None
     loss = None
     for epoch in range(len(history.validation), epochs):
         trainer.start_epoch(epoch)
         seconds = 0.0
-        for first in range(0, trainer.steps_per_epoch, stride):
+        for first in range(0, steps, stride):
             begun = time.perf_counter()
-            last = min(first + stride, trainer.steps_per_epoch)
+            last = min(first + stride, steps)
             for _ in range(first, last):
                 trainer.step()
             loss = float(trainer.traces["losses"][last - 1, :, task].mean())
             seconds += time.perf_counter() - begun
-            report(Progress(epoch + last / trainer.steps_per_epoch, loss, score, watched.metric))
+            report(Progress(epoch + last / steps, loss, score, watched.metric))
         trainer.end_epoch()
-        validation = _evaluation(*trainer.evaluate(held_out))
-        score = _mean_score(validation, task)
+        evaluation = _evaluate(trainer, validation)
+        score = _mean_score(evaluation, task)
         report(Progress(epoch + 1, loss, score, watched.metric, validated=True))
-        history = _extended(history, trainer, epoch, points, validation, seconds)
+        history = History(
+            [*history.validation, evaluation],
+            _extended(history.trajectory, trainer, epoch, stretches),
+            _first_divergence(history.diverged, trainer.traces, epoch * steps),
+            history.training_seconds + seconds,
+        )
         if keep is not None:
             keep(history)
     return history
 
 
 def tested(history: History, trainer: Trainer, test: Split) -> Result:
-    """What a run leaves: the test split is looked at here, once, after the last epoch."""
-    return Result(**vars(history), test=_evaluation(*trainer.evaluate(test)))
+    """The result of a run after its last epoch. This is the only evaluation on the test split."""
+    return Result(**vars(history), test=_evaluate(trainer, test))
 
 
-def _empty(replicas: int) -> History:
-    return History([], Trajectory([], [], [], None, None), [None] * replicas, 0.0)
-
-
-def _extended(
-    history: History, trainer: Trainer, epoch: int, points: int, validation: Evaluation, seconds: float
-) -> History:
-    """The history with one more epoch."""
-    path = history.trajectory
-    ends, stretches = list(path.epochs), {name: list(getattr(path, name) or []) for name in STRETCHED}
-    for part in range(points):
-        begin, end = (trainer.steps_per_epoch * p // points for p in (part, part + 1))
-        means = _stretch({name: t[begin:end] for name, t in trainer.traces.items()})
-        for name, values in means.items():
-            stretches[name].append(_rounded(values, SIGNIFICANT_DIGITS).tolist())
-        ends.append(round(epoch + end / trainer.steps_per_epoch, SIGNIFICANT_DIGITS))
-    has_gramian = bool(stretches["norms"])
-    trajectory = Trajectory(
-        ends,
-        stretches["losses"],
-        stretches["weights"],
-        stretches["norms"] if has_gramian else None,
-        stretches["cosines"] if has_gramian else None,
-    )
-    return History(
-        [*history.validation, validation],
-        trajectory,
-        _first_divergence(history.diverged, trainer.traces, epoch * trainer.steps_per_epoch),
-        history.training_seconds + seconds,
-    )
+def _extended(trajectory: Trajectory, trainer: Trainer, epoch: int, stretches: int) -> Trajectory:
+    """The trajectory with one more epoch, as means over equal stretches of its steps."""
+    rows: dict[str, list[Any]] = {name: list(values or []) for name, values in vars(trajectory).items()}
+    steps = trainer.steps_per_epoch
+    for begin, end in pairwise(steps * stretch // stretches for stretch in range(stretches + 1)):
+        for name, mean in _means({name: trace[begin:end] for name, trace in trainer.traces.items()}).items():
+            rows[name].append(_rounded(mean, TRAJECTORY_DIGITS))
+        rows["epochs"].append(round(epoch + end / steps, TRAJECTORY_DIGITS))
+    return Trajectory(**{name: values or None for name, values in rows.items()})  # pyright: ignore[reportArgumentType]
 
 
 def _first_divergence(before: list[int | None], traces: dict[str, Tensor], taken: int) -> list[int | None]:
-    """Per seed, the number of updates before the first step with a loss or weight that is not finite.
+    """For each seed, the number of updates before the first step with a loss or weight that is not finite.
 
-    `taken` of them were made before the epoch that was traced.
+    `before` holds those of earlier epochs, in which `taken` updates were made.
     """
     finite = (traces["losses"].isfinite() & traces["weights"].isfinite()).all(-1)  # [S, K]
-    found = [None if ok.all() else taken + int((~ok).int().argmax()) for ok in finite.cpu().unbind(1)]
-    return [new if old is None else old for old, new in zip(before, found, strict=True)]
+    latest = [None if ok.all() else taken + int((~ok).int().argmax()) for ok in finite.cpu().unbind(1)]
+    return [new if old is None else old for old, new in zip(before, latest, strict=True)]
 
 
 def _mean_score(evaluation: Evaluation, task: int) -> float:
     return sum(row[task] for row in evaluation.scores) / len(evaluation.scores)
 
 
-def _evaluation(losses: Tensor, scores: Tensor) -> Evaluation:
-    return Evaluation(_rounded(losses, SCORE_DIGITS).tolist(), _rounded(scores, SCORE_DIGITS).tolist())
+def _evaluate(trainer: Trainer, split: Split) -> Evaluation:
+    losses, scores = trainer.evaluate(split)
+    return Evaluation(_rounded(losses, EVALUATION_DIGITS), _rounded(scores, EVALUATION_DIGITS))
 
 
-def _rounded(values: Tensor, digits: int) -> Tensor:
-    """Values with that many significant digits: they are kept in git as text."""
+def _rounded(values: Tensor, digits: int) -> list[Any]:
+    """Nested lists of the values with that many significant digits: results are kept in git as text."""
     flat = [float(f"{value:.{digits}g}") for value in values.cpu().double().flatten().tolist()]
-    return torch.tensor(flat, dtype=torch.float64).view(values.shape)
+    return torch.tensor(flat, dtype=torch.float64).view(values.shape).tolist()
 
 
-def _stretch(traces: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Means over a stretch of steps, `[K, ...]`; a Gramian as norms and cosines."""
+def _means(traces: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Means over the steps, `[K, ...]`: losses, weights and, if there is a Gramian, its norms and cosines."""
     means = {"losses": traces["losses"].mean(0), "weights": traces["weights"].mean(0)}
     if "gramian" in traces:
         gramian = traces["gramian"]  # [S, K, T, T]

@@ -10,37 +10,36 @@ import torch
 from torch import Tensor
 
 from mtlbench.contracts.convolutions import Convolutions
-from mtlbench.engine.layers import Convolution, Linear, Seen
+from mtlbench.engine.layers import Convolution, Linear, Saved
 
 
 @dataclass(frozen=True)
 class Tape:
     """What a forward pass leaves for the backward products.
 
-    `inputs[l]` `[K, B, F_l]` is the input of trunk layer l, the last entry is the shared representation that
-    the heads see; `seen[l]` is what layer l kept, the last entry what the heads did; `outputs` `[K, B, O]` holds all
-    heads' outputs side by side.
+    `inputs[l]` `[K, B, F_l]` is the input of trunk layer l, and the last entry the shared representation, the input of
+    the heads. `saved[l]` is what layer l saved, and the last entry what the heads saved. `outputs` `[K, B, O]` holds
+    the outputs of all heads side by side.
     """
 
     inputs: list[Tensor]
-    seen: list[Seen]
+    saved: list[Saved]
     outputs: Tensor
 
 
 class Network:
-    """K multi-task networks, parameters and gradients each in one flat buffer; nothing requires grad.
+    """K multi-task networks: all parameters in one flat buffer, all gradients in another; nothing requires grad.
 
-    The heads are one linear layer whose output columns are divided among the tasks: `mask` `[T, O]` is 1
-    where column o is task t's. Every replica starts from the default initialisation of `torch.nn.Linear` and
-    `torch.nn.Conv2d`, uniform within 1 / sqrt(in) for what a column of the weight has, drawn from its own generator, so
-    that a seed starts alike in every stack.
+    The heads are one linear layer whose output columns are divided among the tasks: `mask` `[T, O]` is 1 if column o
+    belongs to task t. Every replica starts from the default initialisation of `torch.nn.Linear` and `torch.nn.Conv2d`,
+    uniform within +-1 / sqrt(fan-in). It is drawn from the seed's own generator and so does not depend on the stack.
 
     Args:
         seeds: one per replica.
-        widths: features that the linear layers of the trunk are given, and of each of them.
+        widths: input features of the trunk's linear layers, then the output features of each.
         outputs: output columns per task.
-        convolutions: what stands before the linear layers.
-        device: where the buffers lie.
+        convolutions: layers before the linear ones.
+        device: of the buffers.
         dtype: of parameters and activations.
     """
 
@@ -61,13 +60,13 @@ class Network:
         size = replicas * sum(out * into + out for into, out in shapes)
         self.parameters = torch.zeros(size, device=device, dtype=dtype)
         self.grad = torch.zeros_like(self.parameters)
-        layers = [Linear(*views) for views in _views(self.parameters, self.grad, replicas, shapes)]
+        views = (_views(buffer, replicas, shapes) for buffer in (self.parameters, self.grad))
+        layers = [Linear(*values, *grads) for values, grads in zip(*views, strict=True)]
         for i, (conv, image) in enumerate(convolved):
             layers[i] = Convolution(**vars(layers[i]), image=image, kernel=conv.kernel, pool=conv.pool)
         self.trunk, self.heads = layers[:-1], layers[-1]
         self._columns = list(outputs)
-        blocks = [torch.ones(1, columns) for columns in outputs]
-        self.mask = torch.block_diag(*blocks).to(device, dtype)
+        self.mask = torch.block_diag(*(torch.ones(1, columns) for columns in outputs)).to(device, dtype)
         for replica, seed in enumerate(seeds):
             generator = np.random.default_rng((seed, 0))
             for layer in layers:
@@ -77,14 +76,14 @@ class Network:
                     tensor[replica] = torch.from_numpy(start).to(dtype).to(device)
 
     def forward(self, x: Tensor) -> Tape:
-        """Run all replicas on `[K, B, F]`."""
-        inputs, seen = [x], list[Seen]()
+        """Run all replicas on inputs `[K, B, F]`."""
+        inputs, saved = [x], list[Saved]()
         for layer in self.trunk:
-            before, kept = layer.forward(inputs[-1])
-            inputs.append(before.relu_())
-            seen.append(kept)
-        outputs, kept = self.heads.forward(inputs[-1])
-        return Tape(inputs, [*seen, kept], outputs)
+            pre_activation, saved_by_layer = layer.forward(inputs[-1])
+            inputs.append(pre_activation.relu_())
+            saved.append(saved_by_layer)
+        outputs, saved_by_heads = self.heads.forward(inputs[-1])
+        return Tape(inputs, [*saved, saved_by_heads], outputs)
 
     @property
     def trunk_sizes(self) -> list[int]:
@@ -92,29 +91,19 @@ class Network:
         return [layer.weight[0].numel() + layer.bias[0].numel() for layer in self.trunk]
 
     def write_trunk_gradient(self, direction: Tensor) -> None:
-        """Write a gradient `[K, P]` of the trunk: layer after layer, weight then bias."""
+        """Write a gradient `[K, P]` of the trunk, ordered by layer, weight before bias."""
         buffers = [grad for layer in self.trunk for grad in (layer.weight_grad, layer.bias_grad)]
         parts = direction.split([grad[0].numel() for grad in buffers], dim=1)
         for grad, part in zip(buffers, parts, strict=True):
             grad.copy_(part.view_as(grad))
 
     def split_outputs(self, outputs: Tensor) -> list[Tensor]:
-        """Each task's columns of `outputs`, as views."""
+        """The columns of `outputs` that belong to each task, as views."""
         return list(outputs.split(self._columns, dim=-1))
 
 
-def _views(
-    parameters: Tensor, grad: Tensor, replicas: int, shapes: Sequence[tuple[int, int]]
-) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Weight, bias and their gradients of each layer in the flat buffers, one after another, each stack contiguous."""
+def _views(buffer: Tensor, replicas: int, shapes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+    """Weight `[K, out, in]` and bias `[K, out]` of each layer as contiguous views of a flat buffer, in order."""
     sizes = [size for into, out in shapes for size in (replicas * out * into, replicas * out)]
-    values, grads = parameters.split(sizes), grad.split(sizes)
-    return [
-        (
-            values[2 * i].view(replicas, out, into),
-            values[2 * i + 1].view(replicas, out),
-            grads[2 * i].view(replicas, out, into),
-            grads[2 * i + 1].view(replicas, out),
-        )
-        for i, (into, out) in enumerate(shapes)
-    ]
+    parts = iter(buffer.split(sizes))
+    return [(next(parts).view(replicas, out, into), next(parts).view(replicas, out)) for into, out in shapes]

@@ -1,4 +1,4 @@
-"""Speed of a training step: interleaved rounds in one process, nothing else running."""
+"""Measures the speed of training steps: interleaved rounds in one process, with nothing else running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one step in each round, and the most device memory in bytes (cuda only)."""
+    """Seconds of one step in each round, and peak device memory in bytes (cuda only)."""
 
     step_seconds: list[float]
     peak_memory: int | None
@@ -26,18 +26,21 @@ class Speed:
 def interleave(
     steps: Mapping[str, Callable[[], object]], rounds: int, turn_seconds: float, wait: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Seconds per call of each function in each round, all of them taking turns within a round.
+    """Seconds per call of each function in each round; all functions take turns within a round.
 
-    A turn repeats the call for about `turn_seconds`; the number of repeats is settled before the clock
-    starts, after `WARM_UP_STEPS` calls. The order is the same in every round, begun one further each time.
+    A turn repeats the call for about `turn_seconds`; the number of repeats is fixed before the rounds, after
+    `WARM_UP_STEPS` calls. The order of turns is the same in every round, but starts one function later each time.
 
     Args:
-        steps: what to time.
-        rounds: turns of each.
+        steps: the functions to time, by name.
+        rounds: turns of each function.
         turn_seconds: length of a turn.
-        wait: returns once the device has done what it was given.
+        wait: returns once the device is idle.
     """
-    repeats = {name: _repeats(step, turn_seconds, wait) for name, step in steps.items()}
+    repeats: dict[str, int] = {}
+    for name, step in steps.items():
+        _time(step, WARM_UP_STEPS, wait)
+        repeats[name] = max(1, round(turn_seconds * WARM_UP_STEPS / _time(step, WARM_UP_STEPS, wait)))
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     collecting = gc.isenabled()
@@ -46,11 +49,7 @@ def interleave(
         for turn in range(rounds):
             start = turn % len(names)
             for name in names[start:] + names[:start]:
-                begun = time.perf_counter()
-                for _ in range(repeats[name]):
-                    steps[name]()
-                wait()
-                seconds[name].append((time.perf_counter() - begun) / repeats[name])
+                seconds[name].append(_time(steps[name], repeats[name], wait) / repeats[name])
             gc.collect()
     finally:
         if collecting:
@@ -60,15 +59,11 @@ def interleave(
 
 def waiter(device: torch.device) -> Callable[[], None]:
     """A function that returns once the device is idle."""
-    if device.type == "cuda":
-        return torch.cuda.synchronize
-    if device.type == "mps":
-        return torch.mps.synchronize
-    return lambda: None
+    return {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
 
 
 def endless(trainer: Trainer) -> Callable[[], None]:
-    """Training steps without end, epoch after epoch of the same order."""
+    """A function that takes one training step per call, and repeats the first epoch's order of samples forever."""
     taken = 0
 
     def step() -> None:
@@ -91,35 +86,28 @@ def measure(
 ) -> dict[str, Speed]:
     """Step times of several strategies on one setup and stack, in interleaved rounds.
 
-    Args:
-        make: a trainer for a strategy's constructor.
-        builds: constructors of the strategies, by label.
-        rounds: turns of each.
-        turn_seconds: length of a turn.
-        device: where the trainers are.
+    `builds` holds the strategies' constructors by label; `make` makes a trainer on `device` from one of them. `rounds`
+    and `turn_seconds` are those of `interleave`.
     """
     steps: dict[str, Callable[[], None]] = {}
     peaks: dict[str, int | None] = {}
-    wait = waiter(device)
+    wait, on_cuda, before = waiter(device), device.type == "cuda", 0
     for label, build in builds.items():
-        before = 0
-        if device.type == "cuda":
+        if on_cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
         steps[label] = endless(make(build))
         steps[label]()
         wait()
-        peaks[label] = torch.cuda.max_memory_allocated() - before if device.type == "cuda" else None
+        peaks[label] = torch.cuda.max_memory_allocated() - before if on_cuda else None
     seconds = interleave(steps, rounds, turn_seconds, wait)
     return {label: Speed(seconds[label], peaks[label]) for label in builds}
 
 
-def _repeats(step: Callable[[], object], turn_seconds: float, wait: Callable[[], None]) -> int:
-    for _ in range(WARM_UP_STEPS):
-        step()
-    wait()
+def _time(step: Callable[[], object], calls: int, wait: Callable[[], None]) -> float:
+    """Seconds that this many calls take until the device is idle."""
     begun = time.perf_counter()
-    for _ in range(WARM_UP_STEPS):
+    for _ in range(calls):
         step()
     wait()
-    return max(1, round(turn_seconds * WARM_UP_STEPS / (time.perf_counter() - begun)))
+    return time.perf_counter() - begun

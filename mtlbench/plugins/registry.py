@@ -95,7 +95,7 @@ class Registry:
         cls = self.get(name)
         hints = typing.get_type_hints(cls.__init__, include_extras=True)
         return {
-            key: parameter.replace(annotation=hints.get(key, _written_type(parameter)))
+            key: parameter.replace(annotation=hints.get(key, parameter.annotation))
             for key, parameter in inspect.signature(cls).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
@@ -224,7 +224,3 @@ def _method_of_torchjd(name: str) -> type[Strategy]:
         names = ", ".join(f"{TORCHJD}:{method}" for method in close or methods)
         raise UserError(f"no method of TorchJD is called {name!r}; there is {names}")
     return methods[name]
-
-
-def _written_type(parameter: inspect.Parameter) -> object:
-    return object if parameter.annotation is parameter.empty else parameter.annotation

@@ -62,7 +62,8 @@ def _literal(node: ast.expr) -> object:
 
 def typed(parameter: inspect.Parameter, value: object) -> object:
     """The value converted to the parameter's annotated type, such as a list to a tuple."""
-    return TypeAdapter(parameter.annotation, config=ConfigDict(strict=False)).validate_python(value)
+    annotation = object if parameter.annotation is parameter.empty else parameter.annotation
+    return TypeAdapter(annotation, config=ConfigDict(strict=False)).validate_python(value)
 
 
 def checked_value(text: str, parameter: inspect.Parameter, value: object) -> object:

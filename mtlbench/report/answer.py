@@ -1,8 +1,9 @@
-"""The answer of a bench in two plain sentences, made from its comparisons."""
+"""The answer of a bench in two sentences, written from its comparisons."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -11,56 +12,58 @@ from mtlbench.records.roles import ALL_TASKS, REFERENCE, TUNED, role_of
 from mtlbench.stats.comparisons import seeds_needed
 
 
-def answer(scores: pd.DataFrame, costs: pd.DataFrame, setup: str, task: str) -> list[str]:
-    """What a bench found on the main task of its main setup, and beyond it.
+def answer(scores: pd.DataFrame, speeds: pd.DataFrame, setup: str, task: str) -> list[str]:
+    """One sentence on the main task of the main setup, and one on the other setups or, if there is only one, on cost.
 
     Args:
-        scores: of all setups, `comparisons.scores_frame`.
-        costs: `tables.speeds_frame`.
-        setup: the main one.
+        scores: `comparisons.scores_frame` of all setups.
+        speeds: `frames.speeds_frame`.
+        setup: the main setup.
         task: its main task.
     """
     roles = scores["strategy"].map(lambda name: role_of(str(name)))
     compared = scores[roles.isin(("strategy", "tuned")) & (scores["verdict"] != "")]
-    here = compared[(compared["setup"] == setup) & (compared["task"] == task)]
-    tuned = here[here["strategy"].str.startswith(f"{TUNED}:") & (here["reference"] != REFERENCE)]
-    if len(tuned):
-        first = _on_main(tuned, f"tuned {REFERENCE} weights", "Tuned under one budget", setup, task)
+    main = compared[(compared["setup"] == setup) & (compared["task"] == task)]
+    is_tuned = main["strategy"].str.startswith(f"{TUNED}:")
+    if len(tuned := main[is_tuned & (main["reference"] != REFERENCE)]):
+        first = _on_main(tuned, "tuned fixed weights", "With equal tuning budgets", setup, task)
     else:
-        untuned = here[~here["strategy"].str.startswith(f"{TUNED}:")]
-        first = _on_main(untuned, "equal fixed weights", "At their defaults, nothing tuned", setup, task)
-    beyond = compared[(compared["setup"] != setup) & (compared["task"] != ALL_TASKS)]
-    return [first, _over_setups(beyond) if len(beyond) else _on_cost(costs)]
+        first = _on_main(main[~is_tuned], "equal fixed weights", "With default settings", setup, task)
+    others = compared[(compared["setup"] != setup) & (compared["task"] != ALL_TASKS)]
+    return [first, _over_setups(others) if len(others) else _on_cost(speeds)]
 
 
 def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: str) -> str:
     if rows.empty:
-        return f"Nothing was compared with {reference} on {setup}."
+        return f"No strategy was compared with {reference} on {setup}."
     metric, seeds, comparisons = (
         Metric.of(rows.iloc[0].to_dict()),
         int(rows["seeds"].min()),
         int(rows["comparisons"].max()),
     )
-    what = f"{task} {metric.name} of {setup}"
+    score = f"{task} {metric.name} on {setup}"
     if (rows["verdict"] == "too few seeds").all():
         return (
-            f"{seeds} seeds cannot tell any strategy from {reference} in the {what}: a test corrected for "
-            f"{comparisons} comparisons needs {seeds_needed(comparisons)}."
+            f"{seeds} seeds are too few to distinguish any strategy from {reference} in {score}: a test corrected for "
+            f"{comparisons} comparisons needs {seeds_needed(comparisons)} seeds."
         )
     ordered = rows.sort_values("difference", ascending=not metric.higher_is_better)
     better, worse = ordered[ordered["verdict"] == "better"], ordered[ordered["verdict"] == "worse"]
-    lost = f"; {_named(worse[::-1])} {_are(worse)} worse" if len(worse) else ""
+    lost = f"; {_listed(worse[::-1])} did significantly worse" if len(worse) else ""
     if len(better):
-        return f"{lead}, {_named(better)} beat{_s(better)} {reference} in the {what}, {_gap(better.iloc[0])}{lost}."
+        by = "by" if len(better) == 1 else "by up to"
+        return f"{lead}, {_listed(better)} beat {reference} in {score} {by} {_difference(better.iloc[0])}{lost}."
     best = ordered.iloc[0]
-    floor = float(rows["detectable"].replace(math.inf, math.nan).median())
+    smallest = float(rows["detectable"].replace(math.inf, math.nan).median())
     power = ""
-    if math.isfinite(floor):
-        size = metric.difference(floor).lstrip("+")
-        power = f", where a difference of {size} would have been found four times in five"
+    if math.isfinite(smallest):
+        size = metric.difference(smallest, unit=False).lstrip("+")
+        power = f" (a difference of {size} would have been found with 80% power)"
+    insignificant = "" if best["verdict"] == "worse" else ", which is not significant"
+    none = f"none of {len(rows)} strategies" if len(rows) > 1 else "no strategy"
     return (
-        f"{lead}, none of {len(rows)} strategies beat {reference} in the {what}: the best, {_plain(best['strategy'])}, "
-        f"differs by {_gap(best)}{power}{lost}."
+        f"{lead}, {none} beat {reference} in {score}: the best, {_name(best['strategy'])}, differs by "
+        f"{_difference(best)}{insignificant}{power}{lost}."
     )
 
 
@@ -68,46 +71,45 @@ def _over_setups(rows: pd.DataFrame) -> str:
     main = rows.drop_duplicates(["setup", "strategy"])  # the main task comes first
     better, worse = main[main["verdict"] == "better"], main[main["verdict"] == "worse"]
     largest_first = better.sort_values("difference", key=lambda values: -values.abs())
-    where = [f"{setup} ({_named(mine)})" for setup, mine in largest_first.groupby("setup", sort=False)]
-    gains = f"strategies beat equal fixed weights on {', '.join(where)}" if where else "none beat equal fixed weights"
-    others = rows["setup"].nunique()
-    counts = f"{len(better)} show a gain, {len(worse)} a loss and {len(main) - len(better) - len(worse)} nothing"
-    where_else = f"{others} setups" if others > 1 else "setup"
-    return f"On the other {where_else}, main task, defaults: {gains}; of {len(main)} comparisons {counts}."
+    winners = [f"{setup} ({_listed(rows)})" for setup, rows in largest_first.groupby("setup", sort=False)]
+    count, beat = rows["setup"].nunique(), "beat equal fixed weights in the main task"
+    setups = f"{count} other setups" if count > 1 else "other setup"
+    only = "only " * (len(winners) < count)
+    gains = f"strategies {beat} {only}on {', '.join(winners)}" if winners else f"no strategy {beat}"
+    total, undecided = len(main), len(main) - len(better) - len(worse)
+    return (
+        f"On the {setups}, with default settings, {gains}. Of {total} comparison{'s' * (total > 1)}, {len(better)} are "
+        f"significantly better, {len(worse)} significantly worse and {undecided} not significant."
+    )
 
 
-def _on_cost(costs: pd.DataFrame) -> str:
-    stack = costs[costs["replicas"] == costs["replicas"].max()]
+def _on_cost(speeds: pd.DataFrame) -> str:
+    stack = speeds[speeds["replicas"] == speeds["replicas"].max()]
     if stack.empty:
-        return "Their cost has not been measured."
-    dearest = stack.loc[stack["ratio"].idxmax()]
+        return "Training speed was not measured."
+    slowest = stack.loc[stack["ratio"].idxmax(), "strategy"]
     return (
         f"A training step takes {stack['ratio'].min():.2f} to {stack['ratio'].max():.2f} times as long as with fixed "
-        f"weights ({dearest['strategy']} the longest)."
+        f"weights; {slowest} takes longest."
     )
 
 
-def _gap(row: pd.Series) -> str:
+def _difference(row: pd.Series) -> str:
     metric = Metric.of(row.to_dict())
-    value, low, high = (float(row[name]) for name in ("difference", "difference_low", "difference_high"))
-    interval = f" [{metric.difference(low, unit=False)}, {metric.difference(high, unit=False)}]"
-    return metric.difference(value) + (interval if math.isfinite(low) else "")
-
-
-def _named(rows: pd.DataFrame, most: int = 4) -> str:
-    names = [_plain(name) for name in rows["strategy"]]
-    return (
-        ", ".join(names) if len(names) <= most else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    value, low, high = (
+        metric.difference(float(row[name]), unit=False) for name in ("difference", "difference_low", "difference_high")
     )
+    unit = " percentage points" if metric.is_share else ""
+    return value + unit + (f" [{low}, {high}]" if math.isfinite(row["difference_low"]) else "")
 
 
-def _plain(label: object) -> str:
+def _listed(rows: pd.DataFrame, most: int = 4) -> str:
+    """`a, b and c`; of more than `most` names the first, and how many there are besides; empty for none."""
+    names: Sequence[str] = [_name(label) for label in rows["strategy"]]
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1] if names else "") if part)
+
+
+def _name(label: object) -> str:
     return str(label).removeprefix(f"{TUNED}:")
-
-
-def _are(rows: pd.DataFrame) -> str:
-    return "is" if len(rows) == 1 else "are"
-
-
-def _s(rows: pd.DataFrame) -> str:
-    return "s" if len(rows) == 1 else ""

@@ -1,23 +1,25 @@
-"""Makes an SVG of matplotlib fit to stand inside a page: harmless, small, with the page's theme and marks."""
+"""Turns an SVG file of matplotlib into part of an HTML page: harmless, small, following its theme, with its marks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from mtlbench.report.figures.marks import Mark
+
 LIGHT_INK, PAPER = 0xE6, 0x1C
-"""What black and white become in the dark theme, as levels of grey; the greys between follow in a line."""
+"""Grey levels of black and white in the dark theme; those in between are interpolated."""
 XLINK = "{http://www.w3.org/1999/xlink}href"
 # fmt: off
 DRAWN = frozenset({
     "svg", "g", "defs", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan", "use",
     "clipPath", "image", "linearGradient", "radialGradient", "stop", "pattern", "marker", "mask",
 })
-"""Elements that are kept. Scripts, links, foreign objects, metadata and styles (which would be the whole page's) go."""
+"""Elements that are kept; scripts, links, foreign objects, metadata and style sheets (they would affect the whole page)
+are removed."""
 _GEOMETRY = frozenset({
     "d", "points", "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx", "ry", "width", "height", "transform",
 })
@@ -30,32 +32,18 @@ _FONT = re.compile(r"font-family: 'DejaVu Sans'[^;]*;?\s*")
 FONT = "'DejaVu Sans', Verdana, Arial, sans-serif"
 
 
-class Mark(Protocol):
-    """What a group of a figure stands for."""
-
-    @property
-    def strategy(self) -> str:
-        """The label of the strategy that it belongs to."""
-        ...
-
-    @property
-    def tooltip(self) -> str:
-        """What to say about it."""
-        ...
-
-
 def inline(svg: str, prefix: str, alt: str, marks: Mapping[str, Mark]) -> Markup:
-    """The figure as an element of an HTML page.
+    """The SVG as an element of an HTML page.
 
-    Only what is drawn is kept. Ids that something refers to get the prefix, all others go. Greys become variables of
-    the page, `var(--grey-33, #333333)`, so that a dark theme can turn them; a mark's group gets `data-strategy` and a
-    `<title>`. Ids of marks that are not in the figure (an empty line is not drawn) are passed over.
+    Only drawn elements are kept. Ids that something refers to get the prefix, all others are removed. Greys become
+    variables of the page, `var(--grey-33, #333333)`, so that a dark theme can change them. The group of a mark gets
+    `data-strategy` and a `<title>`; ids of marks that the SVG lacks (an empty line is not drawn) are ignored.
 
     Args:
-        svg: The whole SVG file.
-        prefix: Of the figure, different for each one of a page.
-        alt: What the figure shows, for who cannot see it.
-        marks: By the id of the group.
+        svg: text of the whole SVG file.
+        prefix: unique within the page.
+        alt: description for readers who cannot see the plot.
+        marks: by the id of the group.
 
     Raises:
         xml.etree.ElementTree.ParseError: the text is not XML.
@@ -73,9 +61,9 @@ def inline(svg: str, prefix: str, alt: str, marks: Mapping[str, Mark]) -> Markup
     used = {target for element in root.iter() for target in _targets(element)}
     for element in root.iter():
         element.attrib = {name: value for key in element.attrib for name, value in _attribute(element, key, prefix)}
-        if (own := element.get("id")) is not None:
-            if own in used:
-                element.set("id", prefix + own)
+        if (name := element.get("id")) is not None:
+            if name in used:
+                element.set("id", prefix + name)
             else:
                 del element.attrib["id"]
         element.tail = None  # indentation
@@ -92,15 +80,15 @@ def inline(svg: str, prefix: str, alt: str, marks: Mapping[str, Mark]) -> Markup
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def dark_greys(pictures: Iterable[str]) -> dict[str, str]:
-    """The dark theme's value of each grey that the inlined figures use, by its two hexadecimal digits."""
-    found = {level for picture in pictures for level in re.findall(r"var\(--grey-([0-9a-f]{2}),", picture)}
-    turned = {level: round(LIGHT_INK + (PAPER - LIGHT_INK) * int(level, 16) / 255) for level in sorted(found)}
-    return {level: f"#{grey:02x}{grey:02x}{min(255, grey + 3):02x}" for level, grey in turned.items()}
+def dark_greys(drawings: Iterable[str]) -> dict[str, str]:
+    """Colour in the dark theme of each grey that the drawings use, by its two hexadecimal digits."""
+    used = {level for drawing in drawings for level in re.findall(r"var\(--grey-([0-9a-f]{2}),", drawing)}
+    dark = {level: round(LIGHT_INK + (PAPER - LIGHT_INK) * int(level, 16) / 255) for level in sorted(used)}
+    return {level: f"#{grey:02x}{grey:02x}{min(255, grey + 3):02x}" for level, grey in dark.items()}
 
 
 def themed(text: str) -> str:
-    """Greys as variables of the page, with themselves as what holds outside of it."""
+    """Greys as variables of the page that default to the grey itself."""
     return _GREY.sub(lambda grey: f"var(--grey-{grey[1].lower()}, {grey[0].lower()})", text)
 
 
@@ -117,16 +105,12 @@ def _keep_drawn(element: ElementTree.Element) -> None:
 
 
 def _targets(element: ElementTree.Element) -> list[str]:
-    values = [element.get(key, "") for key in (XLINK, "href")]
-    found = [value[1:] for value in values if value.startswith("#")]
-    for value in element.attrib.values():
-        if "url(" in value:
-            found += [match[2].removeprefix("#") for match in _URL.finditer(value)]
-    return found
+    hrefs = [value[1:] for key in (XLINK, "href") if (value := element.get(key, "")).startswith("#")]
+    return hrefs + [url[2].removeprefix("#") for value in element.attrib.values() for url in _URL.finditer(value)]
 
 
 def _attribute(element: ElementTree.Element, key: str, prefix: str) -> list[tuple[str, str]]:
-    """The attribute as it stands in the page; none if it could do something or would only take space."""
+    """The attribute as it is in the page; none if it could run or load something, or is not needed."""
     value = element.attrib[key]
     if key in (XLINK, "href"):
         if value.startswith("#"):

@@ -63,7 +63,7 @@ TASKS = DIGIT, AUXILIARY = classification("digit", 10), binary("above_five")
 
 
 def _variant(name: str, about: str, tasks: tuple[Task, ...] = TASKS, make: Make = ABOVE_FIVE, **changes: Any) -> Setup:  # noqa: ANN401
-    return setup_on(DIGITS, make, name, about, tasks, **changes)
+    return setup_on(DIGITS, make, name=name, about=about, tasks=tasks, **changes)
 
 
 MNIST = _variant(
@@ -104,9 +104,9 @@ STRESS = (
     setup_on(
         FASHION_MNIST,
         _with_questions(FOOTWEAR),
-        "fashion-mnist",
-        "Fashion-MNIST: which class (10, main), is it footwear (sandal, sneaker, ankle boot; auxiliary)",
-        (classification("class", 10), binary("footwear")),
+        name="fashion-mnist",
+        about="Fashion-MNIST: which class (10, main), is it footwear (sandal, sneaker, ankle boot; auxiliary)",
+        tasks=(classification("class", 10), binary("footwear")),
         pixels=(0.2860, 0.3530),
     ),
 )

@@ -56,10 +56,10 @@ LENET = Convolutions((1, SIDE, SIDE), (Conv(10, kernel=5, pool=2), Conv(20, kern
 MULTIMNIST = setup_on(
     MNIST,
     paired,
-    "multimnist",
-    "MultiMNIST: two overlapping digits, which is at the top left (10 classes, main), which at the bottom right "
+    name="multimnist",
+    about="MultiMNIST: two overlapping digits, which is at the top left (10 classes, main), which at the bottom right "
     "(10 classes); trunk of LeNet: 10 and 20 convolutions of 5x5, each with 2x2 pooling, then 320-50, ReLU",
-    (classification("left", 10), classification("right", 10)),
+    tasks=(classification("left", 10), classification("right", 10)),
     widths=(LENET.features, 50),
     convolutions=LENET,
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from mtlbench.contracts.convolutions import Convolutions
-from mtlbench.contracts.setup import Setup, Split, Task
+from mtlbench.contracts.setup import Setup, Split
 from mtlbench.data import datasets
 from mtlbench.data.datasets import Dataset, Labelled
 
@@ -20,15 +20,11 @@ Make = Callable[[Labelled, int], Split]
 def setup_on(
     dataset: Dataset,
     make: Make,
-    name: str,
-    about: str,
-    tasks: tuple[Task, ...],
     *,
     widths: tuple[int, ...] = (784, 512, 256),
     training_size: int = TRAINING_SIZE,
-    passes: int = 1,
     pixels: tuple[float, float] = (MEAN, DEVIATION),
-    convolutions: Convolutions | None = None,
+    **parts: Any,  # noqa: ANN401 - the other parts of a Setup
 ) -> Setup:
     """A setup on a data set, trained on its first `training_size` images; `pixels` is their mean and deviation."""
 
@@ -44,17 +40,5 @@ def setup_on(
         return make(datasets.test(dataset), TEST)
 
     mean, deviation = pixels
-    return Setup(
-        name=name,
-        about=about,
-        tasks=tasks,
-        widths=widths,
-        samples=samples,
-        test=test,
-        training_size=training_size,
-        scale=1 / (255 * deviation),
-        shift=-mean / deviation,
-        passes=passes,
-        dataset=dataset,
-        convolutions=convolutions,
-    )
+    parts |= {"samples": samples, "test": test, "scale": 1 / (255 * deviation), "shift": -mean / deviation}
+    return Setup(widths=widths, training_size=training_size, dataset=dataset, **parts)

@@ -25,11 +25,7 @@ def samples(setup: Setup) -> tuple[Split, Split]:
 
 
 def test(setup: Setup) -> Split:
-    """The test split.
-
-    Raises:
-        ContractError: as in `samples`.
-    """
+    """The test split; raises as `samples`."""
     split = setup.test()
     _check(setup, "test", split)
     return split
@@ -49,11 +45,7 @@ def read(setup: Setup) -> dict[str, Split]:
 
 
 def check_inputs(setup: Setup, name: str, split: Split) -> None:
-    """Refuse inputs that the setup's network cannot take.
-
-    Raises:
-        ContractError: they are not `[N, F]` finite numbers, where F is the setup's `features`.
-    """
+    """Raise a ContractError if inputs are not `[N, F]` finite numbers, where F is the setup's `features`."""
     shape = list(split.inputs.shape)
     if len(shape) != 2 or shape[1] != setup.features:
         raise _broken(setup, name, f"inputs must be [N, {setup.features}], by the setup's widths; found {shape}")
@@ -64,11 +56,7 @@ def check_inputs(setup: Setup, name: str, split: Split) -> None:
 
 
 def check_targets(setup: Setup, name: str, split: Split) -> None:
-    """Refuse targets that the setup's losses cannot take.
-
-    Raises:
-        ContractError: they are not `[N, T]`, or not the values that their tasks take.
-    """
+    """Raise a ContractError if targets are not `[N, T]` of the values that their tasks take."""
     shape, found = [len(split.inputs), len(setup.tasks)], list(split.targets.shape)
     if found != shape:
         raise _broken(
@@ -82,11 +70,7 @@ def check_targets(setup: Setup, name: str, split: Split) -> None:
 
 
 def check_size(setup: Setup, training: Split) -> None:
-    """Refuse a training split whose size is not the declared one.
-
-    Raises:
-        ContractError: it is not.
-    """
+    """Raise a ContractError if the size of the training split is not the declared one."""
     if (size := len(training)) != (declared := setup.training_size):
         raise ContractError(
             f"{setup.name}: training_size must be the number of training samples, {size}; found {declared}"

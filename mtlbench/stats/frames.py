@@ -1,4 +1,4 @@
-"""Stored runs as tidy frames: every number that a table or a plot shows is computed here."""
+"""Tidy data frames of stored runs: scores, curves and speeds, and the rows of `summary.csv`."""
 
 from __future__ import annotations
 
@@ -8,64 +8,47 @@ from itertools import combinations
 import pandas as pd
 
 from mtlbench.contracts.metrics import DELTA_M, named_score
+from mtlbench.records.history import Result
 from mtlbench.records.records import RunRecord, SpeedRecord
 from mtlbench.records.roles import ALL_TASKS
 from mtlbench.stats.estimates import median_over_rounds
 
 RUN_COLUMNS = ["setup", "strategy", "seed", "task", "metric", "better", "score", "loss"]
 CURVE_COLUMNS = [
-    "setup",
-    "strategy",
-    "seed",
-    "split",
-    "epoch",
-    "task",
-    "loss",
-    "score",
-    "weight",
-    "gradient_norm",
-    "cosine",
-]
+    "setup", "strategy", "seed", "split", "epoch", "task", "loss", "score", "weight", "gradient_norm", "cosine",
+]  # fmt: skip
 SPEED_COLUMNS = [
-    "strategy",
-    "replicas",
-    "samples_per_second",
-    "samples_low",
-    "samples_high",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
+    "strategy", "replicas", "samples_per_second", "samples_low", "samples_high", "ratio", "ratio_low", "ratio_high",
     "peak_memory",
-]
+]  # fmt: skip
 
 
 def runs_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Test score and loss of each strategy, seed and task; a task that a run does not train has no row."""
+    """Test score and loss of each strategy, seed and task; tasks that a run does not train have no rows."""
     rows: list[tuple[object, ...]] = []
-    for run in runs:
-        if run.scored is None:
-            continue
+    for run, test in ((run, run.scored.test) for run in runs if run.scored):
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
-                test = run.scored.test
-                scored = test.scores[k][t], test.losses[k][t]
-                rows.append((run.settings.setup, run.spec.label, seed, task.name, task.metric, task.better, *scored))
+                values = test.scores[k][t], test.losses[k][t]
+                rows.append((run.settings.setup, run.spec.label, seed, task.name, task.metric, task.better, *values))
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
 def curves_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """How losses, scores, weights and gradients went: training stretches, and validation after each epoch.
+    """Losses, scores, weights and gradients during training, and losses and scores of validation after each epoch.
 
-    `cosine` is the mean cosine between the task's gradient and each other task's.
+    Training values are means over stretches of steps; `cosine` is the mean cosine between the gradient of a task and
+    those of the other tasks.
     """
-    rows = [row for run in runs for row in (*_training_rows(run), *_validation_rows(run))]
+    scored = [(run, run.scored) for run in runs if run.scored]
+    rows = [row for run, result in scored for row in (*_training_rows(run, result), *_validation_rows(run, result))]
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
 def curves_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
-    """The curves' mean over seeds, and of loss, score and weight smallest and largest value.
+    """Mean of each curve over seeds; for loss, score and weight also the smallest and largest value.
 
-    A seed whose value is missing is left out of the three.
+    Seeds with a missing value are left out.
     """
     keys = ["setup", "strategy", "split", "epoch", "task"]
     groups = curves.astype(dict.fromkeys(CURVE_COLUMNS[6:], float)).groupby(keys, sort=False)
@@ -76,42 +59,28 @@ def curves_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def speeds_frame(costs: SpeedRecord | None, strategies: Sequence[str]) -> pd.DataFrame:
-    """Per strategy and stack the median over rounds of throughput and of step time relative to fixed weights."""
+def speeds_frame(record: SpeedRecord | None, strategies: Sequence[str]) -> pd.DataFrame:
+    """Median over rounds of throughput and relative step time, with intervals, by strategy and size of the stack."""
     rows: list[tuple[object, ...]] = []
-    measured = costs.costs if costs else []
-    for cost in sorted(
-        (cost for cost in measured if cost.label in strategies),
-        key=lambda cost: (strategies.index(cost.label), cost.replicas),
-    ):
-        speed = median_over_rounds(cost.samples_per_second)
-        ratio = median_over_rounds(cost.ratios)
+    measured = [step for step in record.costs if step.label in strategies] if record else []
+    for step in sorted(measured, key=lambda step: (strategies.index(step.label), step.replicas)):
+        speed, ratio = median_over_rounds(step.samples_per_second), median_over_rounds(step.ratios)
         estimates = (speed.value, speed.low, speed.high, ratio.value, ratio.low, ratio.high)
-        rows.append((cost.label, cost.replicas, *estimates, cost.peak_memory))
+        rows.append((step.label, step.replicas, *estimates, step.peak_memory))
     return pd.DataFrame(rows, columns=SPEED_COLUMNS)
 
 
-SUMMARY_OF_SCORE = {
-    "": "mean",
-    "_low": "low",
-    "_high": "high",
-    "_difference": "difference",
-    "_difference_low": "difference_low",
-    "_difference_high": "difference_high",
-    "_p": "p",
-    "_p_holm": "p_holm",
-    "_gained": "gained",
-    "_detectable": "detectable",
-    "_verdict": "verdict",
-}
-"""Columns of `summary.csv` behind the name of a score, and where they come from."""
+SUFFIXES = (
+    "low", "high", "difference", "difference_low", "difference_high", "p", "p_holm", "gained", "detectable", "verdict",
+)  # fmt: skip
+"""Columns of the scores that `summary.csv` has for each score, after the column of its mean."""
 
 
-def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """One row per run of one setup: scores, comparisons with the reference, speed; those without with their problem.
+def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, speeds: pd.DataFrame) -> pd.DataFrame:
+    """One row per run of a setup: scores, comparisons with the reference, speeds; a run without scores has its problem.
 
-    Scores and differences are as they were scored, those of accuracy and error as shares; `samples_per_second` and
-    `cost_ratio` are of the whole stack, those with `_one_replica` of a single replica.
+    Scores and differences are in the unit of the metric, those of accuracy and error as shares. `samples_per_second`
+    and `cost_ratio` are those of the whole stack, with `_one_replica` those of a single replica.
     """
     rows: list[dict[str, object]] = []
     for run in runs:
@@ -120,22 +89,21 @@ def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, costs: pd.Dat
         columns = {task.name: task.column for task in run.tasks} | {ALL_TASKS: DELTA_M.replace("-", "_")}
         for score in scores[scores["strategy"] == label].to_dict("records"):
             name = columns[str(score["task"])]
-            row |= {name + suffix: score[column] for suffix, column in SUMMARY_OF_SCORE.items()}
+            row |= {name: score["mean"], **{f"{name}_{suffix}": score[suffix] for suffix in SUFFIXES}}
             row |= {"seeds": score["seeds"], "reference": score["reference"]}
-        mine = costs[costs["strategy"] == label]
-        for position, cost in enumerate(mine.sort_values("replicas", ascending=False).to_dict("records")):
-            which = "" if position == 0 else "_one_replica"
-            row[f"replicas{which}"] = cost["replicas"]
-            row[f"samples_per_second{which}"] = cost["samples_per_second"]
-            for column in ("ratio", "ratio_low", "ratio_high"):
-                row[f"cost_{column}{which}"] = cost[column]
-            row[f"peak_memory{which}"] = cost["peak_memory"]
+        largest_first = speeds[speeds["strategy"] == label].sort_values("replicas", ascending=False)
+        for position, speed in enumerate(largest_first.to_dict("records")):
+            stack = "" if position == 0 else "_one_replica"
+            row[f"replicas{stack}"] = speed["replicas"]
+            row[f"samples_per_second{stack}"] = speed["samples_per_second"]
+            row |= {f"cost_{column}{stack}": speed[column] for column in ("ratio", "ratio_low", "ratio_high")}
+            row[f"peak_memory{stack}"] = speed["peak_memory"]
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def without_delta_m(runs: Sequence[RunRecord]) -> list[str]:
-    """A line for each task alone whose mean score leaves no relative change, and so no Delta-m."""
+    """A note for each task trained alone whose mean score is not above 0, so that Delta-m is undefined."""
     lines: list[str] = []
     for run in runs:
         if run.spec.only is None or run.scored is None:
@@ -143,14 +111,12 @@ def without_delta_m(runs: Sequence[RunRecord]) -> list[str]:
         ((t, task),) = run.trained
         scores = [row[t] for row in run.scored.test.scores]
         if (mean := sum(scores) / len(scores)) <= 0:
-            lines.append(f"no Delta-m: {task.name} alone scored {named_score(mean, task.metric)}, which is not above 0")
+            lines.append(f"no Delta-m: {task.name} alone scored {named_score(mean, task.metric)}; it must be above 0")
     return lines
 
 
-def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
-    if run.scored is None:
-        return
-    path = run.scored.trajectory
+def _training_rows(run: RunRecord, result: Result) -> Iterator[tuple[object, ...]]:
+    path = result.trajectory
     pairs = list(combinations(range(len(run.tasks)), 2))
     for p, epoch in enumerate(path.epochs):
         for k, seed in enumerate(run.settings.seeds):
@@ -158,19 +124,16 @@ def _training_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
                 norm = path.norms[p][k][t] if path.norms else None
                 cosine = None
                 if path.cosines and pairs:
-                    mine = [path.cosines[p][k][i] for i, pair in enumerate(pairs) if t in pair]
-                    cosine = sum(mine) / len(mine)
-                loss, weight = path.losses[p][k][t], path.weights[p][k][t]
-                which = run.settings.setup, run.spec.label, seed, "training", epoch, task.name
-                yield *which, loss, None, weight, norm, cosine
+                    cosines = [path.cosines[p][k][i] for i, pair in enumerate(pairs) if t in pair]
+                    cosine = sum(cosines) / len(cosines)
+                key = run.settings.setup, run.spec.label, seed, "training", epoch, task.name
+                yield *key, path.losses[p][k][t], None, path.weights[p][k][t], norm, cosine
 
 
-def _validation_rows(run: RunRecord) -> Iterator[tuple[object, ...]]:
-    if run.scored is None:
-        return
-    for epoch, evaluation in enumerate(run.scored.validation, start=1):
+def _validation_rows(run: RunRecord, result: Result) -> Iterator[tuple[object, ...]]:
+    for epoch, evaluation in enumerate(result.validation, start=1):
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
                 loss, score = evaluation.losses[k][t], evaluation.scores[k][t]
-                which = run.settings.setup, run.spec.label, seed, "validation", float(epoch), task.name
-                yield *which, loss, score, None, None, None
+                key = run.settings.setup, run.spec.label, seed, "validation", float(epoch), task.name
+                yield *key, loss, score, None, None, None

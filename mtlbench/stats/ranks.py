@@ -1,4 +1,4 @@
-"""Ranks of strategies over several blocks (setups, tasks or seeds), and which of them the ranks tell apart."""
+"""Mean ranks of strategies over blocks (setups, tasks or seeds), with tests and groups that do not differ."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-LEVEL = 0.05
+from mtlbench.stats.estimates import LEVEL
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean ranks with their tests (Demsar, JMLR 2006).
+    """Mean ranks of strategies over `blocks` blocks, 1 being best, with their tests (Demsar, JMLR 2006).
 
-    Attributes:
-        mean_ranks: of each strategy, in the order given; 1 is best.
-        p: Friedman's p of no difference between strategies; NaN for fewer than three strategies or two blocks.
-        critical_difference: Nemenyi's at 5%, in ranks; NaN for fewer than two strategies.
-        blocks: number of blocks that were ranked.
+    `p` is that of Friedman's test, NaN for fewer than three strategies or two blocks; `critical_difference` is
+    Nemenyi's at the 5% level, in ranks, NaN for fewer than two strategies.
     """
 
     mean_ranks: tuple[float, ...]
@@ -33,36 +30,37 @@ class Ranks:
 
 
 def rank_test(scores: npt.ArrayLike, higher_is_better: bool | Sequence[bool]) -> Ranks:
-    """Rank the strategies of each block, tied ones by their mean rank, and test the mean ranks.
+    """Rank the strategies within each block, with mean ranks for ties, and test the mean ranks.
 
-    Friedman's test is the chi-squared one corrected for ties; if all strategies tie in every block its p is 1.
+    Friedman's test is the chi-squared version corrected for ties; its p is 1 if all strategies tie in every block.
 
     Args:
         scores: [blocks, strategies].
-        higher_is_better: for all blocks, or one for each [blocks].
+        higher_is_better: one value for all blocks, or one per block.
 
     Raises:
-        ValueError: the shapes do not fit, there is no score, or a score is not finite: ranks need complete blocks.
+        ValueError: the shapes do not match, there are no scores, or a score is not finite.
     """
     table = np.asarray(scores, dtype=float)
     if table.ndim != 2 or table.size == 0:
-        raise ValueError(f"scores must be [blocks, strategies] and hold a score, got the shape {table.shape}")
+        raise ValueError(f"`scores` must have shape [blocks, strategies] and not be empty; found {table.shape}")
     if not np.isfinite(table).all():
-        raise ValueError("scores must be finite, for ranks need complete blocks")
+        raise ValueError("`scores` must be finite: ranks need complete blocks")
     blocks, strategies = table.shape
     directions = [higher_is_better] * blocks if isinstance(higher_is_better, bool) else list(higher_is_better)
     if len(directions) != blocks:
-        raise ValueError(f"higher_is_better must have one entry for each of {blocks} blocks, got {len(directions)}")
+        raise ValueError(f"`higher_is_better` must have one entry per block ({blocks}); found {len(directions)}")
     losses = np.where(np.array(directions)[:, None], -table, table)
     ranks = np.asarray(stats.rankdata(losses, axis=1), dtype=float)  # [blocks, strategies]
     p = math.nan
     if strategies >= 3 and blocks >= 2:
-        # scipy divides zero by zero if nothing differs.
+        # scipy divides zero by zero if all strategies tie.
         tied = bool((np.ptp(losses, axis=1) == 0).all())
         p = 1.0 if tied else float(stats.friedmanchisquare(*losses.T).pvalue)
     return Ranks(tuple(float(rank) for rank in ranks.mean(axis=0)), p, critical_difference(strategies, blocks), blocks)
 
 
+@cache
 def critical_difference(strategies: int, blocks: int) -> float:
     """Nemenyi's critical difference of mean ranks at 5%: q sqrt(k (k + 1) / (6 N)) for k strategies and N blocks.
 
@@ -71,19 +69,15 @@ def critical_difference(strategies: int, blocks: int) -> float:
     """
     if strategies < 2 or blocks < 1:
         return math.nan
-    return _quantile(strategies) * math.sqrt(strategies * (strategies + 1) / (6 * blocks))
-
-
-@cache
-def _quantile(strategies: int) -> float:
-    return float(stats.studentized_range.ppf(1 - LEVEL, strategies, np.inf)) / math.sqrt(2)
+    quantile = float(stats.studentized_range.ppf(1 - LEVEL, strategies, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(strategies * (strategies + 1) / (6 * blocks))
 
 
 def cliques(mean_ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:
-    """Largest groups of strategies that the ranks do not tell apart: all differ by less than `critical_difference`.
+    """Maximal groups of strategies whose mean ranks all differ by less than `critical_difference`.
 
-    Each is (first, last), both included, as positions in the order of rank, best first; groups may overlap. Groups of
-    one are left out.
+    Each group is (first, last), both inclusive, as positions in the order of rank, best first. Groups may overlap;
+    groups of one are left out.
     """
     ordered = sorted(mean_ranks)
     groups: list[tuple[int, int]] = []
@@ -96,9 +90,10 @@ def cliques(mean_ranks: Sequence[float], critical_difference: float) -> list[tup
 
 @dataclass(frozen=True)
 class Ranking:
-    """Mean ranks of strategies (1 is best) in one score, with the Friedman test and the critical difference.
+    """Mean ranks of strategies in one score, 1 being best.
 
-    `blocks` says what was ranked within: `setups`, or `seeds` of one setup, which speak of seed noise only.
+    `blocks` are the units within which strategies were ranked: `setups`, or the `seeds` of one setup, which measure
+    seed noise only.
     """
 
     score: str

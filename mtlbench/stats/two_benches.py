@@ -1,4 +1,4 @@
-"""What changed between two benches: which conditions differ, and every common run compared, paired by seed."""
+"""Compares two benches: the conditions that differ, and the scores of all common runs, paired by seed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mtlbench.stats.frames import runs_frame
 
 @dataclass(frozen=True)
 class Versus:
-    """Two benches side by side.
+    """Comparison of two benches.
 
-    `scores` is a `comparisons.comparison_table`: the later bench's means, and differences to the earlier one. `identical`
-    counts the scores in it that are the same for every seed.
+    `scores` is a `comparisons.comparison_table` with the means of the later bench and its differences to the earlier
+    one. `identical` counts scores that are equal for every seed; `only` lists the runs that one bench lacks.
     """
 
     names: tuple[str, str]
@@ -31,20 +31,19 @@ class Versus:
 
 
 def versus(before: Store, after: Store) -> Versus:
-    """Compare two stored benches; differences are `after` minus `before`, on the seeds that both have.
+    """Compare two stored benches; differences are `after` minus `before`, for the seeds that both have.
 
     Raises:
-        UserError: one of them is not there, or they have no run in common.
+        UserError: one of the benches does not exist, or they have no run in common.
     """
-    (earlier, theirs), (later, mine) = _read(before), _read(after)
-    common = [key for key in mine if key in theirs]
+    (earlier, old), (later, new) = _read(before), _read(after)
+    common = [key for key in new if key in old]
     if not common:
         raise UserError(f"{before.folder} and {after.folder} have no run of the same strategy on the same setup")
     groups = [
-        paired(key, before.folder.name, mine[key], theirs[key], tested=role_of(key.strategy) != "front")
-        for key in common
+        paired(key, before.folder.name, new[key], old[key], tested=role_of(key.strategy) != "front") for key in common
     ]
-    names = [{f"{setup} {strategy}" for setup, strategy, *_ in some} for some in (theirs, mine)]
+    names = [{f"{setup} {strategy}" for setup, strategy, *_ in scores} for scores in (old, new)]
     return Versus(
         (before.folder.name, after.folder.name),
         _conditions(earlier, later),
@@ -61,18 +60,18 @@ def _read(store: Store) -> tuple[BenchRecord, Mapping[ScoreKey, pd.Series[float]
 
 
 def _conditions(before: BenchRecord, after: BenchRecord) -> list[str]:
-    """A phrase for each condition that differs, of the runs and of where they were made."""
-    found = before.conditions.differences(after.conditions)
-    one, other = before.environment, after.environment
+    """A phrase for each difference in how the runs were trained and in the machine that trained them."""
+    old, new = before.environment, after.environment
     pairs = {
-        "machine": (one.machine, other.machine),
-        "cores": (one.cores, other.cores),
-        "memory": (f"{one.memory_gib} GiB", f"{other.memory_gib} GiB"),
-        "system": (one.system, other.system),
-        "commit": (one.commit or "unknown", other.commit or "unknown"),
+        "machine": (old.machine, new.machine),
+        "cores": (old.cores, new.cores),
+        "memory": (f"{old.memory_gib} GiB", f"{new.memory_gib} GiB"),
+        "system": (old.system, new.system),
+        "commit": (old.commit or "unknown", new.commit or "unknown"),
         **{
-            name: (one.versions.get(name, "none"), other.versions.get(name, "none"))
-            for name in dict.fromkeys([*one.versions, *other.versions])
+            name: (old.versions.get(name, "none"), new.versions.get(name, "none"))
+            for name in dict.fromkeys([*old.versions, *new.versions])
         },
     }
-    return [*found, *(f"{name} {mine}, not {theirs}" for name, (mine, theirs) in pairs.items() if mine != theirs)]
+    changed = [f"{name} {one}, not {other}" for name, (one, other) in pairs.items() if one != other]
+    return [*before.conditions.differences(after.conditions), *changed]

@@ -1,4 +1,4 @@
-"""A strategy in a loop of one's own: equal to the engine, and no more than is needed."""
+"""The Balancer trains as the engine does, and computes no more than a strategy needs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mtlbench import Balancer, Step, Strategy
 from mtlbench.contracts.setup import Setup, binary, classification, regression
 from mtlbench.engine.trainer import Trainer
 from mtlbench.plugins.registry import Registry
-from tests.engine.test_trainer import replica_flat, start_like
+from tests.helpers.definitions import PLAIN
 from tests.helpers.loops import BATCH, LR, NAMES, PEERS, SEED, Loop, scalar
-from tests.helpers.plain_methods import PLAIN
+from tests.helpers.plain import replica_flat, start_like
 from tests.helpers.toy import toy_setup
 
 
@@ -28,7 +28,7 @@ def make_trainer(registry: Registry, label: str, setup: Setup) -> Trainer:
 @pytest.mark.parametrize(
     ("label", "tasks"), [*((label, 2) for label in [*PLAIN, *PEERS]), *((name, 3) for name in NAMES)]
 )
-def test_a_loop_of_ones_own_equals_the_engine(registry: Registry, label: str, tasks: int) -> None:
+def test_a_loop_with_a_balancer_equals_the_engine(registry: Registry, label: str, tasks: int) -> None:
     """20 steps are four epochs."""
     setup = toy_setup(tasks=[classification("digit", 3), binary("above_five"), regression("size")][:tasks])
     trainer, loop = make_trainer(registry, label, setup), Loop(label, setup)
@@ -51,7 +51,7 @@ def test_a_loop_of_ones_own_equals_the_engine(registry: Registry, label: str, ta
         torch.testing.assert_close(found[key], kept, rtol=1e-8, atol=1e-8)
 
 
-def test_no_extra_losses_are_made_for_a_strategy_that_does_not_look() -> None:
+def test_extra_losses_are_computed_only_if_the_strategy_needs_them() -> None:
     def fail() -> list[Tensor]:
         raise AssertionError("not needed")
 
@@ -66,7 +66,7 @@ class Mine(Strategy):
         return (step.losses * torch.tensor([1.0, 3.0])).sum(-1)
 
 
-def test_a_strategy_of_ones_own_is_given_as_its_class_or_in_a_plugin_file(tmp_path: Path) -> None:
+def test_a_custom_strategy_is_given_as_a_class_or_in_a_plugin_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "import torch\nfrom mtlbench import Strategy, register\n\n@register('mine')\nclass Mine(Strategy):\n"

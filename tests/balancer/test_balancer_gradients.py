@@ -1,4 +1,4 @@
-"""What backward leaves in the parameters of any network: against autograd, and counted."""
+"""Gradients that backward leaves in any network's parameters, compared with autograd, and the passes they take."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def test_fixed_is_the_sum_of_the_losses(tasks: int, seed: int, form: str) -> Non
 
 
 @given(weights=WEIGHTS, seed=st.integers(0, 99))
-def test_own_heads_get_their_own_loss_and_the_trunk_the_weighted_sum(weights: list[float], seed: int) -> None:
+def test_own_heads_get_the_gradient_of_their_loss_and_the_trunk_that_of_the_sum(
+    weights: list[float], seed: int
+) -> None:
     net = Net(len(weights), seed)
     make(f"fixed:weights={weights},heads=own", net)
     expected = plain_gradients(net, torch.ones(len(weights)))
@@ -61,7 +63,7 @@ def test_own_heads_get_their_own_loss_and_the_trunk_the_weighted_sum(weights: li
 
 
 class Directed(Strategy):
-    """A direction that is no weighting, recorded weights 1, 2, ..."""
+    """Gives a direction that is not a weighting, and has weights 1, 2, ..."""
 
     def forward(self, step: Step) -> Tensor:
         jacobian = step.jacobian()
@@ -69,7 +71,7 @@ class Directed(Strategy):
         return (step.losses * torch.arange(1, self.shape[1] + 1)).sum(-1)
 
 
-def test_a_direction_goes_to_the_shared_parameters_in_their_order() -> None:
+def test_a_direction_is_split_over_the_shared_parameters_in_order() -> None:
     net = Net(3)
     expected = plain_gradients(net, torch.tensor([1.0, 2.0, 3.0]))
     sizes = [parameter.numel() for parameter in net.trunk.parameters()]
@@ -81,7 +83,7 @@ def test_a_direction_goes_to_the_shared_parameters_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["fixed", "gradnorm", "mgda", "pcgrad", "nashmtl", "sdmgrad", "graddrop"])
-def test_backward_adds_to_what_is_there_times_its_own_gradient(name: str) -> None:
+def test_backward_adds_to_existing_gradients_times_its_own(name: str) -> None:
     once, net = Net(3), Net(3)
     once.balanced(make(name, once)).backward()
     for parameter in net.parameters():
@@ -92,7 +94,7 @@ def test_backward_adds_to_what_is_there_times_its_own_gradient(name: str) -> Non
     close(net.gradients(), expected)
 
 
-def test_zero_grad_and_no_backward_leave_nothing() -> None:
+def test_a_call_without_backward_leaves_no_gradients() -> None:
     net = Net(2)
     net.balanced(make("mgda", net))
     assert all(grad is None for grad in net.gradients().values())
@@ -114,7 +116,7 @@ def test_frozen_and_unused_parameters_and_losses_without_a_trunk(name: str) -> N
     assert free.grad is not None
     assert trained is not None
     assert bool(trained.isfinite().all())
-    if not balance.strategy.overrides("allocate"):  # a direction speaks of all shared parameters
+    if not balance.strategy.overrides("allocate"):  # a direction covers all shared parameters
         assert unused.weight.grad is None
 
 
@@ -139,11 +141,11 @@ def passes(name: str, net: Net) -> tuple[int, int]:
     [("fixed", 1, 1), ("uncertainty", 1, 1), ("gradnorm", 1, 4), ("mgda", 3, 3), ("nashmtl", 3, 3), ("moco", 3, 3)],
 )
 def test_the_trunk_is_differentiated_no_more_than_once_per_task(name: str, first: int, last: int) -> None:
-    """GradNorm looks at the last layer, before the one backward pass; what has a Jacobian needs no further pass."""
+    """GradNorm differentiates the last layer before the one backward pass; a Jacobian needs no further pass."""
     assert passes(name, Net(3)) == (first, last)
 
 
-def test_the_last_layer_is_found_behind_normalisations_or_named() -> None:
+def test_the_last_layer_is_found_before_normalisations_or_named() -> None:
     class Watches(Strategy):
         def forward(self, step: Step) -> Tensor:
             self.seen: Tensor = step.gramian(last=True)
@@ -161,10 +163,8 @@ def test_the_last_layer_is_found_behind_normalisations_or_named() -> None:
 
 
 @given(widths=st.lists(st.integers(1, 6), min_size=2, max_size=4), tasks=st.integers(2, 5), seed=st.integers(0, 99))
-def test_the_weighted_sum_of_the_task_gradients_is_what_surgery_leaves(
-    widths: list[int], tasks: int, seed: int
-) -> None:
-    """For any trunk: the trunk's gradient is that of the losses under the weights that were recorded."""
+def test_surgery_leaves_the_weighted_sum_of_the_task_gradients(widths: list[int], tasks: int, seed: int) -> None:
+    """For any trunk: its gradient is that of the losses under the recorded weights."""
     torch.manual_seed(seed)
     trunk = nn.Sequential(*(part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.Tanh()))).double()
     heads = nn.Linear(widths[-1], tasks).double()
@@ -178,7 +178,7 @@ def test_the_weighted_sum_of_the_task_gradients_is_what_surgery_leaves(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_never_waits_for_the_device(name: str) -> None:
-    """Tensors without values cannot be asked for any."""
+    """Meta tensors have no values to wait for."""
     net = Net(3).to("meta")
     net.x = net.x.to("meta")
     balance = make(name, net)
@@ -189,7 +189,7 @@ def test_a_step_never_waits_for_the_device(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mgda", "cagrad", "imtl-g", "nashmtl", "gradnorm", "mgda:heads=weighted"])
-def test_what_tasks_share_beside_what_is_named_gets_the_weighted_sum(name: str) -> None:
+def test_shared_parameters_outside_the_named_module_get_the_weighted_sum(name: str) -> None:
     net = Net(2)
     balance = Balancer(name, tasks=2, shared=net.trunk[2])
     net.balanced(balance).backward()
@@ -203,5 +203,5 @@ def test_what_tasks_share_beside_what_is_named_gets_the_weighted_sum(name: str) 
 def test_second_derivatives_are_refused(name: str) -> None:
     net = Net(2)
     total = net.balanced(make(name, net))
-    with pytest.raises(UserError, match="no second derivatives"):
+    with pytest.raises(UserError, match="second derivatives"):
         torch.autograd.grad(total, net.trunk.get_parameter("0.weight"), create_graph=True)

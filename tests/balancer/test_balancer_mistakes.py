@@ -1,4 +1,4 @@
-"""What a Balancer is not given, or given wrongly, is said in one line."""
+"""Missing or invalid arguments of a Balancer are refused in one line that names them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from tests.helpers.loops import NAMES, Net, make, scalar
 
 
 @pytest.mark.parametrize(
-    ("losses", "line"),
+    ("losses", "parts"),
     [
-        ([scalar()], "there are 2 tasks, but 1 losses"),
-        (torch.ones(3, requires_grad=True), "there are 2 tasks, but 3 losses"),
-        (scalar(), r"losses in one tensor have one dimension, \[T\], not the shape \[\]"),
-        ([scalar(), torch.ones(64)], r"the loss of task b must be a scalar tensor, .*, not a tensor of shape \[64\]"),
-        ([scalar(), 1.0], "the loss of task b must be a scalar tensor, .*, not float"),
-        ({"a": scalar(), "c": scalar()}, "losses by name are of a, c, but the tasks are a, b"),
-        ([torch.ones(()), torch.ones(())], "no loss depends on a parameter"),
-        (None, "losses are a list, a tensor .* or a dict by the tasks' names, not NoneType"),
-        ({0: scalar(), 1: scalar()}, "losses by name are of 0, 1, but the tasks are a, b"),
-        ([scalar(), torch.ones((), device="meta")], r"is on meta, the Balancer on cpu: move it, balance.to\('meta'\)"),
+        ([scalar()], ["2", "1"]),
+        (torch.ones(3, requires_grad=True), ["2", "3"]),
+        (scalar(), ["[T]", "[]"]),
+        ([scalar(), torch.ones(64)], ["task b", "scalar", "[64]"]),
+        ([scalar(), 1.0], ["task b", "scalar", "float"]),
+        ({"a": scalar(), "c": scalar()}, ["a, b", "a, c"]),
+        ([torch.ones(()), torch.ones(())], ["no loss", "no_grad"]),
+        (None, ["losses", "NoneType"]),
+        ({0: scalar(), 1: scalar()}, ["a, b", "0, 1"]),
+        ([scalar(), torch.ones((), device="meta")], ["task b", "cpu", "balance.to('meta')"]),
     ],
 )
-def test_losses_that_cannot_be_weighed_get_one_line(losses: object, line: str) -> None:
-    with pytest.raises(UserError, match=line):
+def test_losses_that_do_not_fit_the_tasks_are_refused(losses: object, parts: list[str]) -> None:
+    with pytest.raises(UserError) as refused:
         Balancer("fixed", tasks=["a", "b"])(losses)  # pyright: ignore[reportArgumentType]
+    assert all(part in str(refused.value) for part in parts)
 
 
 def test_losses_by_name_need_the_tasks_names() -> None:
-    with pytest.raises(UserError, match="losses by name are of a, b, but tasks is a number"):
+    with pytest.raises(UserError, match=r"tasks.*a, b"):
         Balancer("fixed", tasks=2)({"a": scalar(), "b": scalar()})
 
 
@@ -49,36 +50,39 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
 
 
 @pytest.mark.parametrize(
-    ("strategy", "arguments", "line"),
+    ("strategy", "arguments", "parts"),
     [
-        ("gradnrom", {}, "no strategy is called 'gradnrom'; there is gradnorm"),
-        ("gradnorm:beta=1", {}, "gradnorm has no hyper-parameter 'beta'"),
-        ("gradnorm:alpha=-1", {}, "alpha must be finite and >= 0"),
-        ("single:c", {}, "there is no task 'c'; there is single:0, single:1"),
-        ("fixed", {"tasks": 0}, "tasks is their number, 1 or more"),
-        ("fixed", {"tasks": ["a", "a"]}, "or a list of their names, each once"),
-        ("fixed", {"tasks": "ab"}, "or a list of their names, each once, not 'ab'"),
-        ("fixed", {"tasks": True}, "tasks is their number"),
-        ("fixed", {"tasks": 2.0}, "tasks is their number"),
-        ("uncertainty", {"lr": -1.0}, "lr must be finite and > 0, not -1"),
-        ("mgda", {"shared": [nn.Linear(2, 2)]}, r"shared is a module, not list: several go together, nn.ModuleList"),
-        ("gradnorm", {"shared": nn.Linear(2, 2), "last": nn.ReLU()}, "last has no parameter that requires grad"),
-        (HeadsMisspelt, {}, "the heads of a strategy are weighted or own, not 'weighed'"),
-        ("fixed", {"plugins": ["nowhere.py"]}, "nowhere.py"),
-        ("mgda", {"shared": FROZEN}, "shared has no parameter that requires grad"),
-        ("gradnorm", {"shared": nn.Linear(2, 2), "last": nn.Linear(2, 2)}, "last is no part of shared"),
+        ("gradnrom", {}, ["gradnrom", "gradnorm"]),
+        ("gradnorm:beta=1", {}, ["gradnorm", "beta"]),
+        ("gradnorm:alpha=-1", {}, ["alpha", ">= 0"]),
+        ("single:c", {}, ["c", "single:0", "single:1"]),
+        ("fixed", {"tasks": 0}, ["tasks", "0"]),
+        ("fixed", {"tasks": ["a", "a"]}, ["tasks", "['a', 'a']"]),
+        ("fixed", {"tasks": "ab"}, ["tasks", "'ab'"]),
+        ("fixed", {"tasks": True}, ["tasks", "True"]),
+        ("fixed", {"tasks": 2.0}, ["tasks", "2.0"]),
+        ("fixed", {"tasks": -1}, ["tasks", "-1"]),
+        ("fixed", {"tasks": ["a", 1]}, ["tasks", "1"]),
+        ("uncertainty", {"lr": -1.0}, ["lr", "> 0", "-1"]),
+        ("mgda", {"shared": [nn.Linear(2, 2)]}, ["shared", "list", "nn.ModuleList"]),
+        ("gradnorm", {"shared": nn.Linear(2, 2), "last": nn.ReLU()}, ["last", "requires grad"]),
+        (HeadsMisspelt, {}, ["heads", "weighted", "own", "'weighed'"]),
+        ("fixed", {"plugins": ["nowhere.py"]}, ["nowhere.py"]),
+        ("mgda", {"shared": FROZEN}, ["shared", "requires grad"]),
+        ("gradnorm", {"shared": nn.Linear(2, 2), "last": nn.Linear(2, 2)}, ["last", "shared"]),
     ],
 )
-def test_a_balancer_that_cannot_be_made_gets_one_line(
-    strategy: str | type[Strategy], arguments: Mapping[str, object], line: str
+def test_invalid_arguments_are_refused(
+    strategy: str | type[Strategy], arguments: Mapping[str, object], parts: list[str]
 ) -> None:
-    with pytest.raises(UserError, match=line):
+    with pytest.raises(UserError) as refused:
         Balancer(strategy, **{"tasks": 2, **arguments})  # pyright: ignore[reportArgumentType]
+    assert all(part in str(refused.value) for part in parts)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "rlw:heads=own"])
-def test_what_a_strategy_lacks_is_named_and_said_how_to_give(name: str) -> None:
-    """Each strategy is called with the losses alone; a line that it lacks something ends with the remedy."""
+def test_messages_say_how_to_give_what_a_strategy_needs(name: str) -> None:
+    """Each strategy is first called with the losses alone; every message ends with the argument to add."""
     trunk, heads = nn.Linear(3, 2), nn.Linear(2, 2)
     features = trunk(torch.ones(5, 3)).relu()
     losses = heads(features).square().mean(0)
@@ -102,28 +106,28 @@ def test_what_a_strategy_lacks_is_named_and_said_how_to_give(name: str) -> None:
     assert bool(heads.weight.grad.isfinite().all())
 
 
-def test_a_forgotten_hook_is_named() -> None:
+def test_a_forgotten_hook_is_reported() -> None:
     balance = Balancer("famo", tasks=2)
     balance([scalar(), scalar()])
-    with pytest.raises(UserError, match=r"famo looks at the losses after each update: call balance.after_update"):
+    with pytest.raises(UserError, match=r"famo.*balance\.after_update"):
         balance([scalar(), scalar()])
-    with pytest.raises(UserError, match="there was no step in this epoch"):
+    with pytest.raises(UserError, match="epoch_end"):
         Balancer("dwa", tasks=2).epoch_end()
 
 
-def test_a_state_as_large_as_the_trunk_asks_for_a_trunk_of_that_size() -> None:
+def test_a_state_of_the_trunks_size_requires_a_trunk_of_that_size() -> None:
     trunk, head = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), nn.Linear(2, 2)
     balance = Balancer("moco", tasks=2, shared=trunk)
     trunk[0].requires_grad_(False)
-    with pytest.raises(UserError, match="26 parameters and now has 10: make a new Balancer"):
+    with pytest.raises(UserError, match=r"26.*10"):
         balance(head(trunk(torch.ones(5, 3))).square().mean(0))
 
 
-@pytest.mark.parametrize(("name", "what"), [("mgda", "shared"), ("gradnorm", "shared"), ("modo", "shared")])
-def test_what_no_loss_depends_on_is_not_taken_for_what_is_shared(name: str, what: str) -> None:
+@pytest.mark.parametrize("name", ["mgda", "gradnorm", "modo"])
+def test_shared_parameters_that_no_loss_depends_on_are_refused(name: str) -> None:
     net, other = Net(2), Net(2)
     balance = make(name, other)
-    with pytest.raises(UserError, match=rf"no loss depends on a parameter of {what}: name the module"):
+    with pytest.raises(UserError, match=r"no loss.*shared"):
         net.balanced(balance)
 
 
@@ -131,23 +135,23 @@ def test_what_no_loss_depends_on_is_not_taken_for_what_is_shared(name: str, what
 def test_features_that_no_loss_depends_on_are_refused(again: Callable[[Tensor], Tensor]) -> None:
     net = Net(2)
     features = net.trunk(net.x)
-    with pytest.raises(UserError, match="no loss depends on the features that were given: pass the very tensor"):
+    with pytest.raises(UserError, match=r"no loss.*features"):
         make("graddrop", net)(net.losses(features), again(features))
 
 
-def test_a_last_layer_that_has_been_frozen_since_is_named() -> None:
+def test_a_last_layer_that_was_frozen_later_is_reported() -> None:
     net = Net(2)
     balance = make("gradnorm", net)
     net.trunk[2].requires_grad_(requires_grad=False)
-    with pytest.raises(UserError, match="nothing in a last shared layer is trained"):
+    with pytest.raises(UserError, match="last=MODULE"):
         net.balanced(balance)
 
 
-def test_losses_that_a_strategy_changes_are_refused() -> None:
+def test_a_strategy_that_changes_the_losses_is_refused() -> None:
     class InPlace(Strategy):
         def forward(self, step: Step) -> Tensor:
             step.losses.detach().mul_(2)
             return step.losses.sum(-1)
 
-    with pytest.raises(ContractError, match=r"must not change step\.losses"):
+    with pytest.raises(ContractError, match=r"step\.losses"):
         Balancer(InPlace, tasks=2)([scalar(), scalar()])

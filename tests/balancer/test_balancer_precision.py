@@ -1,4 +1,4 @@
-"""A Balancer under autocast, with a scaler and in half precision."""
+"""A Balancer under autocast, with a gradient scaler and in half precision."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.helpers.loops import NAMES, Net, make
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs_under_autocast_with_the_strategy_in_full_precision(name: str) -> None:
-    """Called inside the autocast block or outside of it, a strategy weighs alike and leaves gradients in float32."""
+def test_under_autocast_the_strategy_runs_in_full_precision(name: str) -> None:
+    """Inside and outside an autocast block, weights and gradients are the same, and gradients are float32."""
     found: list[tuple[Tensor, dict[str, Tensor | None]]] = []
     for inside in (True, False):
         net = Net(2, dtype=torch.float32)
@@ -40,7 +40,7 @@ def test_it_runs_under_autocast_with_the_strategy_in_full_precision(name: str) -
         assert bool(grad.isfinite().all())
 
 
-def test_further_losses_are_made_under_the_callers_autocast() -> None:
+def test_further_losses_are_computed_under_the_callers_autocast() -> None:
     net, seen = Net(2, dtype=torch.float32), list[torch.dtype]()
 
     def further() -> list[Tensor]:
@@ -54,8 +54,8 @@ def test_further_losses_are_made_under_the_callers_autocast() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_scaled_step_is_the_step(name: str) -> None:
-    """A power of two changes no digit of float32, so that scaled training has to be the same to the last one."""
+def test_scaling_by_a_power_of_two_changes_nothing(name: str) -> None:
+    """A power of two changes no digit of float32, so results must be equal bit for bit."""
     trained: list[Tensor] = []
     for enabled in (False, True):
         net = Net(2, dtype=torch.float32)
@@ -73,7 +73,7 @@ def test_a_scaled_step_is_the_step(name: str) -> None:
 
 
 def small_step(dtype: torch.dtype, scale: float) -> tuple[Tensor, torch.amp.GradScaler, Balancer]:
-    """A step of MGDA on losses whose gradients by activations are too small for half precision."""
+    """A step of MGDA on losses whose gradients with respect to activations are too small for half precision."""
     net = Net(2, dtype=torch.float32)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     balance = Balancer("mgda", tasks=2, shared=net.trunk, scaler=scaler)
@@ -87,7 +87,7 @@ def small_step(dtype: torch.dtype, scale: float) -> tuple[Tensor, torch.amp.Grad
     return torch.cat([p.detach().flatten() for p in net.parameters()]) - before, scaler, balance
 
 
-def test_half_precision_keeps_small_gradients_by_the_scale() -> None:
+def test_the_scale_preserves_small_gradients_in_half_precision() -> None:
     expected, _, _ = small_step(torch.float32, 1.0)
     found, _, _ = small_step(torch.float16, 2.0**20)
     lost, _, _ = small_step(torch.float16, 1.0)
@@ -95,7 +95,7 @@ def test_half_precision_keeps_small_gradients_by_the_scale() -> None:
     assert float((lost - expected).norm() / expected.norm()) > 0.2
 
 
-def test_a_step_whose_scaled_gradients_overflow_is_skipped_whole() -> None:
+def test_a_step_with_overflowing_gradients_is_skipped_entirely() -> None:
     moved, scaler, balance = small_step(torch.float16, 2.0**45)
     assert not moved.any()
     assert scaler.get_scale() == 2.0**44
@@ -104,7 +104,7 @@ def test_a_step_whose_scaled_gradients_overflow_is_skipped_whole() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_loss_that_is_not_finite_leaves_the_strategy_where_it_was_if_there_is_a_scaler(name: str) -> None:
+def test_with_a_scaler_an_infinite_loss_leaves_the_strategy_unchanged(name: str) -> None:
     net = Net(2, dtype=torch.float32)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     balance = Balancer(name, tasks=2, shared=net.trunk, scaler=scaler)
@@ -125,8 +125,8 @@ def test_a_loss_that_is_not_finite_leaves_the_strategy_where_it_was_if_there_is_
     assert all(bool(value.isfinite().all()) for value in balance.strategy.state_dict().values())
 
 
-def test_losses_after_the_update_are_those_of_the_updated_network_within_autocast() -> None:
-    """Autocast keeps the half-precision copies that it makes of parameters until its block ends."""
+def test_losses_after_an_update_are_those_of_the_updated_network_under_autocast() -> None:
+    """Autocast caches half-precision copies of parameters until its block ends."""
     states: list[Tensor] = []
     for inside in (True, False):
         net = Net(2, dtype=torch.float32)

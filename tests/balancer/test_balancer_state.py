@@ -1,4 +1,4 @@
-"""The state of a Balancer: whole, its own, and in full precision."""
+"""The state of a Balancer: complete, independent of others, and in full precision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.toy import toy_setup
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_that_is_resumed_is_training_that_went_on(name: str) -> None:
+def test_resumed_training_equals_uninterrupted_training(name: str) -> None:
     loop = Loop(name, toy_setup())
     for index in range(7):
         loop.step(index)
@@ -35,7 +35,7 @@ def test_training_that_is_resumed_is_training_that_went_on(name: str) -> None:
         assert torch.equal(value, expected[key]), key
 
 
-def test_a_state_from_between_call_and_hook_still_takes_the_hook() -> None:
+def test_a_state_saved_between_call_and_hook_still_accepts_the_hook() -> None:
     one, other = Balancer("famo", tasks=2), Balancer("famo", tasks=2)
     one([scalar(), 2 * scalar()])
     other.load_state_dict(one.state_dict())
@@ -55,7 +55,7 @@ def test_the_seed_of_the_random_numbers_is_part_of_the_state() -> None:
     assert torch.equal(one.weights, other.weights)
 
 
-def test_an_optimizer_that_is_given_everything_leaves_the_strategys_parameters_alone() -> None:
+def test_the_networks_optimizer_leaves_the_strategys_parameters_unchanged() -> None:
     alone, greedy = Loop("uncertainty", toy_setup()), Loop("uncertainty", toy_setup())
     greedy.optimizer = torch.optim.AdamW([*greedy.network.parameters(), *greedy.balance.parameters()], lr=LR)
     alone.optimizer = torch.optim.AdamW(alone.network.parameters(), lr=LR)
@@ -67,16 +67,16 @@ def test_an_optimizer_that_is_given_everything_leaves_the_strategys_parameters_a
         assert torch.equal(value, expected[key]), key
 
 
-def test_what_is_shared_is_no_part_of_the_balancer() -> None:
+def test_the_shared_module_is_not_part_of_the_balancer() -> None:
     trunk = nn.Linear(3, 2)
     balance = Balancer("gradnorm", tasks=2, shared=trunk)
     assert [name for name, _ in balance.named_parameters()] == ["strategy.weights"]
     assert not any("shared" in key or "last" in key for key in balance.state_dict())
 
 
-def test_it_follows_the_shared_parameters_and_its_moments_follow_it() -> None:
+def test_dtypes_follow_the_shared_parameters_and_moments_follow_them() -> None:
     balance = Balancer("uncertainty", tasks=2, shared=nn.Linear(3, 2, dtype=torch.bfloat16))
-    assert balance.weights.dtype == torch.float32  # never less, whatever the network is made of
+    assert balance.weights.dtype == torch.float32  # never less, whatever the network's dtype
     x = scalar()
     balance([x, 2 * x])
     balance.double()([x, 2 * x])
@@ -84,7 +84,7 @@ def test_it_follows_the_shared_parameters_and_its_moments_follow_it() -> None:
     assert moments["exp_avg"].dtype == balance.weights.dtype == torch.float64
 
 
-def test_weights_that_are_kept_stay_as_they_were() -> None:
+def test_weights_that_a_caller_keeps_do_not_change() -> None:
     balance = Balancer("rlw", tasks=3)
     kept: list[Tensor] = []
     for _ in range(2):
@@ -95,7 +95,7 @@ def test_weights_that_are_kept_stay_as_they_were() -> None:
 
 
 def moved(balance: Balancer, steps: int) -> Tensor:
-    """The weights after so many steps on losses that differ and move."""
+    """The weights after this many steps on losses that differ and change."""
     x = torch.ones((), requires_grad=True)
     for step in range(steps):
         balance([x * (2 + step), x / 3])
@@ -104,7 +104,7 @@ def moved(balance: Balancer, steps: int) -> Tensor:
 
 @pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize("name", ["uncertainty", "imtl-l"])
-def test_a_state_is_not_changed_by_the_training_that_goes_on_from_it(name: str, *, assign: bool) -> None:
+def test_training_does_not_change_the_state_that_it_was_loaded_from(name: str, *, assign: bool) -> None:
     balance = Balancer(name, tasks=2)
     moved(balance, 5)
     kept = copy.deepcopy(balance.state_dict())
@@ -118,20 +118,20 @@ def test_a_state_is_not_changed_by_the_training_that_goes_on_from_it(name: str, 
 @pytest.mark.parametrize(
     ("other", "tasks"), [("uncertainty", ["a", "b"]), ("mgda", ["a", "b"]), ("imtl-l", ["b", "a"]), ("imtl-l", 2)]
 )
-def test_the_state_of_something_else_is_refused(other: str, tasks: list[str] | int) -> None:
+def test_the_state_of_another_strategy_or_other_tasks_is_refused(other: str, tasks: list[str] | int) -> None:
     balance = Balancer("imtl-l", tasks=["a", "b"])
-    with pytest.raises(UserError, match=rf"the state is of {other} with the tasks .*, the Balancer is of imtl-l with"):
+    with pytest.raises(UserError, match=rf"imtl-l.*a, b.*{other}"):
         balance.load_state_dict(Balancer(other, tasks=tasks, shared=nn.Linear(2, 2)).state_dict())
 
 
-def test_what_is_frozen_around_it_leaves_its_parameters_trained() -> None:
+def test_freezing_a_module_around_it_does_not_freeze_its_parameters() -> None:
     balance = Balancer("uncertainty", tasks=2)
     nn.ModuleList([balance]).requires_grad_(requires_grad=False)
     assert not torch.equal(moved(balance, 3), torch.ones(2))
 
 
 @pytest.mark.parametrize("name", ["famo", "dwa", "uncertainty"])
-def test_half_precision_around_it_takes_no_digit_from_its_sums(name: str) -> None:
+def test_half_precision_around_it_does_not_affect_its_state(name: str) -> None:
     inside, alone = (Balancer(name, tasks=2) for _ in range(2))
     model = nn.ModuleDict({"net": nn.Linear(2, 2), "balance": inside})
     for step in range(600):

@@ -1,4 +1,4 @@
-"""The examples of docs/ run as they stand there, and train."""
+"""The examples in docs/ run unchanged, and learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], example: str, *arguments: str
 ) -> list[float]:
-    """The numbers of the last line that an example prints."""
+    """The numbers in the last line that an example prints."""
     monkeypatch.setattr(sys, "argv", [example, *arguments])
     runpy.run_path(str(DOCS / "examples" / example), run_name="__main__")
     return [float(number) for number in re.findall(r"\d+\.\d+", capsys.readouterr().out.splitlines()[-1])]
@@ -42,7 +42,6 @@ def test_the_resnet_runs_with_any_strategy_and_precision(
     assert len(run(monkeypatch, capsys, "resnet_trunk.py", *arguments)) == 4
 
 
-@pytest.mark.filterwarnings("default")  # Lightning warns of what it imports itself
 @pytest.mark.parametrize(("strategy", "precision"), [("famo", "32-true"), ("gradnorm", "bf16-mixed")])
 def test_lightning_learns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str, precision: str
@@ -53,7 +52,6 @@ def test_lightning_learns(
     assert size < 0.5 * 8  # the variance of the number
 
 
-@pytest.mark.filterwarnings("default")
 def test_lightning_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     import lightning.pytorch as pl
     from torch.utils.data import DataLoader, TensorDataset

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from mtlbench.bench.jobs import PRELOAD, Notify, StackJob
 from mtlbench.bench.places import MOST_RESTARTS, carry_out
@@ -273,7 +274,8 @@ def test_a_job_whose_process_dies_restarts_from_its_checkpoint(
     path = tmp_path / "state.safetensors"
     if epochs is not None:
         evaluations = [Evaluation([[1.0]], [[1.0]])] * epochs
-        checkpoint.write(path, "key", {}, History(evaluations, Trajectory([], [], [], None, None), [None], 1.0))
+        state = {"weight": torch.zeros(1)}  # safetensors 0.4.0 cannot read a file without tensors
+        checkpoint.write(path, "key", state, History(evaluations, Trajectory([], [], [], None, None), [None], 1.0))
     settings = Settings(setup="mnist", seeds=(0,), epochs=5, batch_size=1, lr=1.0, device="cpu")
     job = StackJob(Spec(label="fixed", name="fixed", hyper={}), settings, (0,), (), "key", path if epochs else None)
     messages: list[Progress | str] = []

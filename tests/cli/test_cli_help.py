@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlbench.check.strategy.checks import PROPERTIES
+from mtlbench.check.checks import PROPERTIES
 from tests.helpers.commands import Run, refused
 
 

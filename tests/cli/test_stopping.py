@@ -34,7 +34,7 @@ def test_a_command_stopped_while_loading_says_so(run: Run, tmp_path: Path, comma
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("mtlbench.report.make.make", ("report",)),
+        ("mtlbench.report.writing.write_report", ("report",)),
         ("mtlbench.stats.selftest.run", ("selftest-stats",)),
         ("mtlbench.stats.two_benches.versus", ("compare", "a", "b")),
     ],

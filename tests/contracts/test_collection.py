@@ -34,7 +34,7 @@ def entry(value: object, module: str) -> Declared[object]:
 MNIST_FILE = Registry.load().setups["mnist"].file
 
 
-def test_what_a_script_registers_serves_without_a_load(collection: Collection) -> None:
+def test_a_script_registers_without_a_load(collection: Collection) -> None:
     assert Balancer(register("own-sum")(Sum), tasks=2).strategy.name == "own-sum"
     setup = register_setup(replace(MNIST, name="own"))
     assert [(entry.name, entry.value) for entry in collection.values()] == [("own-sum", Sum), ("own", setup)]
@@ -45,7 +45,7 @@ def test_what_a_script_registers_serves_without_a_load(collection: Collection) -
         register_setup(replace(MNIST, name="own"))
 
 
-def test_a_load_neither_takes_nor_forgets_what_a_script_registered(collection: Collection) -> None:
+def test_a_load_leaves_what_a_script_registered_alone(collection: Collection) -> None:
     register("own-sum")(Sum)
     registry = Registry.load()
     assert "own-sum" not in registry.strategies

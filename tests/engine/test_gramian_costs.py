@@ -1,4 +1,4 @@
-"""Both ways to the inner products of a layer's task gradients, what they cost, and which of them is taken."""
+"""The two ways to compute inner products of a layer's task gradients, their costs, and which of them is taken."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.engine.gradients import PER_JACOBIAN_VALUE, explicit_gramian, ghost_product, gramian_costs, layer_product
-from mtlbench.engine.layers import Linear, Seen, explicit_jacobian
-from tests.engine.test_gradients import TOLERANCE, Reference, networks, relative
+from mtlbench.engine.layers import Linear, Saved, explicit_jacobian
+from tests.helpers.reference_networks import TOLERANCE, Reference, networks, relative
 from tests.project.growth.measure import multiply_adds_of
 
 
 def linear_of(x: Tensor, deltas: Tensor) -> Linear:
-    """A layer of those shapes; its values do not matter."""
+    """A layer of these shapes; its values do not matter."""
     weight, bias = x.new_empty(len(x), deltas.shape[-1], x.shape[-1]), x.new_empty(len(x), deltas.shape[-1])
     return Linear(weight, bias, weight, bias)
 
 
 def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
-    one = (Seen(x), deltas)
+    one = (Saved(x), deltas)
     return layer_product(linear_of(x, deltas), one, one)
 
 
 def product_of_batches(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
-    return layer_product(linear_of(x, deltas), (Seen(x), deltas), (Seen(y), others))
+    return layer_product(linear_of(x, deltas), (Saved(x), deltas), (Saved(y), others))
 
 
 @given(
@@ -38,7 +38,7 @@ def product_of_batches(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> 
     st.integers(1, 20),
     st.integers(1, 20),
 )
-def test_both_gramian_paths_agree(replicas: int, tasks: int, batch: int, into: int, out: int) -> None:
+def test_both_ways_agree(replicas: int, tasks: int, batch: int, into: int, out: int) -> None:
     x = torch.randn(replicas, batch, into, dtype=torch.float64)
     deltas = torch.randn(replicas, tasks, batch, out, dtype=torch.float64)
     jacobian = explicit_jacobian(x, deltas)
@@ -59,15 +59,13 @@ layers = st.fixed_dictionaries(
 
 
 def on_meta(replicas: int, *, tasks: int, batch: int, into: int, out: int) -> tuple[Tensor, Tensor]:
-    """A layer's input and deltas of that shape, which cost nothing to multiply."""
+    """Inputs and deltas of a layer on meta, where products cost nothing."""
     x = torch.empty(replicas, batch, into, device="meta")
     return x, torch.empty(replicas, tasks, batch, out, device="meta")
 
 
 @given(layers, st.integers(1, 3))
-def test_costs_of_a_gramian_count_its_multiply_adds_and_the_values_of_the_jacobian(
-    layer: dict[str, int], replicas: int
-) -> None:
+def test_costs_of_a_gramian_count_multiply_adds_and_jacobian_values(layer: dict[str, int], replicas: int) -> None:
     x, deltas = on_meta(replicas, **layer)
     ghost, explicit = gramian_costs(**layer)
     assert replicas * ghost == multiply_adds_of(lambda: ghost_product(x, deltas, x, deltas))
@@ -80,7 +78,7 @@ def test_costs_of_a_gramian_count_its_multiply_adds_and_the_values_of_the_jacobi
 
 
 @given(layers)
-def test_the_cheaper_way_to_a_gramian_is_taken(layer: dict[str, int]) -> None:
+def test_the_cheaper_way_is_taken(layer: dict[str, int]) -> None:
     x, deltas = on_meta(1, **layer)
     ghost, explicit = gramian_costs(**layer)
     ways = (
@@ -94,12 +92,12 @@ def test_the_cheaper_way_to_a_gramian_is_taken(layer: dict[str, int]) -> None:
 
 
 @given(networks.filter(lambda shape: shape["convolutions"] is not None), st.sampled_from([-2, 0, 2]))
-def test_costs_of_a_convolutions_gramian_are_those_of_the_way_taken(shape: dict[str, Any], per_value: int) -> None:
+def test_costs_of_a_convolution_are_those_of_the_way_taken(shape: dict[str, Any], per_value: int) -> None:
     """Rows are samples for the linear layers, and all patches of all samples for the convolutions."""
-    alone: dict[str, Any] = {**shape, "replicas": 1}  # torch's counter takes groups for whole convolutions
+    alone: dict[str, Any] = {**shape, "replicas": 1}  # torch's counter counts each group as a whole convolution
     reference = Reference(**alone)
     gradients, tasks = reference.gradients(), len(shape["kinds"])
-    gradients.jacobian()  # so that no deltas are left to be made
+    gradients.jacobian()  # computes all deltas, so that only products are counted
     expected = 0
     with patch("mtlbench.engine.gradients.PER_JACOBIAN_VALUE", per_value):
         found = multiply_adds_of(gradients.gramian)

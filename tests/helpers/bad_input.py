@@ -1,4 +1,4 @@
-"""What users type and what lies in their folders, wrong in every way; and the command line without training."""
+"""Random wrong command lines and damaged stored files, and the command line without training."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mtlbench.bench import execution, tune
 from mtlbench.cli import app, bench
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import Settings, Spec, Trial, TuningRecord
-from mtlbench.report import page_content
+from mtlbench.report import plots
 from tests.helpers import stored_benches
 
 CASES = int(os.environ.get("MTLBENCH_CASES", "500"))
-"""Of all properties together; `make soak` tries 2,000."""
+"""Number of cases of all properties together; `make soak` tries 2,000."""
 
 ODD_VALUES = (
     "", " ", "0", "-1", "1", "2", "٣", "1_0", "1e400", "-1e400", "1e-400", "nan", "inf", "-inf", "0x10", "1.5", "1,",
@@ -49,13 +49,13 @@ TEXTS = st.one_of(
 
 
 def limited(share: float) -> settings:
-    """That share of the cases, without a deadline."""
+    """Settings for this share of `CASES`."""
     return settings(max_examples=max(1, round(share * CASES)))
 
 
 @st.composite
 def strategy_texts(draw: st.DrawFn) -> str:
-    """`name:hyper=value,...`, right or nearly so."""
+    """`name:hyper=value,...`, correct or nearly so."""
     name = draw(
         st.sampled_from(["fixed", "gradnorm", "cagrad", "famo", "stch", "torchjd:UPGrad", "gradnrom", "single"])
     )
@@ -68,7 +68,7 @@ def strategy_texts(draw: st.DrawFn) -> str:
 NUMBERS = st.one_of(st.integers(-3, 100).map(str), st.integers().map(str), st.floats().map(str))
 ARGUMENTS: dict[str, st.SearchStrategy[str]] = {
     "--strategies": st.one_of(strategy_texts(), TEXTS),
-    "--seeds": st.one_of(NUMBERS, TEXTS, st.lists(st.integers(-1, 9), max_size=4).map(lambda found: f"{found}"[1:-1])),
+    "--seeds": st.one_of(NUMBERS, TEXTS, st.lists(st.integers(-1, 9), max_size=4).map(lambda seeds: f"{seeds}"[1:-1])),
     "--epochs": st.one_of(NUMBERS, TEXTS),
     "--batch-size": st.one_of(NUMBERS, TEXTS),
     "--lr": st.one_of(NUMBERS, TEXTS),
@@ -95,46 +95,46 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     if command in WORDS:
         words = draw(st.lists(WORDS[command], min_size=1, max_size=2))
         return [command, *words]
-    there = ARGUMENTS | TUNING if command == "tune" else ARGUMENTS
-    names = draw(st.lists(st.sampled_from(list(there)), max_size=3, unique=True))
-    return [command, "--device=cpu", *(f"{name}={draw(there[name])}" for name in names)]
+    options = ARGUMENTS | TUNING if command == "tune" else ARGUMENTS
+    names = draw(st.lists(st.sampled_from(list(options)), max_size=3, unique=True))
+    return [command, "--device=cpu", *(f"{name}={draw(options[name])}" for name in names)]
 
 
 @dataclass(frozen=True)
-class Said:
-    """How a command ended, and what it said."""
+class Outcome:
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
 
-def call(arguments: Sequence[str]) -> Said:
-    """The command line in this process; what it raises but does not mean to is raised here."""
+def call(arguments: Sequence[str]) -> Outcome:
+    """Call the command line in this process; an exception that it does not handle is raised here."""
     out, err = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, ["mtlbench", *arguments]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             app.main()
     except SystemExit as ended:
-        return Said(int(ended.code or 0), out.getvalue(), err.getvalue())
+        return Outcome(int(ended.code or 0), out.getvalue(), err.getvalue())
     finally:
         sys.argv = before
     raise AssertionError("the command line did not end")
 
 
-def assert_sound(said: Said) -> None:
-    """It ended as commands do, and a refusal is one line."""
-    assert said.code in (0, 1, 2)
-    if said.code == 2:
-        line = said.err.removesuffix("\n")
-        assert line.startswith("mtlbench: "), said
-        assert line.isprintable(), said
+def assert_sound(outcome: Outcome) -> None:
+    """The exit code is 0, 1 or 2, and an error with code 2 is one printable line."""
+    assert outcome.code in (0, 1, 2)
+    if outcome.code == 2:
+        line = outcome.err.removesuffix("\n")
+        assert line.startswith("mtlbench: "), outcome
+        assert line.isprintable(), outcome
 
 
 @contextlib.contextmanager
 def untrained() -> Generator[None]:
-    """Within this, commands end where training, tuning, proving or drawing would begin."""
+    """Context manager in which commands end where training, tuning, checking or drawing would begin."""
 
     def ended(*_: object) -> bool:
         raise typer.Exit
@@ -142,18 +142,18 @@ def untrained() -> Generator[None]:
     def nothing(*_: object) -> Any:
         return []
 
-    def no_pictures(*_: object) -> page_content.SavedPlots:
-        return page_content.SavedPlots({}, [])
+    def no_plots(*_: object) -> plots.SavedPlots:
+        return plots.SavedPlots({}, [])
 
-    found, load = Registry.load(), Registry.load
+    shipped, load = Registry.load(), Registry.load
 
     def known(plugins: Sequence[Path] = ()) -> Registry:
-        return load(plugins) if plugins else found
+        return load(plugins) if plugins else shipped
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "execute", ended)
         patch.setattr(tune, "execute", ended)
-        patch.setattr(page_content, "draw", no_pictures)
+        patch.setattr(plots, "draw_all", no_plots)
         patch.setattr("mtlbench.check.check", nothing)
         patch.setattr(bench, "fetch", nothing)
         patch.setattr(Registry, "load", known)
@@ -161,12 +161,12 @@ def untrained() -> Generator[None]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder, by their place in it."""
+    """Content of every file below a folder, by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def stored_bench(folder: Path) -> Path:
-    """A bench of everything that is stored: runs (one that failed), speeds, and a tuning."""
+    """A bench with every kind of stored file: runs (one of them failed), speeds and a tuning."""
     runs = [
         stored_benches.stored("fixed", 0.9),
         stored_benches.stored("gradnorm", 0.91),
@@ -199,19 +199,19 @@ STORED = (
 Damage = Callable[[bytes], bytes]
 
 
-def places(content: Any) -> list[tuple[Any, Any]]:
-    """Where a value can be replaced: containers with a key each; of a list the first and the last item."""
+def replaceable(content: Any) -> list[tuple[Any, Any]]:
+    """Containers and keys of the values to replace; only the first and the last item of a list."""
     keys = list(content) if isinstance(content, dict) else sorted({0, len(content) - 1}) if content else []
-    found = [(content, key) for key in keys]
+    pairs = [(content, key) for key in keys]
     for key in keys:
         if isinstance(content[key], dict | list):
-            found += places(content[key])
-    return found
+            pairs += replaceable(content[key])
+    return pairs
 
 
 @st.composite
 def byte_damages(draw: st.DrawFn) -> Damage:
-    """A file is cut off, a bit of it is flipped, or bytes are put in."""
+    """Cuts a file off, flips one of its bits, or inserts bytes."""
     kind = draw(st.sampled_from(["cut", "flip", "insert"]))
     at = draw(st.floats(0, 1, exclude_max=True))
     junk, bit = draw(st.binary(min_size=1, max_size=8)), draw(st.integers(0, 7))
@@ -229,13 +229,13 @@ def byte_damages(draw: st.DrawFn) -> Damage:
 
 @st.composite
 def edits(draw: st.DrawFn) -> Damage:
-    """A value of a JSON file is replaced or taken out by hand."""
+    """Replaces or removes a value of a JSON file."""
     at, odd, removed = draw(st.floats(0, 1, exclude_max=True)), draw(st.sampled_from(ODD_JSON)), draw(st.booleans())
 
     def damage(whole: bytes) -> bytes:
         content = json.loads(whole)
-        there = places(content)
-        holder, key = there[int(at * len(there))]
+        pairs = replaceable(content)
+        holder, key = pairs[int(at * len(pairs))]
         if removed:
             del holder[key]
         else:

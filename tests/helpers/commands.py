@@ -1,4 +1,4 @@
-"""The command line as it is typed, in this process."""
+"""Calls of the command line in this process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from mtlbench.cli import app
 
 Run = Callable[..., tuple[int, str, str]]
-"""What the fixture `run` is: exit code, standard output and standard error of a command in a folder of its own."""
+"""The fixture `run`: exit code, standard output and standard error of a command in an empty folder."""
 
 
 def call(*arguments: str | Path) -> int:
+    """Exit code of a command."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(sys, "argv", ["mtlbench", *map(str, arguments)])
         app.main()
@@ -22,6 +23,7 @@ def call(*arguments: str | Path) -> int:
 
 
 def errors(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> list[str]:
+    """The lines on standard error of a command that ends with this code."""
     capsys.readouterr()
     assert call(*arguments) == code
     lines = capsys.readouterr().err.splitlines()
@@ -30,6 +32,7 @@ def errors(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path
 
 
 def refused(run: Run, *arguments: str) -> str:
+    """The one line on standard error of a command that ends with exit code 2."""
     code, _, err = run(*arguments)
     assert code == 2
     (line,) = err.splitlines()

@@ -1,4 +1,4 @@
-"""Made-up frames, as a bench on MNIST would give them, and what is drawn across setups."""
+"""Made-up frames of a bench on MNIST, and of an overview of several setups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtlbench.records.roles import reference_of, role_of
-from mtlbench.report.plots import Frames, Overview
+from mtlbench.report.figures.inputs import Frames, Overview
 from mtlbench.stats.ranks import Ranking, rank_test
 
 Points = NDArray[np.float64]
@@ -43,7 +43,7 @@ def make_frames(
     front: tuple[float, ...] = (),
     setup: str = "mnist",
 ) -> Frames:
-    """Frames as a bench on MNIST would give them: accuracies near 98%, 0.1% apart from seed to seed.
+    """Frames of a bench on MNIST: accuracies near 98%, with a standard deviation of about 0.1% between seeds.
 
     Sweeps of fixed weights bend around the strategies; at the shares 0 and 1 one head is not trained.
     """
@@ -54,9 +54,9 @@ def make_frames(
     luck = rng.normal(0, 0.0005, (len(tasks), seeds))
     runs: list[dict[str, object]] = []
     scores: list[dict[str, object]] = []
-    costs: list[dict[str, object]] = []
+    speeds: list[dict[str, object]] = []
     curves: list[pd.DataFrame] = []
-    found: dict[tuple[str, str], Points] = {}
+    scores_by_seed: dict[tuple[str, str], Points] = {}
     for name in names:
         effect = rng.normal(0, 0.0012) * (name != "fixed") - 0.0008 * name.startswith("tuned:")
         for task in tasks:
@@ -67,7 +67,7 @@ def make_frames(
             if name.startswith("front:"):
                 errors += front_of(float(name[6:]), main=t == 0) + effect * (1 - 1.6 * (t > 0))
             values = 1 - errors if task == MAIN else errors
-            found[name, task] = values
+            scores_by_seed[name, task] = values
             about: dict[str, object] = {
                 "setup": setup,
                 "strategy": name,
@@ -76,10 +76,12 @@ def make_frames(
                 "better": "higher" if task == MAIN else "lower",
             }
             runs += [about | {"seed": i, "score": x, "loss": 0.06 + rng.normal(0, 0.005)} for i, x in enumerate(values)]
-            scores.append(about | {"seeds": seeds} | compared(name, values, found.get((reference_of(name), task))))
+            scores.append(
+                about | {"seeds": seeds} | compared(name, values, scores_by_seed.get((reference_of(name), task)))
+            )
             curves += made_curves(rng, about, errors, epochs, points, effect)
         if role_of(name) == "strategy":
-            costs += made_costs(name, seeds)
+            speeds += made_speeds(name, seeds)
         if role_of(name) in ("strategy", "tuned"):
             about: dict[str, object] = {
                 "setup": setup,
@@ -89,40 +91,40 @@ def make_frames(
                 "better": "higher",
             }
             values = np.asarray(10 * effect + rng.normal(0, 0.004, seeds))
-            found[name, "all tasks"] = values
+            scores_by_seed[name, "all tasks"] = values
             runs += [about | {"seed": i, "score": x, "loss": np.nan} for i, x in enumerate(values)]
-            reference = found.get((reference_of(name), "all tasks"))
+            reference = scores_by_seed.get((reference_of(name), "all tasks"))
             scores.append(about | {"seeds": seeds} | compared(name, values, reference))
     return Frames(
         runs=pd.DataFrame(runs),
         curves=pd.concat(curves, ignore_index=True),
         scores=pd.DataFrame(scores),
-        costs=pd.DataFrame(costs),
+        speeds=pd.DataFrame(speeds),
         tasks=tasks,
         caption=f"{setup}, {seeds} seeds, {epochs} epochs, batch 64, Adam lr 0.001, cpu. Failed: nash_mtl (singular).",
     )
 
 
 def renamed(frames: Frames, tasks: dict[str, str], metric: str) -> Frames:
-    """The same with other names of tasks, and of the metric of the auxiliary ones."""
+    """The frames with other names of tasks, and of the metric of auxiliary tasks."""
     names = tasks | {f"single:{old}": f"single:{new}" for old, new in tasks.items()}
 
     def of(frame: pd.DataFrame) -> pd.DataFrame:
         columns = [column for column in ("strategy", "task", "metric") if column in frame]
         return frame.assign(**{column: frame[column].replace(names | {"error": metric}) for column in columns})
 
-    parts = {name: of(getattr(frames, name)) for name in ("runs", "curves", "scores", "costs")}
+    parts = {name: of(getattr(frames, name)) for name in ("runs", "curves", "scores", "speeds")}
     return replace(frames, tasks=tuple(tasks.get(task, task) for task in frames.tasks), **parts)
 
 
 def front_of(share: float, *, main: bool) -> float:
-    """The error that fixed weights of this main-task share add."""
+    """The error added by fixed weights with this share of the main task."""
     own = share if main else 1 - share
     return (0.88 if main else 0.48) if own == 0 else 0.0012 * (1 - own) ** 2 / (own + 0.05) ** 0.7 - 0.0006
 
 
 def compared(name: str, values: Points, reference: Points | None) -> dict[str, object]:
-    """Mean and paired difference as a row of the scores has them; the intervals are rough."""
+    """Mean and paired difference of a row of the scores; the intervals are approximate."""
     seeds = len(values)
     half = 2.26 * values.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
     mean = values.mean()
@@ -168,7 +170,7 @@ def made_curves(
     ]
 
 
-def made_costs(name: str, seeds: int) -> list[dict[str, object]]:
+def made_speeds(name: str, seeds: int) -> list[dict[str, object]]:
     """One replica and the whole stack."""
     rows: list[dict[str, object]] = []
     for replicas in sorted({1, seeds}):
@@ -209,7 +211,7 @@ def hash_of(name: str) -> float:
 
 
 def failing(frames: Frames) -> Frames:
-    """The same with a strategy that collapsed in every seed, one that did in one, and one without a number."""
+    """The frames with a strategy that collapsed in every seed, one that did in one seed, and one without numbers."""
     runs, scores, curves = frames.runs.copy(), frames.scores.copy(), frames.curves.copy()
     for frame in (runs, scores, curves):
         values = [c for c in ("score", "loss", "mean", "low", "high", "weight") if c in frame]
@@ -218,13 +220,13 @@ def failing(frames: Frames) -> Frames:
         for column in {"score", "mean", "low", "high"} & set(frame):
             frame.loc[collapsed, column] = frame.loc[collapsed, column] - 0.87
     runs.loc[(runs["strategy"] == "dwa") & (runs["seed"] == 3), ["score", "loss"]] = (0.11, np.inf)
-    return replace(frames, runs=runs, scores=scores, curves=curves, costs=frames.costs.iloc[:0])
+    return replace(frames, runs=runs, scores=scores, curves=curves, speeds=frames.speeds.iloc[:0])
 
 
 def with_outlier(frames: Frames, name: str) -> Frames:
-    """The same with one strategy whose main task is far from all others, in every number."""
+    """The frames with one strategy that is far from all others in every number of the main task."""
     far = {"score": -0.2, "mean": -0.2, "low": -0.25, "high": -0.15, "loss": 2.0, "weight": 30.0, "ratio": 9.0}
-    parts = {part: getattr(frames, part).copy() for part in ("runs", "scores", "curves", "costs")}
+    parts = {part: getattr(frames, part).copy() for part in ("runs", "scores", "curves", "speeds")}
     for frame in parts.values():
         there = (frame["strategy"] == name) & (frame["task"] == MAIN if "task" in frame else True)
         for column, change in far.items():

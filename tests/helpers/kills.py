@@ -1,4 +1,4 @@
-"""Kills a bench at random moments, its main process or a worker, and starts it again until it is complete.
+"""Kills a bench at random moments, the main process or a worker, and restarts it until it is complete.
 
 `make soak` runs this with 50 kills on MNIST; `make test` with a few on a tiny setup.
 """
@@ -25,7 +25,7 @@ from tests.helpers.toy import TINY
 
 SETUP, NAME = TINY.name, "killed"
 STRATEGIES = ("gradnorm", "famo")
-MOMENTS = 20  # epochs of the tiny setup: what is killed goes on from any of them
+MOMENTS = 20  # epochs of the tiny setup; a killed bench resumes from the last one completed
 
 
 class Quiet(Display):
@@ -38,7 +38,7 @@ class Quiet(Display):
 
 
 def small_plan(out: Path, setup: str = SETUP, epochs: int = MOMENTS) -> Plan:
-    """Three strategies and two baselines, which are divided on two cores."""
+    """A bench of three strategies and two baselines, divided between two cores."""
     return plan(
         Request(
             name=NAME,
@@ -58,13 +58,13 @@ def small_plan(out: Path, setup: str = SETUP, epochs: int = MOMENTS) -> Plan:
 
 
 def execute(out: Path, setup: str = SETUP, epochs: int = MOMENTS) -> bool:
-    """Carry the bench out, with the speeds measured as briefly as can be."""
+    """Run the bench, with the shortest possible measurement of speeds; True if it is complete."""
     execution.ROUNDS, execution.TURN_SECONDS = 2, 0.01
     return execution.execute(small_plan(out, setup, epochs), Quiet())
 
 
 def results(out: Path, setup: str = SETUP) -> dict[str, dict[str, object]]:
-    """Everything of each stored result but how long it took; a run that failed has none."""
+    """Every field of each stored result except its duration, by label; failed runs are left out."""
     runs = {run.spec.label: run.result for run in Store(out / NAME).runs(setup) if run.result}
     return {
         label: {name: value for name, value in vars(result).items() if name != "training_seconds"}
@@ -73,29 +73,29 @@ def results(out: Path, setup: str = SETUP) -> dict[str, dict[str, object]]:
 
 
 def start(out: Path, setup: str, epochs: int) -> subprocess.Popen[bytes]:
-    """The bench in a process of its own."""
+    """Start the bench in a process of its own."""
     asked = ["--execute", str(out), "--setup", setup, "--epochs", str(epochs)]
     return subprocess.Popen([sys.executable, "-m", "tests.helpers.kills", *asked])
 
 
 def strike(main: subprocess.Popen[bytes], longest: float, chance: random.Random, workers: float) -> str:
-    """Kill the main process at a random moment of the next `longest` seconds, or soon after there is one a worker.
+    """Kill the main process at a random moment of the next `longest` seconds, or a worker soon after one has started.
 
-    `workers` is the probability of the latter.
+    `workers` is the probability that it is a worker.
 
     Returns:
-        Which; empty if the bench ended before.
+        "a worker" or "the main process"; empty if the bench ended first.
     """
     wants_worker = chance.random() < workers
     patience = chance.uniform(0, longest / 8 if wants_worker else longest)
     begun = None if wants_worker else time.monotonic()
     while main.poll() is None:
-        there = _workers(main.pid) if wants_worker else []
-        if there and begun is None:
+        candidates = _workers(main.pid) if wants_worker else []
+        if candidates and begun is None:
             begun = time.monotonic()
-        if begun is not None and time.monotonic() - begun >= patience and (there or not wants_worker):
+        if begun is not None and time.monotonic() - begun >= patience and (candidates or not wants_worker):
             with contextlib.suppress(psutil.NoSuchProcess):
-                victim = chance.choice(there) if wants_worker else psutil.Process(main.pid)
+                victim = chance.choice(candidates) if wants_worker else psutil.Process(main.pid)
                 victim.kill()
                 return "a worker" if wants_worker else "the main process"
         time.sleep(0.05)
@@ -111,10 +111,10 @@ def survive(
     setup: str = SETUP,
     epochs: int = MOMENTS,
 ) -> list[str]:
-    """Kill benches that often, carrying each on until it is complete, and compare it with one left in peace.
+    """Kill benches this many times, restart each until it is complete, and compare it with an undisturbed one.
 
     Returns:
-        What was killed, in turn.
+        What was killed each time.
 
     Raises:
         AssertionError: a result differs, or a process fails by itself.
@@ -134,7 +134,9 @@ def survive(
             if what == "the main process":
                 main.wait()
                 main = start(out, setup, epochs)
-        if main.wait() != 0:  # one stack was struck too often in an epoch: its run has failed, and is tried again
+        if (
+            main.wait() != 0
+        ):  # a run fails if its stack is killed too often within an epoch; restarting the bench retries it
             assert start(out, setup, epochs).wait() == 0
         assert results(out, setup) == expected
         assert not [*out.rglob("*.safetensors"), *out.rglob(".*.json")]
@@ -142,7 +144,7 @@ def survive(
 
 
 def _workers(main: int) -> list[psutil.Process]:
-    """The processes that train: those that the fork server has made."""
+    """The processes that train: the children of the fork server."""
     try:
         return [child for server in psutil.Process(main).children() for child in server.children()]
     except psutil.NoSuchProcess:

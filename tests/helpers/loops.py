@@ -1,4 +1,4 @@
-"""Loops that are not the bench's: one on the engine's batches, and a network with convolutions."""
+"""Training loops with a Balancer: one on the batches that the engine draws, and a network with convolutions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mtlbench import Balancer, Strategy
 from mtlbench.contracts.random_numbers import uniform
 from mtlbench.contracts.setup import Setup
 from mtlbench.engine.trainer import FURTHER_BATCHES
+from tests.helpers.definitions import PLAIN
 from tests.helpers.plain import PlainNetwork
-from tests.helpers.plain_methods import PLAIN
 
 SEED, BATCH, LR = 3, 12, 1e-2
 PEERS = ["torchjd:UPGrad", "torchjd:GradDrop", "torchjd:UW", "torchjd:FAMO"]

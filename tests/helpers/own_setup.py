@@ -1,4 +1,4 @@
-"""A setup of one's own as a plugin file, small enough to train on at once, and broken where it is asked for."""
+"""A setup as a plugin file, small enough to train on in a moment, with an error wherever a test wants one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_setup(
     size: int = 120,
     extra: str = "",
 ) -> Path:
-    """A plugin file with a setup of 120 samples and three tasks, `extra` code behind it."""
+    """Write a plugin file with a setup of 120 samples and three tasks, followed by `extra` code."""
     values = {"name": name, "spoil": spoil, "spoil_test": spoil_test, "about": about, "tasks": tasks, "widths": widths}
     path.write_text(SOURCE.format(**values, size=size) + extra)
     return path

@@ -1,4 +1,4 @@
-"""One network of two tasks in plain torch, and how a method trains it: what the stack has to equal."""
+"""One network of two tasks in plain torch, trained by a method in plain torch: the reference for the stack."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from mtlbench.contracts.convolutions import Conv
 from mtlbench.contracts.random_numbers import uniform
 from mtlbench.contracts.setup import Setup, Split
-from mtlbench.engine.trainer import FURTHER_BATCHES
+from mtlbench.engine.trainer import FURTHER_BATCHES, Trainer
 
 
 class PlainNetwork(nn.Module):
-    """The same network for one seed as anybody would write it."""
+    """The setup's network for one seed, written with `nn.Linear` and `nn.Conv2d`."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
@@ -47,9 +47,29 @@ def _convolution(conv: Conv, image: tuple[int, int, int]) -> nn.Module:
     return nn.Sequential(nn.Unflatten(1, image), convolution, nn.MaxPool2d(conv.pool), nn.Flatten())
 
 
+def start_like(network: PlainNetwork, trainer: Trainer, replica: int) -> None:
+    """Give a plain network the parameters of one replica of a stack."""
+    with torch.no_grad():
+        theirs = [part[replica] for layer in trainer.network.trunk for part in (layer.weight, layer.bias)]
+        for mine, start in zip(network.trunk.parameters(), theirs, strict=True):
+            mine.copy_(start.view_as(mine))
+        weights = trainer.network.split_outputs(trainer.network.heads.weight[replica].mT)
+        biases = trainer.network.split_outputs(trainer.network.heads.bias[replica])
+        for head, weight, bias in zip(network.heads, weights, biases, strict=True):
+            assert isinstance(head, nn.Linear)
+            head.weight.copy_(weight.mT)
+            head.bias.copy_(bias)
+
+
+def replica_flat(trainer: Trainer, replica: int, setup: Setup) -> Tensor:
+    plain = PlainNetwork(setup)
+    start_like(plain, trainer, replica)
+    return plain.flat()
+
+
 @dataclass
 class PlainStep:
-    """What a method sees in a step: `losses` and `representation` with their graphs, and how to get more."""
+    """What a method sees in a step: `losses` and `representation` with their graphs, and functions to get more."""
 
     network: PlainNetwork
     seed: int
@@ -73,7 +93,7 @@ class PlainStep:
 
 
 class Plain:
-    """A method: what the heads learn from and, where it is not the gradient of that, what the trunk descends."""
+    """A method: the objective of the heads, and the trunk's gradient if it differs from the objective's."""
 
     lr: float | None = None
 
@@ -91,7 +111,7 @@ class Plain:
 
 
 class Weighted(Plain):
-    """Heads and trunk learn from the losses with weights that no gradient flows through."""
+    """Heads and trunk learn from the weighted losses; no gradient flows through the weights."""
 
     def objective(self, step: PlainStep) -> tuple[Tensor, Tensor | None]:
         return (self.weigh(step).detach() * step.losses).sum(), None
@@ -113,7 +133,7 @@ class Surgery(Plain):
 def train(
     method: Plain, network: PlainNetwork, setup: Setup, samples: Split, *, seed: int, steps: int, batch: int, lr: float
 ) -> None:
-    """Train one network with a method, on the batches that its seed says."""
+    """Train one network with a method, on the batches of its seed."""
     groups: list[dict[str, object]] = [{"params": list(network.parameters())}]
     own = method.learned()
     if own:
@@ -173,3 +193,16 @@ def pair(first: float | Tensor, second: float | Tensor) -> Tensor:
 def on_simplex(v: Tensor) -> Tensor:
     share = ((v[0] - v[1] + 1) / 2).clamp(0, 1)
     return pair(share, 1 - share)
+
+
+def projected_pair(jacobian: Tensor) -> Tensor:
+    """Each of two gradients without its part against the other, `[2, P]`."""
+    one, other = jacobian
+    product = (one @ other).clamp_max(0)
+    return torch.stack([one - product / (other @ other) * other, other - product / (one @ one) * one])
+
+
+def equal_projections(jacobian: Tensor) -> Tensor:
+    """The combination of two gradients, weights summing to 1, whose projections onto both are equal, `[P]`."""
+    first, second = jacobian.norm(dim=1)
+    return (second * jacobian[0] + first * jacobian[1]) / (first + second)

@@ -1,4 +1,4 @@
-"""Imported in every process that trains in tests, to add the tiny setup to the built-in ones."""
+"""Adds the tiny setup to the built-in ones; imported in every process that trains in tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m tests.published`: the table of docs/multimnist.md, from the runs of results/multimnist."""
+"""`python -m tests.helpers.published`: prints the table of docs/multimnist.md from the runs of results/multimnist."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PUBLISHED = {
     "gradnorm": (96.27, 94.84),
     "mgda": (97.26, 95.90),
 }
-"""Accuracy in per cent on both tasks as Sener & Koltun, NeurIPS 2018, published it, of one run each."""
+"""Accuracy in per cent on both tasks, of one run each, as published by Sener & Koltun, NeurIPS 2018."""
 
 
 def accuracies(strategy: str, task: str) -> NDArray[np.float64]:
-    """Test accuracy in per cent of each seed; of `single`, that of the task trained alone."""
+    """Test accuracy of each seed in per cent; for `single`, of the task trained alone."""
     runs = pd.read_csv(BENCH / "runs.csv")
     label = f"{strategy}:{task}" if strategy == "single" else strategy
     chosen = runs[(runs["strategy"] == label) & (runs["task"] == task)].sort_values("seed")
@@ -31,12 +31,12 @@ def accuracies(strategy: str, task: str) -> NDArray[np.float64]:
 
 
 def half_width(values: NDArray[np.float64]) -> float:
-    """Of Student's 95% interval of the mean."""
+    """Half the width of Student's 95% interval of the mean."""
     return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
 
 
 def difference(strategy: str, task: str) -> float:
-    """Our mean minus what is published, in points."""
+    """Our mean minus the published accuracy, in percentage points."""
     return float(accuracies(strategy, task).mean()) - PUBLISHED[strategy][TASKS.index(task)]
 
 

@@ -1,4 +1,4 @@
-"""Benches made by hand, stored as if they had been run."""
+"""Made-up benches, stored as if they had been run."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Made(Strategy):
 
 
 def settings(setup: str = "mnist", seeds: Sequence[int] = SEEDS) -> Settings:
+    """The settings of `CONDITIONS` on a setup."""
     return Settings.model_validate(CONDITIONS.model_dump() | {"setup": setup, "seeds": tuple(seeds)})
 
 
@@ -57,14 +58,14 @@ def stored(
     scores: Sequence[Sequence[float]] | None = None,
     seeds: Sequence[int] = SEEDS,
 ) -> RunRecord:
-    """A run whose seed k scores `accuracy + k / 1000` on the main task; without an accuracy, a failed one."""
+    """A run whose seed k scores `accuracy + k / 1000` on the main task; a failed run if `accuracy` is None."""
     result = None
     if accuracy is not None:
-        found = [list(row) for row in scores or [[accuracy + k / 1000, 0.05 - k / 1000] for k in seeds]]
-        losses = [[1 - accuracy + k / 100, 0.2] for k in range(len(found))]
-        evaluation = Evaluation(losses, found)
+        values = [list(row) for row in scores or [[accuracy + k / 1000, 0.05 - k / 1000] for k in seeds]]
+        losses = [[1 - accuracy + k / 100, 0.2] for k in range(len(values))]
+        evaluation = Evaluation(losses, values)
         path = Trajectory([1.0, 2.0], [losses, losses], [losses, losses], None, None)
-        result = Result([evaluation, evaluation], path, [None] * len(found), 1.0, evaluation)
+        result = Result([evaluation, evaluation], path, [None] * len(values), 1.0, evaluation)
     return RunRecord(
         key=label,
         spec=Spec(label=label, name=label, hyper={}, only=only),
@@ -79,6 +80,7 @@ def stored(
 
 
 def cost(label: str, replicas: int, ratio: float) -> StepSpeed:
+    """Measured speeds whose step takes `ratio` times as long as with fixed weights."""
     ratios = [ratio - 0.01, ratio - 0.02, ratio, ratio, ratio + 0.02, ratio + 0.01]
     return StepSpeed(
         key=label,
@@ -93,7 +95,7 @@ def cost(label: str, replicas: int, ratio: float) -> StepSpeed:
 def make_store(
     folder: Path, runs: Sequence[RunRecord], costs: Sequence[StepSpeed] = (), name: str = "made", **changed: object
 ) -> Store:
-    """A stored bench of these runs; `changed` are parts of its record."""
+    """Store a bench of these runs; `changed` replaces fields of its record."""
     store = Store(folder / name)
     labels: dict[str, list[str]] = {}
     for run in runs:

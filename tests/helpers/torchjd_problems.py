@@ -1,4 +1,4 @@
-"""Problems that our strategies and TorchJD's are both given, and how they are compared."""
+"""Problems for both our strategies and TorchJD's, and how their results are compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXACT_PROJECTION = partial(QuadprogProjector, norm_eps=0, reg_eps=0)
 
 
 def problem(tasks: int, seed: int, index: int = 0, spread: float = 1.5) -> tuple[Tensor, Tensor]:
-    """Losses `[K, T]` and task gradients `[K, T, P]` of a step; `spread` is that of the log of their lengths."""
+    """Losses `[K, T]` and task gradients `[K, T, P]` of a step; `spread` scales the logarithms of gradient lengths."""
     generator = torch.Generator().manual_seed(10 * seed + index)
     losses = torch.exp(torch.randn(K, tasks, generator=generator))
     lengths = torch.exp(spread * torch.randn(K, tasks, 1, generator=generator))
@@ -34,6 +34,7 @@ def problem(tasks: int, seed: int, index: int = 0, spread: float = 1.5) -> tuple
 
 
 def build(registry: Registry, name: str, tasks: int, **hyper: object) -> Strategy:
+    """A strategy for K replicas with room for P trunk parameters."""
     made: Any = registry.get(name)
     strategy: Strategy = made((K, tasks), **hyper)
     strategy.allocate(P)
@@ -46,11 +47,12 @@ def weigh(strategy: Strategy, step: Step) -> Tensor:
 
 
 def combined(weights: Tensor, jacobian: Tensor) -> Tensor:
+    """The weighted sum of task gradients, `[..., P]`."""
     return torch.einsum("...t,...tp->...p", weights, jacobian)
 
 
-def assert_agree(found: Tensor, expected: Tensor | Iterable[Tensor], within: float) -> None:
-    """The difference is at most that part of what is expected, in each replica."""
-    wanted = expected if isinstance(expected, Tensor) else torch.stack(list(expected))
-    assert found.shape == wanted.shape
-    assert float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max()) < within
+def assert_agree(actual: Tensor, expected: Tensor | Iterable[Tensor], within: float) -> None:
+    """The relative difference is below `within` in each replica."""
+    expected = expected if isinstance(expected, Tensor) else torch.stack(list(expected))
+    assert actual.shape == expected.shape
+    assert float(((actual - expected).norm(dim=-1) / expected.norm(dim=-1)).max()) < within

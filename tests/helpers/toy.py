@@ -1,4 +1,4 @@
-"""Small setups, problems and steps that tests train and weigh on, with no data set behind them."""
+"""Small setups, problems and steps without a data set, for tests that train or weigh."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ __all__ = [
     "toy_setup",
     "uneven_problem",
     "weigh",
+    "weights_of",
 ]
 
-# An epoch of it takes a fraction of a second; `tests.helpers.preloaded` makes it known by its name.
+# An epoch takes a fraction of a second. `tests.helpers.preloaded` registers it.
 TINY = replace(toy_setup(size=200), name="tiny", passes=10)
 
 
@@ -56,6 +57,11 @@ def build(
 
 
 def direction(strategy: Strategy, step: Step, jacobian: Tensor) -> Tensor:
-    """What the trunk descends, `[K, P]`: the gradient that the strategy gave it, or the weighted sum."""
+    """The trunk's gradient `[K, P]`: the direction that the strategy set, or the weighted sum of task gradients."""
     weights, _ = weigh(strategy, step)
     return (weights.unsqueeze(1) @ jacobian).squeeze(1) if step.direction is None else step.direction
+
+
+def weights_of(strategy: Strategy, losses: Tensor, *, index: int = 0, epoch: int = 0) -> Tensor:
+    """Weights `[K, T]` of a strategy that looks at losses alone."""
+    return weigh(strategy, given_step(losses, index=index, epoch=epoch))[0]

@@ -1,8 +1,8 @@
 """The two-task toy problem of CAGrad and Nash-MTL: two losses of a point in the plane, whose sum misleads.
 
 Source: Liu et al., "CAGrad", NeurIPS 2021; Navon et al., "Nash-MTL", ICML 2022, which scales the first loss by 0.1 and
-gives the starting points. `python -m tests.trajectories` (or `make toy`) descends it with every strategy as published,
-35,000 steps of Adam with learning rate 1e-3, and leaves the paths and their picture in `docs/toy-problem`.
+gives the starting points. `make toy` descends it with every strategy as published, 35,000 steps of Adam with
+learning rate 1e-3, and writes the paths and their plot to `docs/toy-problem`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 
 from mtlbench.contracts.strategy import Step, Strategy
 from mtlbench.plugins.registry import Registry
-from mtlbench.report import plots
+from mtlbench.report.figures.style import COLOURS, theme
 from tests.helpers.toy import GivenGradients, toy_setup
 
 FOLDER = Path(__file__).parents[2] / "docs" / "toy-problem"
 # (0, 0) lies on the kink of both switches, where torch's gradient is 0, so it is nudged.
 STARTS = ((-8.5, 7.5), (0.0, 1e-3), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 STEPS, LR, KEPT = 35_000, 1e-3, 100
-# Both losses are negative on the front: methods that take logarithms or ratios of losses have no place here, but for
-# FAMO, which is told a lower bound.
+# Both losses are negative on the front, so methods that take logarithms or ratios of losses are left out, except FAMO,
+# which is given a lower bound.
 NAMES = (
     "fixed", "rlw", "stch", "famo:least=-25", "mgda", "pcgrad", "gradvac", "cagrad", "imtl-g", "nashmtl", "fairgrad",
     "aligned-mtl", "upgrad", "dualproj", "config", "sdmgrad", "modo", "moco", "excessmtl", "graddrop",
@@ -64,7 +64,7 @@ def grid() -> Tensor:
 
 
 def shortfall(points: Tensor) -> Tensor:
-    """How far points `[K, 2]` are from the Pareto front, `[K]`: what some point of the grid gains on both losses.
+    """Distance `[K]` of points `[K, 2]` from the Pareto front: the most that a point of the grid gains on both losses.
 
     Each loss counts in units of its range on the front, where the second falls from 0 to -20 and the first to -2.
     """
@@ -111,7 +111,7 @@ def descend(strategy: Strategy, *, steps: int, lr: float, kept: int) -> Tensor:
 
 
 def chosen_direction(step: Step, weights: Tensor, jacobian: Tensor) -> Tensor:
-    """What the points are moved along, `[K, 2]`."""
+    """The gradient that the points descend, `[K, 2]`."""
     if step.direction is not None:
         return step.direction
     if step.representation_direction is not None:
@@ -137,10 +137,10 @@ def run_all() -> pd.DataFrame:
 
 
 def draw(paths: pd.DataFrame) -> Figure:
-    """One small panel a strategy: the sum of the losses as contours, paths from o to their ends, the front below."""
+    """One panel for each strategy: contours of the sum of the losses, paths from o to x, and the Pareto front."""
     names = list(dict.fromkeys(paths["strategy"]))
     columns = 5
-    with plots.theme():
+    with theme():
         figure = Figure(figsize=(9.0, 0.55 + 1.85 * math.ceil(len(names) / columns)), layout="constrained")
         figure.suptitle("Paths from five published starts (o) to where 35,000 steps end (x)", size=11, weight="bold")
         panels = figure.subplots(math.ceil(len(names) / columns), columns, sharex=True, sharey=True).ravel()
@@ -158,7 +158,7 @@ def draw_panel(ax: Axes, plane: NDArray[np.float64], total: NDArray[np.float64],
     ax.contour(plane[..., 0], plane[..., 1], total, levels=14, colors="#d6d6d6", linewidths=0.6, linestyles="solid")
     ax.plot([-7, 7], [-8.3, -8.3], color="#b0b0b0", linewidth=4, solid_capstyle="round", zorder=1.5)
     for start, path in paths.groupby("start"):
-        colour = plots.COLOURS[int(str(start)) % len(plots.COLOURS)]
+        colour = COLOURS[int(str(start)) % len(COLOURS)]
         ax.plot(path["x"], path["y"], color=colour, linewidth=1.2)
         ax.plot(path["x"].iloc[0], path["y"].iloc[0], "o", color=colour, markersize=3.5)
         ax.plot(path["x"].iloc[-1], path["y"].iloc[-1], "X", color=colour, markersize=6, markeredgecolor="white")
@@ -167,13 +167,13 @@ def draw_panel(ax: Axes, plane: NDArray[np.float64], total: NDArray[np.float64],
 
 
 def main() -> None:
-    """Make the paths and the picture."""
+    """Compute the paths and save their plot."""
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     paths = run_all()
     paths.to_csv(FOLDER / "paths.csv", index=False)
     figure = draw(paths)
-    with plots.theme():
+    with theme():
         figure.savefig(FOLDER / "paths.png", dpi=160)
 
 

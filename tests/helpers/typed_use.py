@@ -1,6 +1,6 @@
 # pyright: strict, reportUnknownMemberType=true, reportUnknownVariableType=true, reportUnknownArgumentType=true
 # pyright: reportUnknownParameterType=true
-"""Every public name as a typed project uses it: `make lint` finds no unknown type among them."""
+"""Uses every public name as a typed project does, so that `make lint` fails on an unknown type."""
 
 from __future__ import annotations
 

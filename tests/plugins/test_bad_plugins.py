@@ -12,7 +12,7 @@ from mtlbench.bench import execution
 from mtlbench.bench.planning import Plan, plan
 from mtlbench.records.history import Result
 from mtlbench.records.records import RunRecord
-from mtlbench.report import make
+from mtlbench.report.writing import write_report
 from tests.helpers.kills import SETUP, Quiet, small_plan
 
 GOOD = ("fixed", "gradnorm", "famo")
@@ -30,12 +30,12 @@ class Bad(Strategy):
 """
 BAD = {
     "raises": ("raise RuntimeError('not today')", "failed: RuntimeError: not today"),
-    "misshapen": ("return step.losses.sum()", "failed: ContractError: forward(step) must return"),
-    "double": ("return step.losses.double().sum(-1)", "failed: ContractError: forward(step) must return"),
-    "detached": ("return step.losses.detach().sum(-1)", "failed: RuntimeError"),
+    "misshapen": ("return step.losses.sum()", "ContractError: forward(step)"),
+    "double": ("return step.losses.double().sum(-1)", "ContractError: forward(step)"),
+    "detached": ("return step.losses.detach().sum(-1)", "ContractError"),
     "alters": (
         "step.losses.detach().mul_(2); return step.losses.sum(-1)",
-        "failed: ContractError: forward(step) must not change step.losses",
+        "step.losses",
     ),
     "nan": ("return step.losses.sum(-1) * float('nan')", "diverged: seed 0 at step 0, seed 1 at step 0"),
     "late": (
@@ -45,11 +45,11 @@ BAD = {
     # Harmless but for its memory, which --run-memory bounds; `mtlbench check` names it.
     "keeps": ("kept.append((step.losses**2).sum(-1)); return torch.stack(kept).sum(0)", ""),
     "leaves": ("sys.exit(0)", "failed: SystemExit: 0"),
-    "exits": ("os._exit(3)", "failed: its process ended with exit code 3"),
-    "killed": ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "failed: its process was ended by SIGKILL"),
-    "crashes": ("import ctypes; ctypes.string_at(0)", "failed: its process was ended by SIGSEGV"),
-    "loops": ("\n        while True: time.sleep(0.01)", "failed: ended after 10 s, the time allowed by --run-timeout"),
-    "eats": ("\n        while True: kept.append(torch.ones(5_000_000)); time.sleep(0.01)", "failed: ended at "),
+    "exits": ("os._exit(3)", "exit code 3"),
+    "killed": ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+    "crashes": ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+    "loops": ("\n        while True: time.sleep(0.01)", "--run-timeout"),
+    "eats": ("\n        while True: kept.append(torch.ones(5_000_000)); time.sleep(0.01)", "--run-memory"),
     "chatty": ("print('x' * 10_000); raise ValueError('said enough')", "failed: ValueError: said enough"),
     "lengthy": ("raise ValueError('x' * 5_000_000)", "failed: ValueError: xxx"),
     "colours": ("raise ValueError('\\x1b[31mred\\x07')", "failed: ValueError: \\x1b[31mred\\x07"),
@@ -103,9 +103,9 @@ def run_of(asked: Plan, label: str) -> RunRecord:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_strategy_has_one_line_that_says_what_it_did(benches: Benches, name: str) -> None:
+def test_a_bad_strategy_has_one_line_that_names_its_fault(benches: Benches, name: str) -> None:
     found = run_of(benches.disturbed, name)
-    assert found.problem.startswith(BAD[name][1])
+    assert BAD[name][1] in found.problem
     assert found.problem.isprintable()
     assert len(found.problem) < 400
     details = benches.disturbed.store.folder / "runs" / SETUP / f"{name}.error.txt"
@@ -117,7 +117,7 @@ def test_a_bad_strategy_has_one_line_that_says_what_it_did(benches: Benches, nam
 
 
 @pytest.mark.parametrize("label", [*GOOD, "single:digit", "single:above_five"])
-def test_good_strategies_are_as_without_it(benches: Benches, label: str) -> None:
+def test_good_strategies_are_not_affected(benches: Benches, label: str) -> None:
     def numbers(run: RunRecord) -> dict[str, object]:
         assert isinstance(run.result, Result)
         return {name: value for name, value in vars(run.result).items() if name != "training_seconds"}
@@ -125,20 +125,18 @@ def test_good_strategies_are_as_without_it(benches: Benches, label: str) -> None
     assert numbers(run_of(benches.disturbed, label)) == numbers(benches.alone[label])
 
 
-def test_the_report_shows_each_and_nothing_of_them_reaches_the_page_unescaped(
-    benches: Benches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_pictures(*_: object) -> list[Path]:
+def test_the_report_shows_each_fault_escaped(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_plots(*_: object) -> list[Path]:
         return []
 
-    monkeypatch.setattr("mtlbench.report.plots.save_all", no_pictures)
-    made = make.make(benches.disturbed.store)
-    rows = {row.label: row.problem for row in made.table.rows}
+    monkeypatch.setattr("mtlbench.report.plots.save_all", no_plots)
+    made = write_report(benches.disturbed.store)
+    rows = {row.label: row.problem for row in made.setups[0].table.rows}
     assert {name for name in BAD if rows[name]} == {name for name, (_, problem) in BAD.items() if problem}
-    lines = made.readme.read_text().splitlines()
+    lines = (made.folder / "README.md").read_text().splitlines()
     for name in ("raises", "exits", "killed", "nan"):
         assert any(name in line and BAD[name][1] in line for line in lines)
     assert "not today" in (benches.disturbed.store.folder / "summary.csv").read_text()
-    page = made.page.read_text()
+    page = (made.folder / "report.html").read_text()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -16,13 +15,12 @@ from mtlbench.plugins.explain import cited as cite
 from mtlbench.plugins.needs import needs_of
 from mtlbench.plugins.registry import Registry
 from tests.helpers.toy import TINY
-
-ROOT = Path(__file__).parents[2]
+from tests.project.readme_table import README, with_table
 
 
 def test_the_readme_lists_the_registry(registry: Registry) -> None:
-    table = listing.markdown(registry)
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8"), "put `mtlbench list --markdown` into the README"
+    readme = README.read_text(encoding="utf-8")
+    assert with_table(readme, listing.markdown(registry)) == readme, "run `make readme`"
 
 
 def test_each_strategy_is_listed_with_a_year_and_what_it_needs(registry: Registry) -> None:
@@ -46,11 +44,11 @@ def test_each_strategy_is_listed_with_a_year_and_what_it_needs(registry: Registr
         ("graddrop", "representation gradients"),
     ],
 )
-def test_what_a_strategy_asks_for_is_seen(registry: Registry, name: str, needs: str) -> None:
+def test_needs_are_what_a_strategy_asks_for(registry: Registry, name: str, needs: str) -> None:
     assert needs_of(registry.get(name)) == needs
 
 
-def test_what_a_broken_strategy_needs_is_known_up_to_where_it_breaks() -> None:
+def test_needs_of_a_broken_strategy_are_what_it_asked_for_before() -> None:
     class Broken(Strategy):
         def forward(self, step: Step) -> Tensor:
             step.gramian()
@@ -78,9 +76,9 @@ def text_of(show: Callable[[Console], None]) -> str:
     return out.getvalue()
 
 
-def test_setups_are_listed_with_their_files_and_the_readme_has_them(registry: Registry) -> None:
+def test_setups_are_listed_with_their_files_and_in_the_readme(registry: Registry) -> None:
     listed = text_of(lambda console: listing.show_all(registry, console))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     for name, declared in registry.setups.items():
         if name == TINY.name:  # known in tests alone
             continue

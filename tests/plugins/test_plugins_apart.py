@@ -1,4 +1,4 @@
-"""What a plug-in does when it is imported reaches no run but its own, and leaves the program as it was."""
+"""What a plug-in does when it is imported affects its own runs only, and not the program."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def numbers(asked: Plan, label: str) -> dict[str, object]:
     return {name: value for name, value in vars(run.result).items() if name != "training_seconds"}
 
 
-def test_what_plugins_do_in_a_worker_reaches_no_run_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugins_in_a_worker_affect_no_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "ROUNDS", 2)
     monkeypatch.setattr(execution, "TURN_SECONDS", 0.01)
     alone = plan(request(tmp_path / "alone", ["famo"], ()))
@@ -78,7 +78,7 @@ def test_what_plugins_do_in_a_worker_reaches_no_run_of_others(tmp_path: Path, mo
     assert "exit code 3" in failed.problem
 
 
-def test_jobs_have_the_plugins_of_their_strategy_and_setup_alone(tmp_path: Path) -> None:
+def test_jobs_load_only_the_plugins_of_their_strategy_and_setup(tmp_path: Path) -> None:
     threads, patches, _ = paths = written(tmp_path)
     setup = tmp_path / "own.py"
     setup.write_text(
@@ -158,7 +158,7 @@ def test_a_process_is_prepared_again_after_plugins_were_loaded(
 
 
 @pytest.mark.parametrize("body", ["sys.exit(0)", "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})"])
-def test_a_strategy_that_cannot_be_made_is_a_line_and_code_2(run: Run, tmp_path: Path, body: str) -> None:
+def test_a_strategy_that_cannot_be_created_is_one_line_and_code_2(run: Run, tmp_path: Path, body: str) -> None:
     path = tmp_path / "bad.py"
     text = f"import sys\nimport mtlbench\n{STRATEGY.format(name='bad')}    def __init__(self, shape):\n        {body}\n"
     path.write_text(text)
@@ -170,21 +170,21 @@ def test_a_strategy_that_cannot_be_made_is_a_line_and_code_2(run: Run, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "error"),
     [
-        ("raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})", "is left out: Mute"),
+        ("raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})", "Mute"),
         ("os.chdir('/')", ""),
         ("sys.stdout.close(); sys.stderr.close()", ""),
         ("sys.stdout = sys.stderr = None", ""),
-        ("os.chdir('/'); raise ValueError('no')", "is left out: ValueError: no"),
+        ("os.chdir('/'); raise ValueError('no')", "ValueError: no"),
     ],
 )
-def test_importing_a_plugin_leaves_the_program_as_it_was(run: Run, tmp_path: Path, body: str, says: str) -> None:
+def test_importing_a_plugin_does_not_change_the_program(run: Run, tmp_path: Path, body: str, error: str) -> None:
     path = tmp_path / "bad.py"
     path.write_text(f"import os, sys\n{body}\n")
     code, out, err = run("list", "gradnorm", "--plugin", str(path))
     assert code == 0
     assert "gradnorm" in out
     assert Path.cwd() == tmp_path
-    assert says in err
-    assert bool(says) == bool(err)
+    assert error in err
+    assert ("bad.py" in err) == bool(error) == bool(err)

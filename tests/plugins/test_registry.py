@@ -36,7 +36,7 @@ def test_a_plugin_file_is_found(tmp_path: Path) -> None:
     assert registry.digest("mine") != before
 
 
-def test_shipped_strategies_are_told_from_others(tmp_path: Path) -> None:
+def test_shipped_strategies_are_distinguished_from_others(tmp_path: Path) -> None:
     registry = Registry.load([plugin(tmp_path / "mine.py", "mine")])
     assert registry.shipped("gradnorm")
     assert not any(map(registry.shipped, ("mine", "torchjd:UPGrad", "absent")))
@@ -62,9 +62,7 @@ def test_an_entry_point_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert registry.problems == []
 
 
-def test_an_entry_point_that_names_a_package_is_found_each_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_point_to_a_package_is_found_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "of_many"
     package.mkdir()
     plugin(package / "one.py", "one-of-many")
@@ -83,7 +81,7 @@ def test_an_entry_point_that_names_a_package_is_found_each_time(
     assert Registry.load([plugin(tmp_path / "clash.py", "two-of-many")]).problems
 
 
-def test_of_two_strategies_of_one_name_the_later_is_out(tmp_path: Path) -> None:
+def test_the_later_of_two_strategies_with_one_name_is_left_out(tmp_path: Path) -> None:
     registry = Registry.load([plugin(tmp_path / "clash.py", "gradnorm")])
     (problem,) = registry.problems
     assert "clash.py" in problem
@@ -92,7 +90,7 @@ def test_of_two_strategies_of_one_name_the_later_is_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('no')", "import not_there", "def (", "raise SystemExit(3)"])
-def test_a_plugin_that_fails_to_import_is_out_alone(tmp_path: Path, fault: str) -> None:
+def test_only_the_plugin_that_fails_to_import_is_left_out(tmp_path: Path, fault: str) -> None:
     bad = plugin(tmp_path / "bad.py", "half", fault)
     registry = Registry.load([bad, plugin(tmp_path / "good.py", "good")])
     assert "good" in registry.strategies
@@ -133,7 +131,7 @@ def two(path: Path, *, hyper: str = "a: float = 1.0", body: str = "pass", end: s
     ],
     ids=["raises after a strategy", "malformed name", "hints that cannot be read"],
 )
-def test_a_plugin_is_taken_whole_or_not_at_all(tmp_path: Path, hyper: str, end: str, says: str) -> None:
+def test_a_plugin_is_loaded_as_a_whole_or_not_at_all(tmp_path: Path, hyper: str, end: str, says: str) -> None:
     path = two(tmp_path / "two.py", hyper=hyper, end=end)
     registry = Registry.load([path])
     assert "first" not in registry.strategies
@@ -151,25 +149,25 @@ def test_a_plugin_is_taken_whole_or_not_at_all(tmp_path: Path, hyper: str, end: 
         ("1 / 0", "first: division by zero"),
     ],
 )
-def test_whatever_a_constructor_raises_is_one_line(tmp_path: Path, body: str, says: str) -> None:
+def test_any_error_of_a_constructor_is_one_line(tmp_path: Path, body: str, says: str) -> None:
     registry = Registry.load([two(tmp_path / "two.py", body=body)])
     with pytest.raises(UserError) as raised:
         registry.parse("first", MNIST)
     assert str(raised.value) == says
 
 
-def test_torchjd_is_no_strategy_of_a_default_bench(registry: Registry) -> None:
+def test_a_default_bench_has_no_strategy_of_torchjd(registry: Registry) -> None:
     assert not any("torchjd" in name for name in registry.strategies)
 
 
-def test_without_torchjd_what_to_install_is_said(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_torchjd_names_what_to_install(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "mtlbench.plugins.torchjd", raising=False)
     monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(UserError, match=r"pip install 'mtlbench\[torchjd\]'"):
         registry.parse("torchjd:UPGrad", MNIST)
 
 
-def test_a_run_of_torchjd_is_another_with_another_version(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_torchjd_is_part_of_a_digest(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     before = registry.digest("torchjd:UPGrad"), registry.digest("upgrad")
     assert registry.source("torchjd:UPGrad").name == "torchjd.py"
 

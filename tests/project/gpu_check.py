@@ -1,4 +1,4 @@
-"""`make gpu-check`: CUDA against the CPU, every strategy step by step, and how fast the captured step is there.
+"""`make gpu-check`: compares CUDA with the CPU for every strategy step by step, and measures the captured step.
 
 Exit code 1 if a strategy differs or fails, 2 if there is no CUDA device.
 """
@@ -33,8 +33,8 @@ TOLERANCES = {
     torch.float64: {"losses": 1e-5, "weights": 1e-5, "parameters": 1e-5},
     torch.float32: {"losses": 0.05},
 }
-"""Of the largest relative difference. In float32 weights and parameters of two right programs differ by anything up to
-1, where a ratio of small gradients, or Adam's first steps, make much of rounding; in float64 by less than 1e-6."""
+"""Limits of the largest relative difference. In float32, weights and parameters of correct programs may differ by up
+to 1, because ratios of small gradients and Adam's first steps amplify rounding; in float64 by less than 1e-6."""
 CONVOLVED = ("fixed", "mgda", "modo", "moco")
 STACKS, ROUNDS, TURN_SECONDS = (1, 10, 64), 5, 0.1
 
@@ -62,31 +62,31 @@ def make_trainer(
 
 
 def course(trainer: Trainer) -> list[dict[str, Tensor]]:
-    """What each of the first steps left, on the host: losses and weights `[K, T]`, parameters `[K * P]`."""
+    """Losses and weights `[K, T]` and parameters `[K * P]` after each of the first steps, on the host."""
     trainer.start_epoch(0)
-    seen: list[dict[str, Tensor]] = []
+    states: list[dict[str, Tensor]] = []
     for index in range(STEPS):
         trainer.step()
-        left = {name: trainer.traces[name][index] for name in ("losses", "weights")}
-        seen.append({name: value.cpu().clone() for name, value in left.items()})
-        seen[-1]["parameters"] = trainer.network.parameters.cpu().clone()
-    return seen
+        traced = {name: trainer.traces[name][index] for name in ("losses", "weights")}
+        states.append({name: value.cpu().clone() for name, value in traced.items()})
+        states[-1]["parameters"] = trainer.network.parameters.cpu().clone()
+    return states
 
 
-def largest_differences(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Of each quantity the largest `|found - expected| / |expected|` over the steps, in the Euclidean norm.
+def largest_differences(actual: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> dict[str, float]:
+    """The largest `|actual - expected| / |expected|` of each quantity over the steps, in the Euclidean norm.
 
-    What is not finite counts as infinitely different.
+    A value that is not finite counts as infinitely different.
     """
     return {
-        name: max(_difference(one[name], other[name]) for one, other in zip(found, expected, strict=True))
+        name: max(_difference(one[name], other[name]) for one, other in zip(actual, expected, strict=True))
         for name in expected[0]
     }
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
+def _difference(actual: Tensor, expected: Tensor) -> float:
     tiny = torch.finfo(expected.dtype).tiny
-    relative = float((found - expected).norm() / expected.norm().clamp_min(tiny))
+    relative = float((actual - expected).norm() / expected.norm().clamp_min(tiny))
     return relative if math.isfinite(relative) else math.inf
 
 
@@ -94,14 +94,14 @@ def compare(
     registry: Registry, name: str, samples: Split, device: str, dtype: torch.dtype, setup: Setup = MNIST
 ) -> dict[str, float]:
     """The largest differences between a run on the device and the same run on the CPU."""
-    found, expected = (
+    actual, expected = (
         course(make_trainer(registry, name, SEEDS, samples, where, dtype, setup)) for where in (device, "cpu")
     )
-    return largest_differences(found, expected)
+    return largest_differences(actual, expected)
 
 
 def compare_all(registry: Registry, device: str, console: Console) -> list[str]:
-    """Print the differences of every strategy, and of some on convolutions; returns those that differ or fail."""
+    """Print the differences of every strategy, and of some on convolutions; return those that differ or fail."""
     samples = random_split(STEPS * BATCH)
     table = Table(
         title=f"{device} against cpu: largest relative difference in {STEPS} steps, and its limit",
@@ -137,9 +137,9 @@ def compare_all(registry: Registry, device: str, console: Console) -> list[str]:
 
 
 def measure_all(registry: Registry, names: list[str], device: str, console: Console) -> None:
-    """Print samples/s of the captured step of each strategy, in interleaved rounds with eager PyTorch.
+    """Print samples/s of the captured step of each strategy, in rounds interleaved with eager PyTorch.
 
-    One strategy is on the device at a time, since all of them in stacks of 64 would not fit on every one.
+    One strategy is on the device at a time, because stacks of 64 of all of them may not fit into its memory.
     """
     samples = random_split(MNIST.training_size)
     wait = waiter(torch.device(device))
@@ -152,11 +152,11 @@ def measure_all(registry: Registry, names: list[str], device: str, console: Cons
     for name in names:
         cells: list[str] = []
         for replicas in STACKS:
-            mine = endless(make_trainer(registry, name, range(replicas), samples, device))
-            seconds = interleave({"ours": mine, "eager": other}, ROUNDS, TURN_SECONDS, wait)
-            pairs = zip(seconds["ours"], seconds["eager"], strict=True)
-            gain = statistics.median(replicas * theirs / ours for ours, theirs in pairs)
-            cells.append(f"{BATCH * replicas / statistics.median(seconds['ours']):,.0f} ({gain:.1f}x)")
+            ours = endless(make_trainer(registry, name, range(replicas), samples, device))
+            timings = interleave({"ours": ours, "eager": other}, ROUNDS, TURN_SECONDS, wait)
+            pairs = zip(timings["ours"], timings["eager"], strict=True)
+            gain = statistics.median(replicas * eager_seconds / seconds for seconds, eager_seconds in pairs)
+            cells.append(f"{BATCH * replicas / statistics.median(timings['ours']):,.0f} ({gain:.1f}x)")
         table.add_row(name, *cells)
     console.print(table)
 
@@ -164,7 +164,7 @@ def measure_all(registry: Registry, names: list[str], device: str, console: Cons
 def main() -> int:
     """Compare, then measure the strategies that agree."""
     if not torch.cuda.is_available():
-        print("gpu-check needs a CUDA device, and torch finds none on this machine", file=sys.stderr)
+        print("gpu-check needs a CUDA device; torch finds none", file=sys.stderr)
         return 2
     console = Console() if sys.stdout.isatty() else Console(width=150)
     environment = describe("cuda")
@@ -173,8 +173,8 @@ def main() -> int:
     wrong = compare_all(registry, "cuda", console)
     measure_all(registry, [name for name in registry.strategies if name not in wrong], "cuda", console)
     if wrong:
-        courses = len(registry.strategies) + len(CONVOLVED)
-        console.print(f"{len(wrong)} of {courses} courses differ from the CPU: {', '.join(wrong)}")
+        comparisons = len(registry.strategies) + len(CONVOLVED)
+        console.print(f"{len(wrong)} of {comparisons} comparisons differ from the CPU: {', '.join(wrong)}")
     return 1 if wrong else 0
 
 

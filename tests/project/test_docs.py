@@ -1,4 +1,4 @@
-"""What the README, CONTRIBUTING and docs/ show runs as it stands there."""
+"""The code and commands in README, CONTRIBUTING and docs/ work as they are written."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ model.trunk = nn.Linear(3, 3)
 losses = list(model.trunk(torch.randn(4, 3)).square().mean(0)[:2])
 """
 }
-"""What a page takes as there already."""
+"""Code that runs before the blocks of a page, which take its names as defined."""
 
 
 def blocks_of(page: Path) -> list[str]:
-    """The Python code of a page that is to run; what is not says why in the title of its block."""
+    """The Python blocks of a page, except those whose title says why they are not run."""
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r'^```python(?: title="([^"\n]*)")?\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
     assert len(blocks) == len(re.findall(r"^```py", text, re.MULTILINE)), f"{page.name} has a block of another form"
@@ -61,7 +61,7 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         exec(compile(block, page.name, "exec", dont_inherit=True), namespace)
 
 
-def test_the_guides_are_code_to_run() -> None:
+def test_each_guide_has_code_that_runs() -> None:
     counts = {page.name: len(blocks_of(page)) for page in PAGES}
     assert counts["balancer.md"] == 4
     assert min(counts[name] for name in ("README.md", "strategy.md", "setup.md", "engine.md")) >= 2
@@ -69,8 +69,8 @@ def test_the_guides_are_code_to_run() -> None:
 
 
 def commands(program: str) -> list[list[str]]:
-    """The words of each command of `program` in the blocks that are no code of a language, each once."""
-    found = [
+    """The words of each distinct command of `program` in blocks without a language."""
+    lines = [
         shlex.split(line, comments=True)
         for page in PAGES
         for language, block in re.findall(
@@ -79,12 +79,12 @@ def commands(program: str) -> list[list[str]]:
         for line in block.splitlines()
         if not language and line.startswith(f"{program} ")
     ]
-    return [list(words) for words in dict.fromkeys(map(tuple, found))]
+    return [list(words) for words in dict.fromkeys(map(tuple, lines))]
 
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command as its words stand there; a bench or its tuning ends where its plan is made."""
+    """Run a command; `bench` and `tune` end with `UserError("planned")` once their plan is made."""
 
     def ends(plan: Callable[..., object]) -> Callable[..., object]:
         def planned(*arguments: object) -> object:
@@ -106,7 +106,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.usefixtures("registered")
-def test_commands_can_be_given(
+def test_documented_commands_work(
     call: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -116,15 +116,16 @@ def test_commands_can_be_given(
     monkeypatch.setattr(discovery, "strategies_folder", lambda: tmp_path / "strategies")
     monkeypatch.setattr(discovery, "setups_folder", lambda: tmp_path / "setups")
     scaffold.write("strategy", "mine", tmp_path)
-    found = commands("mtlbench")
-    assert {words[1] for words in found} >= {"bench", "tune", "list", "new", "check", "report"}
-    for words in sorted(found, key=lambda words: not words[1].startswith("new")):  # what is new is used by others
+    documented = commands("mtlbench")
+    assert {words[1] for words in documented} >= {"bench", "tune", "list", "new", "check", "report"}
+    # Those that write new files come first, because other commands use what they write.
+    for words in sorted(documented, key=lambda words: not words[1].startswith("new")):
         if words[1] in ("new", "new-setup", "list", "check", "check-setup"):
             assert call(*words)[0] == 0, words
         elif words[1] in ("bench", "tune"):
-            code, said = call(*words)
+            code, message = call(*words)
             assert code == 2, words
-            assert "planned" in said or "mtlbench tune" in said, (words, said)
+            assert "planned" in message or "mtlbench tune" in message, (words, message)
         else:
             program = typer.main.get_command(app.app)
             with program.make_context("mtlbench", words[1:]) as context:
@@ -139,7 +140,7 @@ def test_make_clean_keeps_the_benches_that_are_kept_in_git() -> None:
     assert re.findall(r"! -name (\S+)", line) == kept
 
 
-def test_targets_of_make_are_there() -> None:
+def test_documented_targets_of_make_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = {words[1] for words in commands("make")} | set(re.findall(r"`make ([a-z-]+)", text))

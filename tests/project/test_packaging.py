@@ -1,4 +1,4 @@
-"""What is handed out: a wheel with its strategies, a source distribution that makes the same, types, a citation."""
+"""The wheel, the source distribution, public types and the citation file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import mtlbench
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = ("strategies", "setups")
-"""Folders beside the package whose files are found by themselves, and go into it."""
+"""Folders beside the package whose files are packed into it."""
 # https://github.com/citation-file-format/citation-file-format, schema 1.2.0
 CITATION_KEYS = {
     "abstract", "authors", "cff-version", "commit", "contact", "date-released", "doi", "identifiers", "keywords",
@@ -65,7 +65,7 @@ def test_the_wheel_is_the_package_with_its_plugins_and_templates(built: Path) ->
     assert {name.rpartition("/")[2] for name in names - package} == plugins
 
 
-def test_its_metadata_are_those_of_the_project(built: Path) -> None:
+def test_the_metadata_of_the_wheel_are_those_of_the_project(built: Path) -> None:
     files = contents(built)
     (metadata,) = [text.decode() for name, text in files.items() if name.endswith(".dist-info/METADATA")]
     fields = Parser().parsestr(metadata)
@@ -77,7 +77,7 @@ def test_its_metadata_are_those_of_the_project(built: Path) -> None:
     assert any(name.endswith("entry_points.txt") and b"mtlbench = mtlbench.cli:main" in files[name] for name in files)
 
 
-def test_the_source_distribution_makes_the_same_wheel(built: Path, tmp_path: Path) -> None:
+def test_the_source_distribution_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         files.extractall(tmp_path, filter="data")
@@ -88,7 +88,7 @@ def test_the_source_distribution_makes_the_same_wheel(built: Path, tmp_path: Pat
     assert contents(tmp_path / "again") == contents(built)
 
 
-def test_every_public_name_is_used_in_a_file_that_is_typed_strictly() -> None:
+def test_every_public_name_is_used_in_a_strictly_typed_file() -> None:
     tree = ast.parse((ROOT / "tests" / "helpers" / "typed_use.py").read_text(encoding="utf-8"))
     used = {
         name.name
@@ -100,7 +100,7 @@ def test_every_public_name_is_used_in_a_file_that_is_typed_strictly() -> None:
     assert all(getattr(mtlbench, name) is not None for name in mtlbench.__all__)
 
 
-def test_the_citation_keeps_to_its_format() -> None:
+def test_the_citation_file_is_valid() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited.keys() <= CITATION_KEYS
     assert cited["cff-version"] == "1.2.0"

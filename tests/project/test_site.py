@@ -1,11 +1,10 @@
-"""The site is built without a complaint, shows what the code says of itself, and needs no network."""
+"""The site builds without warnings, has the pages generated from the code, and needs no network."""
 
 from __future__ import annotations
 
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -15,24 +14,25 @@ import pytest
 
 from mtlbench.plugins.registry import Registry
 from mtlbench.report.plots import OVERVIEW_PLOTS, PLOTS
+from tests.helpers import browser
 
 ROOT = Path(__file__).parents[2]
 
 
 class Sources(HTMLParser):
-    """What a page takes from elsewhere in order to be shown."""
+    """The scripts, pictures and style sheets that a page loads."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.addresses: list[str] = []
         self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag in ("script", "img", "iframe", "source", "video"):
-            self.found.append(values.get("src") or "")
+            self.addresses.append(values.get("src") or "")
         elif tag == "link" and values.get("rel") != "canonical":
-            self.found.append(values.get("href") or "")
+            self.addresses.append(values.get("href") or "")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_site_needs_no_network(site: Path) -> None:
     for page in site.rglob("*.html"):
         if page.name == "404.html":
             continue  # its links start at the root of a server
-        for source in filter(None, Sources(page).found):
+        for source in filter(None, Sources(page).addresses):
             assert ":" not in source.removeprefix("data:"), (page, source)
             assert source.startswith("data:") or (page.parent / source.partition("?")[0]).is_file(), (page, source)
     for sheet in site.rglob("*.css"):
@@ -71,36 +71,33 @@ def test_each_strategy_has_its_page(site: Path, registry: Registry) -> None:
         assert all(f"<code>{key}</code>" in page for key in registry.parameters(name) if key != "heads")
 
 
-def test_plots_are_explained_as_in_a_report(site: Path) -> None:
+def test_plots_are_explained_as_in_the_report(site: Path) -> None:
     page = (site / "plots.html").read_text(encoding="utf-8")
     for plot in [*PLOTS.values(), *OVERVIEW_PLOTS.values()]:
         assert plot.how_to_read.replace("'", "&#39;") in page or plot.how_to_read in page
         assert f'alt="{plot.alt}"' in page
 
 
-def test_formulas_are_shown_by_the_browser_itself(site: Path) -> None:
+def test_formulas_are_mathml(site: Path) -> None:
     pages = {path.name: path.read_text(encoding="utf-8") for path in site.glob("*.html")}
     assert pages["engine.html"].count('display="block"') >= 8
     assert not any("arithmatex" in text or "$$" in text for text in pages.values())
 
 
-def test_the_search_finds_pages_that_are_opened_from_a_folder(site: Path, tmp_path: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        missing = "chromium is not installed, so that the search was not tried in a browser"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+def test_the_search_works_on_pages_opened_from_a_folder(site: Path, tmp_path: Path) -> None:
+    chromium = browser.find("chromium")
     switches = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
     address = f"{(site / 'changelog.html').as_uri()}?q=gramian"
     shown = subprocess.run(
-        [browser, *switches, f"--user-data-dir={tmp_path}", address],
+        [chromium, *switches, f"--user-data-dir={tmp_path}", address],
         capture_output=True,
         text=True,
         check=True,
         timeout=300,
     ).stdout
-    found = re.findall(r'<a href="([^"]*)" class="md-search-result__link"', shown)
-    assert any("engine.html" in link for link in found)
-    assert any("strategies/pcgrad.html" in link for link in found)
+    links = re.findall(r'<a href="([^"]*)" class="md-search-result__link"', shown)
+    assert any("engine.html" in link for link in links)
+    assert any("strategies/pcgrad.html" in link for link in links)
 
 
 @pytest.mark.parametrize(

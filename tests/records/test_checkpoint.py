@@ -113,7 +113,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(
 
 def test_the_state_of_another_stack_is_refused(registry: Registry) -> None:
     setup = toy_setup()
-    with pytest.raises(ValueError, match="not one of this trainer"):
+    with pytest.raises(ValueError, match="state"):
         make(registry, "fixed", setup).restore(make(registry, "fixed", setup, (1, 2)).state)
 
 

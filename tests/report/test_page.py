@@ -1,7 +1,9 @@
-"""The page of a bench: nothing of a hostile plugin gets through, figures fit together, and it stays small."""
+"""The HTML page: texts of hostile plug-ins are harmless, plots fit together, and the page stays small."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import re
 import time
 from dataclasses import fields, is_dataclass, replace
@@ -10,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from mtlbench.report.html import Label, render, said
+from mtlbench.report.figures.marks import Mark
+from mtlbench.report.figures.style import Style
+from mtlbench.report.html import VERDICTS, render, swatch
 from mtlbench.report.inline_svg import DRAWN, dark_greys, inline
-from mtlbench.report.tables import Cell, Column, Table
-from tests.helpers.pages import Mark, curves, make_page
+from mtlbench.report.model import LabelEntry
+from mtlbench.report.tables import Cell, Column, Row, Table
+from tests.helpers.pages import curves, make_report
 
 HOSTILE = "</pre><script>alert('x')</script>\"><img src=x onerror=alert(1)>'&</style>{{ 7 * 7 }}"
 OPTIONAL = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
@@ -68,11 +73,10 @@ def shape(text: str) -> list[tuple[str, list[str]]]:
 
 
 def test_hostile_texts_change_no_element_and_no_attribute_of_the_page() -> None:
-    page = make_page()
-    # `summary.csv` has a button of its own, which a file of another name has not.
-    page = replace(page, files={"curves.csv": "a,b"})
-    html = render(spoiled(page))
-    assert shape(html) == shape(render(page))
+    # `summary.csv` has a button of its own, which a file of another name lacks.
+    report = replace(make_report(), csv={"curves.csv": "a,b"})
+    html = render(spoiled(report))
+    assert shape(html) == shape(render(report))
     assert "<script>alert" not in html
     assert html.count("<script") == 1
     assert html.count("</style>") == 1
@@ -83,18 +87,18 @@ def test_hostile_texts_change_no_element_and_no_attribute_of_the_page() -> None:
 
 
 def test_hostile_labels_in_a_drawing_stay_text() -> None:
-    figure = curves((Label(HOSTILE, "strategy", "x", "#0173b2"),), HOSTILE)
-    elements = Elements(str(inline(figure.svg, "f1-", HOSTILE, figure.marks)))
+    saved = curves((LabelEntry(HOSTILE, "strategy", "x", Style("#0173b2")),), HOSTILE)
+    elements = Elements(str(inline(saved.svg, "f1-", HOSTILE, saved.marks)))
     assert {tag for tag, _ in elements.found} <= {name.lower() for name in DRAWN} | {"title"}
     assert sum(HOSTILE in text for text in elements.text) >= 2
 
 
 def test_a_hostile_colour_is_not_written() -> None:
-    assert "red" not in Label("x", "strategy", "x", 'red" onload="alert(1)').swatch
+    assert "red" not in swatch(Style('red" onload="alert(1)'))
 
 
 def test_ids_are_unique_and_every_reference_has_its_target() -> None:
-    elements = Elements(render(make_page()))
+    elements = Elements(render(make_report()))
     ids = elements.values("id")
     assert len(ids) == len(set(ids))
     wanted = {value[1:] for value in elements.values("href") if value.startswith("#")}
@@ -111,10 +115,9 @@ def test_marks_become_strategies_with_titles() -> None:
     found = str(inline(svg, "f1-", 'what "it" shows', {"a": Mark("x<y", "1 & 2"), "gone": Mark("z", "")}))
     assert '<g data-strategy="x&lt;y"><title>1 &amp; 2</title><path d="M 0 0" /></g><g />' in found
     assert 'role="img" aria-label="what &quot;it&quot; shows"' in found
-    page = make_page()
-    figure = page.setups[0].figures[0]
-    marked = Elements(str(inline(figure.svg, "f1-", figure.alt, figure.marks))).values("data-strategy")
-    assert sorted(marked) == sorted(mark.strategy for mark in figure.marks.values())
+    saved = make_report().setups[0].plots[0]
+    marked = Elements(str(inline(saved.svg, "f1-", "", saved.marks))).values("data-strategy")
+    assert sorted(marked) == sorted(mark.strategy for mark in saved.marks.values())
 
 
 def test_only_what_is_drawn_is_kept_of_a_figure() -> None:
@@ -134,32 +137,50 @@ def test_only_what_is_drawn_is_kept_of_a_figure() -> None:
 
 
 def test_greys_turn_and_colours_stay() -> None:
-    page = make_page()
-    figure = page.setups[0].figures[0]
-    drawn = str(inline(figure.svg, "f1-", "", {}))
+    report = make_report()
+    drawn = str(inline(report.setups[0].plots[0].svg, "f1-", "", {}))
     assert "#0173b2" in drawn
     assert not re.search(r"(?<!, )#([0-9a-f]{2})\1\1\b", drawn)
     greys = dark_greys([drawn])
     light = [int(value[1:3], 16) for _, value in sorted(greys.items())]
     assert {"33", "ff"} <= set(greys) and light == sorted(light, reverse=True)
-    assert f"--grey-33: {greys['33']}" in render(page)
+    assert f"--grey-33: {greys['33']}" in render(report)
 
 
-@pytest.mark.parametrize(
-    ("verdict", "sign", "kind"),
-    [
-        ("better", "▲", "better"),
-        ("worse", "▼", "worse"),
-        ("none shown", "○", "open"),
-        ("too few seeds", "?", "open"),
-    ],
-)
-def test_a_verdict_has_a_sign_words_and_an_explanation(verdict: str, sign: str, kind: str) -> None:
-    found = said(Cell("1", verdict=verdict, about="p = 0.02"))
-    assert found is not None
-    assert (found.words, found.sign, found.kind) == (verdict, sign, kind)
-    assert found.title.endswith(". p = 0.02")
-    assert said(Cell("1")) is None
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_a_verdict_has_a_sign_words_and_an_explanation(verdict: str) -> None:
+    report = make_report()
+    table = Table((Column("difference"),), (Row("famo", (Cell("+1.25", verdict=verdict),)),))
+    html = render(replace(report, setups=(replace(report.setups[0], table=table, plots=()),)))
+    sign, kind, title = VERDICTS[verdict]
+    (cell,) = re.findall(r"<td[^>]*>(?:(?!</td>).)*\+1\.25", html)
+    assert f'class="{kind}" title="{title}"' in cell
+    assert f">{sign}</span>" in cell
+    assert f">{verdict}</span>" in cell
+
+
+def test_a_cell_without_a_verdict_has_no_sign() -> None:
+    report = make_report()
+    table = Table((Column("score"),), (Row("famo", (Cell("97.25"),)),))
+    html = render(replace(report, setups=(replace(report.setups[0], table=table, plots=()),)))
+    assert '<td><span class="value">97.25</span></td>' in html
+
+
+def test_the_csv_files_in_the_page_are_exact() -> None:
+    report = replace(make_report(), csv={"summary.csv": "a,b\n1,é\n", "runs.csv": "x" * 100_000})
+    packed = re.findall(r'<pre hidden id="file-\d">([^<]*)</pre>', render(report))
+    unpacked = [gzip.decompress(base64.b64decode(text)).decode() for text in packed]
+    assert unpacked == list(report.csv.values())
+
+
+def test_plots_that_do_not_fit_are_left_out_those_of_the_main_setup_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = make_report()
+    kept = [len(render(report))]
+    for room in (800_000, 740_000, 700_000):
+        monkeypatch.setattr("mtlbench.report.html.ROOM", room)
+        kept.append(len(render(report)))
+    assert kept == sorted(kept, reverse=True)
+    assert "<svg viewBox" not in render(report)
 
 
 def test_columns_that_belong_together_stand_under_one_name() -> None:
@@ -168,20 +189,22 @@ def test_columns_that_belong_together_stand_under_one_name() -> None:
     assert Table((Column("c"),), ()).groups == []
 
 
-def test_a_page_of_one_setup_without_figures_notes_or_files_has_no_empty_parts() -> None:
-    page = make_page()
-    setup = replace(page.setups[0], figures=())
-    bare = replace(page, setups=(setup,), figures=(), notes=(), strategies=(), files={})
+def test_a_report_of_one_setup_without_plots_notes_or_files_has_no_empty_parts() -> None:
+    report = make_report()
+    bare = replace(report, setups=(replace(report.setups[0], plots=()),), plots=(), notes=(), strategies=(), csv={})
     html = render(bare)
-    for text in ('id="setup"', "Worth knowing", 'class="quiet save"', "<figure", "Across"):
+    for text in ('id="setup"', 'id="notes"', 'class="quiet save"', "<figure", 'id="across"'):
         assert text not in html
 
 
-def test_a_large_page_is_small_and_soon_made() -> None:
-    page = make_page(tuple(f"method-{i}" for i in range(27)), ("mnist",), 30, 2)
-    nine = tuple(replace(page.setups[0], name=f"setup-{i}") for i in range(9))
+def test_a_large_page_is_small_and_quickly_rendered() -> None:
+    report = make_report(tuple(f"method-{i}" for i in range(27)), ("mnist",), 30, 2)
+    section = report.setups[0]
+    nine = tuple(
+        replace(section, name=f"setup-{i}", plots=tuple(replace(saved) for saved in section.plots)) for i in range(9)
+    )
     begun = time.process_time()
-    html = render(replace(page, setups=nine))
+    html = render(replace(report, setups=nine))
     assert time.process_time() - begun < 5
     assert len(html.encode()) < 4_000_000
     ids = re.findall(r' id="(f\d+-[^"]+)"', html)

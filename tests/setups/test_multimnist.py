@@ -1,4 +1,4 @@
-"""MultiMNIST against its construction pixel by pixel, and within its splits."""
+"""MultiMNIST against a construction pixel by pixel, and the pairs within its splits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pixel_by_pixel(left: Tensor, right: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("split", SIZES)
-def test_each_image_holds_its_left_digit_and_the_right_one_of_its_pair(
+def test_each_image_shows_its_left_digit_and_its_partner(
     digits: dict[int, Labelled], splits: dict[int, Split], split: int
 ) -> None:
     images, labels = digits[split]
@@ -62,7 +62,7 @@ def test_each_image_holds_its_left_digit_and_the_right_one_of_its_pair(
 
 
 @pytest.mark.parametrize("split", SIZES)
-def test_a_split_pairs_all_its_images_with_any_of_its_own(
+def test_a_split_pairs_its_images_among_themselves(
     digits: dict[int, Labelled], splits: dict[int, Split], split: int
 ) -> None:
     size, made = SIZES[split], splits[split]
@@ -78,18 +78,18 @@ def test_a_split_pairs_all_its_images_with_any_of_its_own(
     assert torch.allclose(right, digits[split].labels.bincount() / size, atol=4 * (0.09 / size) ** 0.5)
 
 
-def test_pairs_of_one_split_say_nothing_on_those_of_another() -> None:
+def test_pairs_of_different_splits_are_independent() -> None:
     first = [pairs(VALIDATION_SIZE, split) for split in SIZES]
     assert all((one != other).double().mean() > 0.99 for one, other in pairwise(first))
 
 
-def test_it_is_the_same_whenever_it_is_made(digits: dict[int, Labelled], splits: dict[int, Split]) -> None:
+def test_making_it_again_gives_the_same(digits: dict[int, Labelled], splits: dict[int, Split]) -> None:
     again = paired(digits[VALIDATION], VALIDATION)
     assert torch.equal(again.inputs, splits[VALIDATION].inputs)
     assert torch.equal(again.targets, splits[VALIDATION].targets)
 
 
-def test_both_digits_are_whole_where_the_other_is_blank(digits: dict[int, Labelled]) -> None:
+def test_neither_digit_is_cut_where_the_other_is_blank(digits: dict[int, Labelled]) -> None:
     """The nearest pixels leave out one row and column in four or five, and no digit as a whole."""
     images = digits[VALIDATION].images[:200]
     blank = torch.zeros_like(images)

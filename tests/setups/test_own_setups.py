@@ -1,4 +1,4 @@
-"""Setups as plug-ins: where they are found, what is refused, and that the file is part of what a run is."""
+"""Setups as plug-ins: where they are found, what is refused, and that a run's key depends on the file."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_file_may_register_setups_and_strategies(tmp_path: Path) -> None:
     assert registry.setup_digest("own") != before
 
 
-def test_those_that_are_shipped_are_found_with_their_files(registry: Registry) -> None:
+def test_shipped_setups_are_found_with_their_files(registry: Registry) -> None:
     assert list(registry.setups)[: len(SETUPS)] == list(SETUPS)
     assert {"mnist-moments", "toy-regression"} <= set(registry.setups)
     assert registry.setups["toy-regression"].file.name == "toy_regression.py"
@@ -89,9 +89,7 @@ def test_an_entry_point_is_found_each_time(tmp_path: Path, monkeypatch: pytest.M
     assert [problem for problem in clash.problems if "clash.py" in problem and path.name in problem]
 
 
-def test_an_entry_point_to_a_setup_that_is_not_registered_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_point_to_an_unregistered_setup_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_setup(tmp_path / "own_unregistered.py", name="unregistered")
     path.write_text(path.read_text().replace("\nregister_setup(", "\nOWN = ("))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -106,7 +104,7 @@ def test_an_entry_point_to_a_setup_that_is_not_registered_says_so(
     assert "unregistered" in problem
 
 
-def test_of_two_setups_of_one_name_the_later_is_out_and_both_files_are_named(tmp_path: Path) -> None:
+def test_the_later_of_two_setups_with_one_name_is_left_out_and_both_files_are_named(tmp_path: Path) -> None:
     registry = Registry.load([write_setup(tmp_path / "clash.py", name="toy-regression")])
     (problem,) = registry.problems
     assert "clash.py" in problem
@@ -114,24 +112,25 @@ def test_of_two_setups_of_one_name_the_later_is_out_and_both_files_are_named(tmp
     assert registry.setups["toy-regression"].file.name == "toy_regression.py"
 
 
-def test_a_broken_file_is_out_whole_and_alone(tmp_path: Path) -> None:
+def test_a_broken_file_is_left_out_as_a_whole_and_alone(tmp_path: Path) -> None:
     bad = write_setup(tmp_path / "bad.py", extra=STRATEGY + "raise RuntimeError('at the end')")
     registry = Registry.load([bad, write_setup(tmp_path / "good.py", name="good")])
     (problem,) = registry.problems
-    assert problem == f"{bad} is left out: RuntimeError: at the end"
+    assert problem.startswith(str(bad))
+    assert problem.endswith("RuntimeError: at the end")
     assert "good" in registry.setups
     assert "own-sum" not in registry.strategies
-    with pytest.raises(UserError, match=r"no setup is called 'own'.*bad\.py is left out"):
+    with pytest.raises(UserError, match=r"'own'.*bad\.py"):
         registry.setup("own")
 
 
-def test_a_file_that_is_found_by_itself_may_be_named_too(registry: Registry) -> None:
+def test_a_shipped_file_may_also_be_named(registry: Registry) -> None:
     file = registry.setups["toy-regression"].file
     assert Registry.load([file, file]).problems == []
 
 
-def test_an_unknown_name_lists_the_close_ones(registry: Registry) -> None:
-    with pytest.raises(UserError, match=r"no setup is called 'toy-regresion'; there is toy-regression$"):
+def test_the_error_of_an_unknown_name_lists_similar_ones(registry: Registry) -> None:
+    with pytest.raises(UserError, match=r"'toy-regresion'.*toy-regression"):
         registry.setup("toy-regresion")
 
 
@@ -181,8 +180,8 @@ def test_a_faulty_setup_is_refused_with_part_and_value(
         assert name in problem.removeprefix(str(path))
 
 
-def test_stored_runs_on_the_family_keep_their_keys(registry: Registry) -> None:
-    """What decides a run has not changed for setups without a file of their own: the reference stays valid."""
+def test_keys_of_stored_runs_on_built_in_setups_still_match(registry: Registry) -> None:
+    """The reference bench stays valid: nothing is added to the keys of setups that are part of the package."""
     fixed = REFERENCE.run("mnist", "fixed")
     assert fixed is not None
     assert fixed.key == "9bc05c1a9116fd8433fcc760a6f760fb3f8402b57595f613ca73c388c9095531"
@@ -211,7 +210,7 @@ def test_an_edited_setup_is_run_and_tuned_again(tmp_path: Path) -> None:
     assert not after & before
 
 
-def test_a_bench_on_a_plugin_and_what_fails_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bench_on_a_setup_of_ones_own_and_its_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "ROUNDS", 1)
     monkeypatch.setattr(execution, "TURN_SECONDS", 0.001)
     path = write_setup(tmp_path / "own.py", extra=STRATEGY)
@@ -228,9 +227,8 @@ def test_a_bench_on_a_plugin_and_what_fails_in_it(tmp_path: Path, monkeypatch: p
     assert not execution.execute(plan(tmp_path / "out", path), display)
     run = asked.store.run("own", "own-sum")
     assert run is not None
-    assert run.problem == (
-        "failed: ContractError: own, training: targets of largest must be whole numbers in [0, 3); sample 7 has 3"
-    )
+    assert run.problem.startswith("failed: ContractError: own, training: ")
+    assert all(name in run.problem for name in ("largest", "[0, 3)", "sample 7 has 3"))
     assert any("own-sum" in note and "failed: ContractError" in note for note in display.notes)
 
 
@@ -275,7 +273,7 @@ def test_a_trial_of_tuning_never_reads_the_test_split(tmp_path: Path, job: Calla
         ({"size": 100}, ("own: training_size", "100", "120")),
     ],
 )  # fmt: skip
-def test_splits_that_are_not_as_declared_are_one_clear_line(
+def test_splits_that_are_not_as_declared_are_one_line(
     tmp_path: Path, job: Callable[[Path], StackJob], changes: dict[str, str], names: tuple[str, ...]
 ) -> None:
     path = write_setup(tmp_path / "own.py", **changes)  # pyright: ignore[reportArgumentType]

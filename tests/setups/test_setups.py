@@ -1,4 +1,4 @@
-"""The named setups: each changes one thing of MNIST, alike for every seed, and leaves the rest."""
+"""The built-in setups: each changes one thing of MNIST, the same for every seed, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def splits(setup: Setup) -> tuple[Split, Split, Split]:
 
 
 @pytest.mark.parametrize("name", SETUPS)
-def test_splits_have_the_sizes_and_targets_that_the_setup_says(name: str) -> None:
+def test_splits_have_the_declared_sizes_and_targets(name: str) -> None:
     setup = SETUPS[name]
     for split, size in zip(splits(setup), (setup.training_size, VALIDATION_SIZE, 10_000), strict=True):
         assert split.inputs.shape == (size, setup.features)
@@ -42,20 +42,20 @@ def test_a_setup_is_the_same_whenever_it_is_read(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in SETUPS if name not in ("fashion-mnist", "mnist-few-labels", "multimnist")]
 )
-def test_variants_of_mnist_see_its_images_and_digits(name: str) -> None:
-    for mine, theirs in zip(splits(SETUPS[name]), splits(MNIST), strict=True):
-        assert torch.equal(mine.inputs, theirs.inputs)
-        assert torch.equal(mine.targets[:, 0], theirs.targets[:, 0])
+def test_variants_of_mnist_have_its_images_and_digits(name: str) -> None:
+    for variant, original in zip(splits(SETUPS[name]), splits(MNIST), strict=True):
+        assert torch.equal(variant.inputs, original.inputs)
+        assert torch.equal(variant.targets[:, 0], original.targets[:, 0])
 
 
-def test_few_labels_are_the_first_of_mnist_and_are_held_out_alike() -> None:
+def test_few_labels_are_the_first_of_mnist_with_the_same_held_out_splits() -> None:
     few, whole = splits(SETUPS["mnist-few-labels"]), splits(MNIST)
     assert torch.equal(few[0].inputs, whole[0].inputs[:1000])
     assert torch.equal(few[1].targets, whole[1].targets)
     assert torch.equal(few[2].targets, whole[2].targets)
 
 
-def test_noise_is_in_training_alone_and_of_the_share_it_says() -> None:
+def test_noise_is_in_training_only_and_of_the_declared_share() -> None:
     noisy, clean = splits(SETUPS["mnist-aux-noise"]), splits(MNIST)
     flipped = (noisy[0].targets[:, 1] != clean[0].targets[:, 1]).double()
     assert float(flipped.mean()) == pytest.approx(NOISE, abs=4 * (NOISE * (1 - NOISE) / 55_000) ** 0.5)
@@ -65,7 +65,7 @@ def test_noise_is_in_training_alone_and_of_the_share_it_says() -> None:
     assert torch.equal(noisy[2].targets, clean[2].targets)
 
 
-def test_random_auxiliary_labels_say_nothing_on_the_image() -> None:
+def test_random_auxiliary_labels_are_independent_of_the_image() -> None:
     for mine, clean in zip(splits(SETUPS["mnist-aux-random"]), splits(MNIST), strict=True):
         ones = mine.targets[:, 1].double()
         assert float(ones.mean()) == pytest.approx(0.5, abs=2 / len(ones) ** 0.5)
@@ -74,7 +74,7 @@ def test_random_auxiliary_labels_say_nothing_on_the_image() -> None:
 
 
 @pytest.mark.parametrize(("name", "factor"), [("mnist-aux-x100", 100), ("mnist-aux-x0.01", 0.01)])
-def test_the_scale_setups_multiply_the_auxiliary_loss_alone(name: str, factor: float) -> None:
+def test_the_scale_setups_multiply_only_the_auxiliary_loss(name: str, factor: float) -> None:
     generator = torch.Generator().manual_seed(0)
     outputs, targets = torch.randn(2, 5, 1, generator=generator), torch.randint(2, (2, 5), generator=generator)
     (main, auxiliary), (_, plain) = SETUPS[name].tasks, MNIST.tasks
@@ -83,7 +83,7 @@ def test_the_scale_setups_multiply_the_auxiliary_loss_alone(name: str, factor: f
     assert torch.equal(auxiliary.score(outputs, targets), plain.score(outputs, targets))
 
 
-def test_the_questions_on_a_digit_have_the_right_answers() -> None:
+def test_questions_about_a_digit_have_the_right_answers() -> None:
     facts: dict[str, Callable[[int], bool]] = {
         "above_five": lambda d: d > 5,
         "odd": lambda d: d % 2 == 1,

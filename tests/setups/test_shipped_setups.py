@@ -1,4 +1,4 @@
-"""The setups that ship as plug-ins: their targets against plain loops, and that they are what they say."""
+"""The setups that ship as plug-ins: their targets against plain loops, and their declared properties."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_both_regressions_have_mean_0_and_deviation_1_over_the_training_images(m
     torch.testing.assert_close(targets.std(0), torch.ones(2).double(), rtol=0, atol=2e-4)
 
 
-def test_it_is_mnist_with_its_digits_and_validation_split(moments: dict[str, Split]) -> None:
+def test_it_has_the_digits_and_validation_split_of_mnist(moments: dict[str, Split]) -> None:
     images, labels = data.training(data.MNIST)
     for purpose, part in (("training", slice(55_000)), ("validation", slice(55_000, None))):
         assert torch.equal(moments[purpose].inputs, images[part])
@@ -66,7 +66,7 @@ def test_an_image_without_ink_or_of_one_row_has_no_slant(registry: Registry, mom
     assert made.targets.isfinite().all()
 
 
-def test_the_lines_have_the_slopes_intercepts_and_noise_that_they_say(toy: Setup) -> None:
+def test_the_lines_have_the_declared_slopes_intercepts_and_noise(toy: Setup) -> None:
     """Least squares in float64 on each split; the splits are drawn apart."""
     parts = splits.read(toy)
     for split in parts.values():

@@ -1,4 +1,4 @@
-"""Solvers of convex problems, against their optimality conditions and scipy."""
+"""Solvers of convex problems, compared with their optimality conditions and with scipy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_leading_dimensions_are_independent_problems(name: str, kind: str, tasks
 
 @every_solver
 @pytest.mark.parametrize("tasks", [2, 3, 5])
-def test_nothing_is_asked_of_the_device(name: str, tasks: int) -> None:
+def test_solvers_run_without_reading_values_from_the_device(name: str, tasks: int) -> None:
     result = SOLVERS[name](torch.empty(4, tasks, tasks, device="meta"))
     assert result.device.type == "meta"
     assert result.dtype == torch.float32
@@ -73,7 +73,7 @@ def test_nothing_is_asked_of_the_device(name: str, tasks: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
 @settings(max_examples=40)
-def test_results_are_finite_and_of_the_same_dtype(
+def test_results_are_finite_and_keep_the_dtype(
     name: str, dtype: torch.dtype, kind: str, tasks: int, seed: int, spread: float
 ) -> None:
     result = SOLVERS[name](problem(kind, tasks, seed, spread)[2].to(dtype))
@@ -82,7 +82,7 @@ def test_results_are_finite_and_of_the_same_dtype(
 
 
 @given(tasks=tasks_, seed=seeds, spread=st.floats(-3, 6))
-def test_simplex_projection_shifts_all_positive_entries_alike(tasks: int, seed: int, spread: float) -> None:
+def test_simplex_projection_shifts_all_positive_entries_equally(tasks: int, seed: int, spread: float) -> None:
     v = 10**spread * np.random.default_rng(seed).standard_normal(tasks)
 
     def excess(threshold: float) -> float:
@@ -97,7 +97,7 @@ def test_simplex_projection_shifts_all_positive_entries_alike(tasks: int, seed: 
 
 
 @given(kind=anything, seed=seeds, spread=decades)
-def test_min_norm_point_of_two_is_exact(kind: str, seed: int, spread: float) -> None:
+def test_min_norm_point_of_two_tasks_is_exact(kind: str, seed: int, spread: float) -> None:
     _, _, gramian = problem(kind, 2, seed, spread)
     first, cross, _, second = (Fraction(value) for value in gramian.flatten().tolist())
     length = first - 2 * cross + second
@@ -111,10 +111,8 @@ def test_min_norm_point_of_two_is_exact(kind: str, seed: int, spread: float) -> 
 
 @given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
 @few
-def test_min_norm_point_is_no_longer_than_its_part_along_any_gradient(
-    kind: str, tasks: int, seed: int, spread: float
-) -> None:
-    """<d, g_t> >= |d|^2, in units of |g_t| and of the shortest gradient, equality where it has a share."""
+def test_min_norm_point_meets_its_optimality_conditions(kind: str, tasks: int, seed: int, spread: float) -> None:
+    """<d, g_t> >= |d|^2, in units of |g_t| and of the shortest gradient, with equality where w_t > 0."""
     units, scales, gramian = problem(kind, tasks, seed, spread)
     weights = min_norm_point(gramian)
     assert_on_simplex(weights)
@@ -123,7 +121,7 @@ def test_min_norm_point_is_no_longer_than_its_part_along_any_gradient(
     along = units @ (units.mT @ lengths)  # <d, g_t> / n_t
     missing = (lengths @ along) * reciprocal(norms) - along
     shortest = norms.where(norms > 0, torch.inf).amin().nan_to_num(posinf=1.0)
-    # A Gramian tells a vector from zero down to the root of its rounding, 1.5e-8; the other where long gradients cancel
+    # A Gramian resolves a vector down to the root of its rounding, 1.5e-8; the second term: long gradients that cancel.
     rounding = 1e-7 * shortest + 1e-14 * lengths.sum()
     assert bool((missing <= rounding).all())
     assert bool((lengths * missing.abs() <= rounding * torch.maximum(lengths.sum(), shortest)).all())
@@ -132,7 +130,7 @@ def test_min_norm_point_is_no_longer_than_its_part_along_any_gradient(
         reference = torch.from_numpy(nnls(rows, np.eye(len(rows))[-1])[0])
         reference = reference / scales / (reference / scales).sum()
         expected = units.mT @ (reference * scales)
-        # What is minimised is the square, so that a difference is the root of a rounding of its terms.
+        # The squared length is minimised, so vectors may differ by the root of a rounding of its terms.
         root = 1e-6 * shortest + 1e-7 * lengths.sum()
         torch.testing.assert_close(units.mT @ lengths, expected, rtol=0, atol=float(root))
 
@@ -145,12 +143,12 @@ def averse(units: Tensor, scales: Tensor, weights: Tensor, c: float) -> Tensor:
 
 
 @given(kind=anything, seed=seeds, spread=decades, c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]))
-def test_conflict_averse_point_of_two_is_a_minimum(kind: str, seed: int, spread: float, c: float) -> None:
+def test_conflict_averse_point_of_two_tasks_is_a_minimum(kind: str, seed: int, spread: float, c: float) -> None:
     units, scales, gramian = problem(kind, 2, seed, spread)
     weights = conflict_averse_point(gramian, c)
     assert_on_simplex(weights)
     if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
-        return  # without a mean gradient any w is one
+        return  # any w is a minimum if the mean gradient is 0
     value = averse(units, scales, weights, c)
     ends = torch.logspace(-26, 0, 4001, dtype=torch.float64)
     share = torch.cat([torch.linspace(0, 1, 4001, dtype=torch.float64), ends, 1 - ends])
@@ -158,7 +156,7 @@ def test_conflict_averse_point_of_two_is_a_minimum(kind: str, seed: int, spread:
     share = torch.cat([share, near.clamp(0, 1)])
     others = averse(units, scales, torch.stack([share, 1 - share], -1), c)
     norms = gradient_norms(gramian)
-    # The square root of a rounding where two lines cancel: the distance to the kink is one of a Gramian.
+    # Where two lines cancel, the distance to the kink is the square root of a rounding of the Gramian.
     assert float(value - others.min()) <= 1e-7 * float(norms.amin()) + 1e-14 * float((weights * norms).sum())
 
 
@@ -175,7 +173,7 @@ def test_conflict_averse_point_is_as_low_as_slsqp(kind: str, tasks: int, seed: i
     weights = conflict_averse_point(gramian, c)
     assert_on_simplex(weights)
     if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
-        return  # without a mean gradient any w is one
+        return  # any w is a minimum if the mean gradient is 0
     value = float(averse(units, scales, weights, c))
     normal = (scales.amin() / scales).numpy()
 
@@ -207,7 +205,7 @@ def test_conflict_averse_point_is_as_low_as_slsqp(kind: str, tasks: int, seed: i
 def test_conflict_averse_point_closes_the_duality_gap(
     kind: str, tasks: int, seed: int, spread: float, c: float
 ) -> None:
-    """It is worth what the worst-served task gets along d = g_0 + c |g_0| g_w / |g_w|."""
+    """Its value equals the smallest <d, g_t> along the dual solution d = g_0 + c |g_0| g_w / |g_w|."""
     units, scales, gramian = problem(kind, tasks, seed, spread)
     weights = conflict_averse_point(gramian, c)
     jacobian = units * scales[:, None]
@@ -237,10 +235,10 @@ def test_dual_cone_projection_is_the_nearest_direction_without_conflict(
 
 
 @given(start=st.tuples(st.integers(0, 5), st.integers(0, 5)), seed=seeds, spread=decades)
-def test_dual_cone_projection_of_two_moves_the_task_that_objects(
+def test_dual_cone_projection_of_two_tasks_moves_the_one_that_conflicts(
     start: tuple[int, int], seed: int, spread: float
 ) -> None:
     _, scales, gramian = problem("full", 2, seed, spread)
     u = torch.tensor(start, dtype=torch.float64) / scales
-    objections = (-(gramian @ u) / gramian.diagonal()).clamp_min(0)
-    torch.testing.assert_close(dual_cone_projection(gramian, u), u + objections, rtol=1e-14, atol=0)
+    conflicts = (-(gramian @ u) / gramian.diagonal()).clamp_min(0)
+    torch.testing.assert_close(dual_cone_projection(gramian, u), u + conflicts, rtol=1e-14, atol=0)

@@ -1,4 +1,4 @@
-"""Solvers of equations on a Gramian: against the equations, closed forms and LAPACK."""
+"""Solvers of equations in a Gramian, compared with the equations, closed forms and LAPACK."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from tests.helpers.gramians import anything, decades, few, problem, regular, see
 )
 @settings(max_examples=150)
 def test_inverse_power_point_solves_its_equation(kind: str, tasks: int, seed: int, case: tuple[float, float]) -> None:
-    """To rounding of the sum's own terms, which may cancel."""
+    """Up to rounding of the terms of the sum, which may cancel."""
     alpha, spread = case
-    if kind == "parallel":  # the only ones here without full rank
+    if kind == "parallel":  # the only kind here without full rank
         spread = min(spread, 2.0)
     _, _, gramian = problem(kind, tasks, seed, spread)
     weights = inverse_power_point(gramian, alpha)
-    there = gramian.diagonal() > 0
-    assert bool((weights[there] > 0).all())
-    assert bool((weights[~there] == 0).all())
+    nonzero = gramian.diagonal() > 0
+    assert bool((weights[nonzero] > 0).all())
+    assert bool((weights[~nonzero] == 0).all())
     left, terms = gramian @ weights, gramian.abs() @ weights
-    right = weights.where(there, 1.0) ** (-1 / alpha)
-    assert bool(((left - right).abs() <= 1e-11 * terms)[there].all())
+    right = weights.where(nonzero, 1.0) ** (-1 / alpha)
+    assert bool(((left - right).abs() <= 1e-11 * terms)[nonzero].all())
 
 
 @given(kind=st.sampled_from(["full", "near", "positive", "parallel", "conflicting"]), seed=seeds, spread=decades)
-def test_bargaining_solution_of_two_is_exact(kind: str, seed: int, spread: float) -> None:
+def test_bargaining_solution_of_two_tasks_is_exact(kind: str, seed: int, spread: float) -> None:
     _, _, gramian = problem(kind, 2, seed, spread)
     both = gramian.diagonal().sqrt()
     expected = 1 / (both * (1 + gramian[0, 1] / both[0] / both[1]).sqrt())
@@ -65,10 +65,10 @@ def test_equiangular_weights_give_projection_1_onto_every_unit_gradient(
 ) -> None:
     units, scales, gramian = problem(kind, tasks, seed, spread)
     weights = equiangular_weights(gramian)
-    there = units.norm(dim=-1) > 0
+    nonzero = units.norm(dim=-1) > 0
     lengths = weights * scales
-    assert bool((weights[~there] == 0).all())
-    ones = there.to(torch.float64)
+    assert bool((weights[~nonzero] == 0).all())
+    ones = nonzero.to(torch.float64)
     torch.testing.assert_close(units @ (units.mT @ lengths), ones, rtol=0, atol=1e-11 * (1 + float(lengths.norm())))
 
 
@@ -104,7 +104,7 @@ def test_impartial_weights_sum_to_1_or_are_0(kind: str, tasks: int, seed: int, s
 
 
 @given(kind=st.sampled_from(["full", "near", "parallel", "opposite"]), seed=seeds, spread=decades)
-def test_impartial_weights_of_two_are_inverse_lengths(kind: str, seed: int, spread: float) -> None:
+def test_impartial_weights_of_two_tasks_are_inverse_lengths(kind: str, seed: int, spread: float) -> None:
     _, _, gramian = problem(kind, 2, seed, spread)
     norms = gradient_norms(gramian)
     torch.testing.assert_close(impartial_weights(gramian), norms.flip(0) / norms.sum(), rtol=1e-14, atol=0)
@@ -127,10 +127,10 @@ def test_eigen_agrees_with_lapack(kind: str, tasks: int, seed: int, spread: floa
 @given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
 def test_cosines_do_not_depend_on_lengths(kind: str, tasks: int, seed: int, spread: float) -> None:
     units, scales, gramian = problem(kind, tasks, seed, spread)
-    there = units.norm(dim=-1) > 0
+    nonzero = units.norm(dim=-1) > 0
     expected = (units @ units.mT).clamp(-1, 1).fill_diagonal_(1)
     torch.testing.assert_close(cosines(gramian), expected, rtol=0, atol=1e-14)
-    torch.testing.assert_close(gradient_norms(gramian), scales * there, rtol=1e-14, atol=0)
+    torch.testing.assert_close(gradient_norms(gramian), scales * nonzero, rtol=1e-14, atol=0)
 
 
 def test_reciprocal_of_0_is_0() -> None:

@@ -12,27 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from mtlbench.contracts.metrics import DELTA_M
 from mtlbench.records.roles import ALL_TASKS
-from mtlbench.report.answer import answer
 from mtlbench.stats.comparisons import rankings, scores_frame, seeds_needed, with_delta_m
-
-TASKS = {"digit": "accuracy", "above_five": "error"}
-NO_COSTS = pd.DataFrame({"strategy": [], "replicas": [], "ratio": []})
-
-
-def runs_of(gains: dict[str, float], setup: str = "mnist", seeds: int = 12, noise: float = 1e-3) -> pd.DataFrame:
-    """Scores of fixed weights, single tasks, and strategies whose main accuracy differs by the given gains."""
-    rng = np.random.default_rng(0)
-    rows: list[tuple[object, ...]] = []
-    shared = rng.normal(0, 1e-2, seeds)  # what a seed does to every strategy alike
-    for strategy, gain in {"fixed": 0.0, **gains, "single:digit": 0.0, "single:above_five": 0.0}.items():
-        for task, metric in TASKS.items():
-            if strategy.startswith("single:") and strategy != f"single:{task}":
-                continue
-            base = 0.9 + gain if task == "digit" else 0.1 - gain
-            scores = base + shared + rng.normal(0, noise, seeds)
-            better = "higher" if task == "digit" else "lower"
-            rows += [(setup, strategy, seed, task, metric, better, score, 1.0) for seed, score in enumerate(scores)]
-    return pd.DataFrame(rows, columns=["setup", "strategy", "seed", "task", "metric", "better", "score", "loss"])
+from tests.helpers.scores import TASKS, runs_of
 
 
 def row_of(scores: pd.DataFrame, strategy: str, task: str = "digit", setup: str = "mnist") -> pd.Series:
@@ -84,8 +65,6 @@ def test_the_direction_is_the_tasks_own_whatever_its_metric_is_called() -> None:
     assert verdicts == ["better", "worse", "worse", "better"]
     assert set(scores["comparisons"].dropna()) == {4}
     assert [row_of(scores, "up", setup=setup)["gained"] for setup in ("mnist", "other")] == [1, 0]
-    assert "up beats equal fixed weights in the digit R2 of mnist" in answer(scores, NO_COSTS, "mnist", "digit")[0]
-    assert "down beats equal fixed weights in the digit R2 of other" in answer(scores, NO_COSTS, "other", "digit")[0]
     first: list[str] = []
     for setup in ("mnist", "other"):
         (ranking,) = rankings(both[both["setup"] == setup], {setup: "digit"})
@@ -108,8 +87,6 @@ def test_too_few_seeds_say_so() -> None:
     assert seeds_needed(4) == 8
     few = scores_frame(runs_of(gains, seeds=7))
     assert row_of(few, "s0")["detectable"] == math.inf
-    assert "7 seeds cannot tell" in answer(few, NO_COSTS, "mnist", "digit")[0]
-    assert "needs 8" in answer(few, NO_COSTS, "mnist", "digit")[0]
 
 
 def test_seeds_are_paired_whatever_their_order() -> None:
@@ -150,25 +127,3 @@ def test_ranks_are_over_setups_of_the_strategies_that_have_all() -> None:
     assert alone.blocks == "seeds"
     assert alone.ranks.blocks == 12
     assert dict(zip(alone.strategies, alone.ranks.mean_ranks, strict=True)) == {"fixed": 2, "a": 1, "b": 3}
-
-
-def test_the_answer_says_what_was_found_and_how_small_a_difference_would_have_been() -> None:
-    gains = {"a": 0.0003, "tuned:fixed": 0.004, "tuned:a": 0.0042}
-    runs = pd.concat([runs_of(gains), runs_of({"a": 0.01}, setup="mnist-aux-x100")])
-    first, second = answer(scores_frame(runs), NO_COSTS, "mnist", "digit")
-    assert first.startswith("Tuned under one budget, none of 1 strategies beat tuned fixed weights")
-    assert "the best, a, differs by" in first
-    assert "would have been found four times in five" in first
-    assert "mnist-aux-x100 (a)" in second
-    assert "of 1 comparisons 1 show a gain, 0 a loss and 0 nothing" in second
-
-
-def test_the_answer_names_who_won_and_who_lost() -> None:
-    scores = scores_frame(runs_of({"a": 0.01, "b": -0.01, "c": 0.02}))
-    costs = pd.DataFrame({"strategy": ["fixed", "a"], "replicas": [10, 10], "ratio": [1.0, 1.3]})
-    first, second = answer(scores, costs, "mnist", "digit")
-    assert first.startswith("At their defaults, nothing tuned, c, a beat equal fixed weights in the digit accuracy")
-    assert "+2.0" in first
-    assert first.endswith("; b is worse.")
-    assert "1.00 to 1.30 times as long" in second
-    assert "(a the longest)" in second

@@ -27,7 +27,6 @@ from mtlbench.stats.estimates import (
     mean_over_seeds,
     means_over_seeds,
     median_over_rounds,
-    paired_difference,
     sign_flip_p,
     smallest_p,
     verdict,
@@ -63,7 +62,7 @@ def test_many_rows_give_what_each_gives_alone() -> None:
 
 def test_no_rows_have_no_estimates() -> None:
     assert means_over_seeds(np.empty((0, 10))) == []
-    with pytest.raises(ValueError, match="matrix must be"):
+    with pytest.raises(ValueError, match="matrix"):
         means_over_seeds([1.0, 2.0])
 
 
@@ -118,7 +117,7 @@ def test_equal_values_have_an_interval_of_width_zero(value: float) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_makes_all_nan(bad: float) -> None:
     assert is_nan(mean_over_seeds([1.0, bad, 2.0]))
-    assert is_nan(paired_difference([1.0, bad], [1.0, 2.0]))
+    assert is_nan(compare([1.0, bad], [1.0, 2.0]).difference)
 
 
 def test_no_values_have_no_mean() -> None:
@@ -127,17 +126,17 @@ def test_no_values_have_no_mean() -> None:
 
 def test_differences_are_paired_by_position() -> None:
     better = [value + 0.001 for value in TEN]
-    found = paired_difference(better, TEN)
+    found = compare(better, TEN).difference
     assert found.value == pytest.approx(0.001)
     assert found.high - found.low < 1e-9
-    shuffled = paired_difference(better[::-1], TEN)
+    shuffled = compare(better[::-1], TEN).difference
     assert shuffled.value == pytest.approx(0.001)
     assert shuffled.high - shuffled.low > 1e-4
 
 
 def test_values_of_unequal_length_are_not_paired() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        paired_difference([1.0, 2.0], [1.0])
+        compare([1.0, 2.0], [1.0])
 
 
 def between_order_statistics(values: list[float]) -> tuple[float, float]:
@@ -212,7 +211,7 @@ def test_edges_of_the_sign_flip_test() -> None:
 def test_the_smallest_p_is_that_of_differences_of_one_sign(seeds: int) -> None:
     assert smallest_p(seeds) == pytest.approx(sign_flip_p([1.0] * seeds), abs=1.1e-4 * (seeds > 16))
     assert smallest_p(seeds) == (2 / 2**seeds if seeds <= 16 else 1 / 10_000)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="seeds"):
         smallest_p(0)
 
 
@@ -296,7 +295,7 @@ def test_the_mean_of_delta_m_is_that_of_the_mean_scores() -> None:
 
 
 def test_delta_m_needs_fitting_shapes_and_means_above_zero() -> None:
-    with pytest.raises(ValueError, match=r"must be \[K, T\]"):
+    with pytest.raises(ValueError, match="alone"):
         delta_m([[1.0, 2.0]], [[1.0]], [True])
     with pytest.raises(ValueError, match="above zero"):
         delta_m([[1.0]], [[0.0]], [True])
@@ -305,7 +304,7 @@ def test_delta_m_needs_fitting_shapes_and_means_above_zero() -> None:
 def test_a_comparison_holds_what_its_functions_give() -> None:
     reference = [value - 0.001 * i for i, value in enumerate(TEN)]
     pairs = [mine - theirs for mine, theirs in zip(TEN, reference, strict=True)]
-    expected = Comparison(paired_difference(TEN, reference), sign_flip_p(pairs), gained(pairs), 10)
+    expected = Comparison(mean_over_seeds(pairs), sign_flip_p(pairs), gained(pairs), 10)
     assert compare(TEN, reference) == expected
     with pytest.raises(ValueError, match="shorter"):
         compare(TEN, TEN[1:])

@@ -66,9 +66,9 @@ def test_one_strategy_has_no_critical_difference() -> None:
 def test_ranks_need_complete_blocks() -> None:
     with pytest.raises(ValueError, match="finite"):
         rank_test([[1.0, math.nan]], higher_is_better=True)
-    with pytest.raises(ValueError, match="scores must be"):
+    with pytest.raises(ValueError, match="scores"):
         rank_test([1.0, 2.0], higher_is_better=True)
-    with pytest.raises(ValueError, match="one entry"):
+    with pytest.raises(ValueError, match="higher_is_better"):
         rank_test([[1.0, 2.0]], [True, False])
 
 

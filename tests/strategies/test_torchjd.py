@@ -1,6 +1,6 @@
-"""Our strategies on a Gramian against TorchJD's, replica by replica, in float64 and on badly scaled gradients.
+"""Compares our strategies on a Gramian with TorchJD's, replica by replica, in float64 and on badly scaled gradients.
 
-Where the two differ, the definition decides: the same test shows which of them meets it.
+Where the two differ, the test shows which of them meets the definition.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.helpers.torchjd_problems import (
 )
 from tests.helpers.toy import given_step
 
-# What TorchJD's solvers say of themselves; what they return is measured here.
+# TorchJD's solvers warn; the accuracy of what they return is measured here.
 pytestmark = [
     pytest.mark.usefixtures("in_double"),
     pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP"),
@@ -59,8 +59,8 @@ def test_weights_from_a_gramian(
     registry: Registry, name: str, hyper: dict[str, object], theirs: Callable[[], nn.Module], tasks: int, seed: int
 ) -> None:
     losses, jacobian = problem(tasks, seed)
-    found = weigh(build(registry, name, tasks, **hyper), given_step(losses, jacobian))
-    assert_agree(found, (theirs()(gramian) for gramian in jacobian @ jacobian.mT), 1e-8)
+    actual = weigh(build(registry, name, tasks, **hyper), given_step(losses, jacobian))
+    assert_agree(actual, (theirs()(gramian) for gramian in jacobian @ jacobian.mT), 1e-8)
 
 
 @each_count
@@ -68,8 +68,8 @@ def test_weights_from_a_gramian(
 @any_seed
 def test_config_takes_the_same_direction(registry: Registry, tasks: int, seed: int) -> None:
     losses, jacobian = problem(tasks, seed)
-    found = weigh(build(registry, "config", tasks), given_step(losses, jacobian))
-    assert_agree(combined(found, jacobian), map(aggregation.ConFIG(), jacobian), 1e-8)
+    actual = weigh(build(registry, "config", tasks), given_step(losses, jacobian))
+    assert_agree(combined(actual, jacobian), map(aggregation.ConFIG(), jacobian), 1e-8)
 
 
 @each_count
@@ -77,10 +77,10 @@ def test_config_takes_the_same_direction(registry: Registry, tasks: int, seed: i
 @any_seed
 def test_torchjds_ridge_moves_the_projection_off_its_optimum(registry: Registry, tasks: int, seed: int) -> None:
     losses, jacobian = problem(tasks, seed)
-    found = weigh(build(registry, "dualproj", tasks), given_step(losses, jacobian))
+    actual = weigh(build(registry, "dualproj", tasks), given_step(losses, jacobian))
     theirs = torch.stack([aggregation.DualProjWeighting()(gramian) for gramian in jacobian @ jacobian.mT])
-    assert float(theirs.min()) > (1 - 1e-9) / tasks  # a point of the same problem, argmin {v'Gv : v >= 1 / T}
-    ours, others = (combined(weights, jacobian).norm(dim=-1) for weights in (found, theirs))
+    assert float(theirs.min()) > (1 - 1e-9) / tasks  # feasible for the same problem, argmin {v'Gv : v >= 1 / T}
+    ours, others = (combined(weights, jacobian).norm(dim=-1) for weights in (actual, theirs))
     assert bool((ours <= others * (1 + 1e-9)).all())
 
 
@@ -88,8 +88,8 @@ def test_torchjds_ridge_moves_the_projection_off_its_optimum(registry: Registry,
 @any_seed
 def test_mgda_of_two_tasks(registry: Registry, seed: int) -> None:
     losses, jacobian = problem(2, seed)
-    found = weigh(build(registry, "mgda", 2), given_step(losses, jacobian))
-    assert_agree(found, map(aggregation.MGDAWeighting(), jacobian @ jacobian.mT), 1e-12)
+    actual = weigh(build(registry, "mgda", 2), given_step(losses, jacobian))
+    assert_agree(actual, map(aggregation.MGDAWeighting(), jacobian @ jacobian.mT), 1e-12)
 
 
 @pytest.mark.parametrize("tasks", [3, 8])
@@ -98,7 +98,7 @@ def test_mgda_of_two_tasks(registry: Registry, seed: int) -> None:
 def test_mgda_is_the_shortest_vector_that_torchjds_steps_approach(registry: Registry, tasks: int, seed: int) -> None:
     """The shortest d of a convex hull has <d, g_t> >= |d|^2 for every task, and |x - d|^2 <= |x|^2 - |d|^2 for any x.
 
-    TorchJD's x, where Frank and Wolfe's steps end, was 20 times as long as d in the worst of 100 draws of eight tasks.
+    TorchJD's x, the last of its Frank-Wolfe steps, was 20 times as long as d in the worst of 100 draws of eight tasks.
     """
     losses, jacobian = problem(tasks, seed)
     d = combined(weigh(build(registry, "mgda", tasks), given_step(losses, jacobian)), jacobian)
@@ -116,7 +116,7 @@ def test_mgda_is_the_shortest_vector_that_torchjds_steps_approach(registry: Regi
 def test_cagrad_meets_its_dual_which_torchjd_approximates(registry: Registry, c: float, tasks: int, seed: int) -> None:
     """The worst task's <d, g_t> equals the dual's <g_v, g_0> + c |g_0| |g_v|.
 
-    TorchJD ends where that dual is right to 1e-8, which leaves weights with about the root of it.
+    TorchJD stops once the dual is accurate to 1e-8, so its weights are accurate to about the square root of that.
     """
     losses, jacobian = problem(tasks, seed)
     weights = weigh(build(registry, "cagrad", tasks, c=c), given_step(losses, jacobian))
@@ -138,12 +138,12 @@ def test_cagrad_meets_its_dual_which_torchjd_approximates(registry: Registry, c:
 @few
 @any_seed
 def test_cagrad_of_small_gradients_is_that_of_large_ones(registry: Registry, seed: int) -> None:
-    """The problem has no scale of its own; TorchJD's does, by default: it gives up below a squared length of 1e-4."""
+    """The problem does not depend on scale; by default TorchJD returns zeros below a squared length of 1e-4."""
     losses, jacobian = problem(3, seed)
     small = jacobian * 1e-3 / jacobian.norm(dim=(-2, -1), keepdim=True)
     strategy = build(registry, "cagrad", 3)
-    found = weigh(strategy, given_step(losses, small))
-    assert_agree(found, weigh(strategy, given_step(losses, jacobian)), 1e-8)
+    actual = weigh(strategy, given_step(losses, small))
+    assert_agree(actual, weigh(strategy, given_step(losses, jacobian)), 1e-8)
     assert not any(bool(aggregation.CAGradWeighting(0.5)(one @ one.mT).any()) for one in small)
 
 
@@ -155,12 +155,12 @@ def test_fairgrad_where_torchjds_solver_does_not_stop_early(
     registry: Registry, alpha: float, tasks: int, seed: int
 ) -> None:
     losses, jacobian = problem(tasks, seed)
-    found = weigh(build(registry, "fairgrad", tasks, alpha=alpha), given_step(losses, jacobian))
+    actual = weigh(build(registry, "fairgrad", tasks, alpha=alpha), given_step(losses, jacobian))
     theirs = aggregation.FairGradWeighting(alpha, max_iters=10_000)
     to_the_end = partial(least_squares, ftol=1e-15, xtol=1e-15, gtol=1e-15)
     with patch("torchjd.aggregation._fairgrad.least_squares", to_the_end):
         expected = [theirs(gramian) for gramian in jacobian @ jacobian.mT]
-    assert_agree(found, expected, 1e-9)
+    assert_agree(actual, expected, 1e-9)
 
 
 @each_count
@@ -169,11 +169,11 @@ def test_nashmtl_meets_its_equation_which_torchjd_sometimes_misses(registry: Reg
 
     It is the minimum of the self-concordant w'Gw / 2 - sum log w, whose Newton decrement at w is at most |r|.
     """
-    solved = 0  # TorchJD's linear problems fail for some, and leave weights as they were
+    solved = 0  # TorchJD's solver fails on some problems and leaves the weights unchanged
     for seed in range(6):
         losses, jacobian = problem(tasks, seed, spread=0.5)
-        found = weigh(build(registry, "nashmtl", tasks), given_step(losses, jacobian))
-        for weights, one in zip(found, jacobian, strict=True):
+        actual = weigh(build(registry, "nashmtl", tasks), given_step(losses, jacobian))
+        for weights, one in zip(actual, jacobian, strict=True):
             theirs = aggregation.NashMTL(tasks, max_norm=0).weighting(one)
             ours_left, theirs_left = (float((w * (one @ (one.mT @ w)) - 1).norm()) for w in (weights, theirs))
             assert ours_left < 1e-10
@@ -184,16 +184,16 @@ def test_nashmtl_meets_its_equation_which_torchjd_sometimes_misses(registry: Reg
 
 
 def orders(step: Step, tasks: int) -> Tensor:
-    """The orders in which `pcgrad` and `gradvac` visit tasks in a step, `[K, T, T]`."""
+    """Orders in which `pcgrad` and `gradvac` visit tasks in a step, `[K, T, T]`."""
     return step.rand(tasks, tasks).argsort(-1)
 
 
 def visiting(rows: Iterable[Tensor], theirs: nn.Module, gramian: Tensor) -> Tensor:
-    """What TorchJD makes of a Gramian if it visits tasks in these orders."""
-    given_orders = iter(rows)
+    """TorchJD's weights from a Gramian if it visits tasks in these orders."""
+    remaining = iter(rows)
 
     def randperm(count: int) -> Tensor:
-        return next(given_orders)
+        return next(remaining)
 
     with patch("torch.randperm", randperm):
         return theirs(gramian)
@@ -209,11 +209,11 @@ def others_of(order: Tensor) -> list[Tensor]:
 @any_seed
 def test_pcgrad_in_the_same_order(registry: Registry, tasks: int, seed: int) -> None:
     losses, jacobian = problem(tasks, seed)
-    found = weigh(build(registry, "pcgrad", tasks), given_step(losses, jacobian))
+    actual = weigh(build(registry, "pcgrad", tasks), given_step(losses, jacobian))
     rows = orders(given_step(losses), tasks)
     theirs = aggregation.PCGradWeighting()
     expected = [visiting(o, theirs, gramian) for o, gramian in zip(rows, jacobian @ jacobian.mT, strict=True)]
-    assert_agree(found, expected, 1e-12)
+    assert_agree(actual, expected, 1e-12)
 
 
 @each_count
@@ -224,7 +224,7 @@ def test_gradvac_in_the_same_order(registry: Registry, tasks: int, seed: int, be
     theirs = [aggregation.GradVacWeighting(beta=beta, eps=0) for _ in range(K)]
     for index in range(4):
         losses, jacobian = problem(tasks, seed, index)
-        found = weigh(strategy, given_step(losses, jacobian, index=index))
+        actual = weigh(strategy, given_step(losses, jacobian, index=index))
         rows = map(others_of, orders(given_step(losses, index=index), tasks))
         expected = [visiting(*each) for each in zip(rows, theirs, jacobian @ jacobian.mT, strict=True)]
-        assert_agree(found, expected, 1e-11)
+        assert_agree(actual, expected, 1e-11)

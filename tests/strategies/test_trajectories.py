@@ -1,4 +1,4 @@
-"""Known trajectories: who reaches the Pareto front of the toy problem of CAGrad and Nash-MTL, and who does not."""
+"""Which strategies reach the Pareto front of the toy problem of CAGrad and Nash-MTL, and which do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
 from tests.helpers.toy import toy_setup
-from tests.helpers.trajectories import FOLDER, NAMES, STARTS, STEPS, descend, losses_at, shortfall
+from tests.helpers.trajectories import FOLDER, LR, NAMES, STARTS, STEPS, descend, losses_at, shortfall
 
 ON_FRONT, OFF_FRONT = 0.01, 0.1
 FAR_RIGHT = STARTS.index((9.0, 9.0))
@@ -17,9 +17,9 @@ REACH = ("mgda", "imtl-g", "nashmtl")
 
 
 def ends(registry: Registry, label: str) -> Tensor:
-    """Where a tenth of the published steps ends, each ten times as long."""
+    """Last points after a twentieth of the published steps at twenty times the learning rate."""
     strategy = registry.build(registry.parse(label, toy_setup()), (len(STARTS), 2))
-    return descend(strategy, steps=STEPS // 10, lr=1e-2, kept=1)[-1]
+    return descend(strategy, steps=STEPS // 20, lr=20 * LR, kept=1)[-1]
 
 
 @pytest.mark.parametrize("name", REACH)
@@ -36,7 +36,7 @@ def test_the_plain_sum_stops_off_the_front_or_at_the_end_of_the_larger_loss(regi
     assert bool((points[others, 0] < -5).all())
 
 
-def test_the_front_is_where_no_loss_can_fall_without_the_other() -> None:
+def test_on_the_front_no_loss_can_fall_without_the_other_rising() -> None:
     between = torch.tensor([[x, -8.3] for x in (-6.5, -3.0, 0.0, 3.0, 6.5)], dtype=torch.float64)
     assert float(shortfall(between).max()) < ON_FRONT
     beside = torch.tensor([[0.0, 4.0], [5.0, 4.0], [0.0, -1.0]], dtype=torch.float64)
@@ -46,7 +46,7 @@ def test_the_front_is_where_no_loss_can_fall_without_the_other() -> None:
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Tensor]:
-    """Where the paths that are kept in `docs` end, `[5, 2]` per strategy."""
+    """Last points of the paths stored in `docs`, `[5, 2]` by strategy."""
     paths = pd.read_csv(FOLDER / "paths.csv")
     last = paths[paths["step"] == STEPS].sort_values("start")
     return {
@@ -55,22 +55,22 @@ def published() -> dict[str, Tensor]:
     }
 
 
-def test_the_published_protocol_was_run_for_each_strategy(published: dict[str, Tensor]) -> None:
+def test_every_strategy_has_a_stored_path_of_the_published_protocol(published: dict[str, Tensor]) -> None:
     assert set(published) == set(NAMES)
     assert all(points.shape == (len(STARTS), 2) for points in published.values())
 
 
 @pytest.mark.parametrize("name", [*REACH, "fairgrad", "aligned-mtl", "moco"])
-def test_the_front_was_reached_from_every_start(published: dict[str, Tensor], name: str) -> None:
+def test_the_stored_path_reaches_the_front_from_every_start(published: dict[str, Tensor], name: str) -> None:
     assert float(shortfall(published[name]).max()) < ON_FRONT
 
 
 @pytest.mark.parametrize("name", ["fixed", "rlw", "pcgrad", "gradvac", "cagrad", "upgrad", "dualproj", "graddrop"])
-def test_the_front_was_not_reached_from_the_far_right(published: dict[str, Tensor], name: str) -> None:
-    """Where the sum of the losses, or what stays near it, leads into the valley of one loss."""
+def test_the_stored_path_from_the_far_right_misses_the_front(published: dict[str, Tensor], name: str) -> None:
+    """There the sum of the losses, and directions near its gradient, lead into the valley of one loss."""
     assert float(shortfall(published[name])[FAR_RIGHT]) > OFF_FRONT
 
 
 def test_nash_mtl_ends_between_the_ends_of_the_front(published: dict[str, Tensor]) -> None:
-    """The extent of the front is -7 to 7; the plain sum ends at -5.7 wherever it reaches it."""
+    """The front extends from -7 to 7; the plain sum ends at -5.7 wherever it reaches the front."""
     assert bool((published["nashmtl"][:, 0].abs() < 5).all())

@@ -1,1 +1,1 @@
-"""Proves that a strategy keeps its contract."""
+"""Properties of a strategy, and the steps and trainings on which they are tried."""

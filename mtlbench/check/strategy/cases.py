@@ -1,4 +1,4 @@
-"""Losses and task gradients that strategies are tried on, from the smallest to the oddest."""
+"""Losses and task gradients that strategies are tried on, from the simplest to degenerate ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from torch import Tensor
 from mtlbench.check.strategy.steps import given_step
 from mtlbench.contracts.strategy import Step
 
-FEATURES = 7  # P; no number of tasks that is tried, so that dimensions are told apart by size
+FEATURES = 7  # P; differs from all numbers of tasks tried, so that dimensions can be distinguished by size
 
 
 @dataclass(frozen=True)
 class Case:
-    """Losses `[S, K, T]` and task gradients `[S, K, T, P]` of S steps, each the end of an epoch."""
+    """Losses `[S, K, T]` and task gradients `[S, K, T, P]` of S steps, each of which ends an epoch.
+
+    `about` describes what is degenerate about each replica.
+    """
 
     losses: Tensor
     jacobians: Tensor
     about: tuple[str, ...] = ()
-    """What is odd about each replica."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -30,61 +32,66 @@ class Case:
         return self.losses.shape[1], self.losses.shape[2]
 
     def replica(self, k: int) -> Case:
-        """The same steps for one replica alone."""
+        """The same steps for replica k alone."""
         return Case(self.losses[:, k : k + 1], self.jacobians[:, k : k + 1], self.about[k : k + 1])
 
     def steps(
         self, *, first: int = 0, seed: int = 0, order: Sequence[int] | None = None, move_draws: bool = True
     ) -> Iterator[Step]:
-        """The steps from `first` on, for seeds from `seed` on.
+        """The steps from `first` on, for consecutive seeds from `seed` on.
 
-        `order` puts the tasks in another order, and with `move_draws` the random numbers that are drawn for them.
+        `order` permutes the tasks and, with `move_draws`, the random numbers that are drawn for them.
         """
-        places = list(range(self.shape[1]) if order is None else order)
+        tasks = list(range(self.shape[1]) if order is None else order)
         seeds = range(seed, seed + self.shape[0])
         for i in range(first, len(self.losses)):
-            losses, jacobian = self.losses[i][:, places], self.jacobians[i][:, places]
+            losses, jacobian = self.losses[i][:, tasks], self.jacobians[i][:, tasks]
             yield given_step(losses, jacobian, index=i, epoch=i, seeds=seeds, order=order if move_draws else None)
 
+    def to(self, dtype: torch.dtype) -> Case:
+        """The same case in another dtype."""
+        return Case(self.losses.to(dtype), self.jacobians.to(dtype), self.about)
+
     def described(self, step: int, k: int) -> str:
-        """What replica k sees in a step, in short."""
+        """A short description of what replica k sees in a step."""
         gramian = self.jacobians[step, k] @ self.jacobians[step, k].mT
         about = f" ({self.about[k]})" if self.about else ""
         return f"losses {shown(self.losses[step, k])}, Gramian {shown(gramian)}{about}"
 
 
 def shown(tensor: Tensor) -> str:
-    """Numbers with three digits, in brackets."""
+    """The tensor as text, with three significant digits."""
     if tensor.dim():
         return f"[{', '.join(shown(each) for each in tensor)}]"
     return f"{float(tensor):.3g}"
 
 
 def random_case(shape: tuple[int, int], seed: int, *, steps: int = 1) -> Case:
-    """Positive losses and lengths of gradients over several magnitudes, in float64, with another problem each step."""
+    """A different random `problem` in each step."""
     problems = [problem(shape, seed + 1000 * i) for i in range(steps)]
-    return Case(torch.stack([losses for losses, _ in problems]), torch.stack([jacobian for _, jacobian in problems]))
+    losses, jacobians = map(torch.stack, zip(*problems, strict=True))
+    return Case(losses, jacobians)
 
 
 def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
-    """Positive losses `[K, T]` over several magnitudes, and task gradients `[K, T, 7]`."""
+    """Positive losses `[K, T]` over several orders of magnitude, and task gradients `[K, T, 7]`, in float64."""
     generator = torch.Generator().manual_seed(seed)
     losses = torch.exp(2 * torch.randn(shape, generator=generator, dtype=torch.float64))
     return losses, torch.randn(*shape, FEATURES, generator=generator, dtype=torch.float64)
 
 
 def degenerate_case(tasks: int, *, steps: int = 4) -> Case:
-    """Every pairing of odd losses, odd gradients and lengths of gradients, one a replica, ordinary ones first."""
+    """All combinations of degenerate losses, gradients and gradient lengths, one per replica, regular ones first."""
     basis = torch.eye(FEATURES, dtype=torch.float64)
     row = torch.ones(FEATURES, dtype=torch.float64)
     jacobians = {
         "orthogonal gradients": basis[:tasks],
-        "no gradient at all": torch.zeros(tasks, FEATURES, dtype=torch.float64),
+        "zero gradients": torch.zeros(tasks, FEATURES, dtype=torch.float64),
         "one gradient zero": torch.cat([torch.zeros(1, FEATURES, dtype=torch.float64), basis[1:tasks]]),
         "parallel gradients": torch.stack([(t + 1) * row for t in range(tasks)]),
         "opposite gradients": torch.stack([(-1.0) ** t * row for t in range(tasks)]),
         "rank-deficient gradients": torch.stack([*basis[1:tasks], -basis[1:tasks].sum(0)]),
-        "gradients far apart": torch.stack([1e4 ** (-t) * basis[t] for t in range(tasks)]),
+        "gradients of very different lengths": torch.stack([1e4 ** (-t) * basis[t] for t in range(tasks)]),
     }
     small, large = torch.full((tasks,), 1e-8), torch.full((tasks,), 1e8)
     mixed = torch.where(torch.arange(tasks) % 2 == 0, small, large)

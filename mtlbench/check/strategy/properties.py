@@ -1,148 +1,137 @@
-"""What a strategy promises, each as a function that says what broke, on made-up steps in float64."""
+"""Properties of a strategy in steps with given losses and gradients, in float64; each function raises what broke."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from mtlbench.check.strategy.cases import FEATURES, Case, degenerate_case, random_case, shown
-from mtlbench.check.strategy.steps import Taken, live, permuted
-from mtlbench.check.strategy.subject import Subject
-from mtlbench.contracts.strategy import Step, Strategy
+from mtlbench.check.strategy.small_training import stack_trains_as_each_alone
+from mtlbench.check.strategy.steps import live, permuted
+from mtlbench.check.subjects import Subject
+from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import ContractError
 
 EXAMPLES = 2
-"""Random problems of each shape; the first shapes are the smallest."""
+"""Random problems of each shape; the smallest shapes come first."""
+Life = list[dict[str, Tensor]]
+"""The tensors of consecutive steps, by name, as `live` returns them."""
 
 
 def one_weight_per_task(subject: Subject) -> None:
-    """A step gives one objective per replica in the losses' dtype; weights and directions are finite, of their shape.
+    """A step gives one objective per replica in the losses' dtype, and finite weights and directions of their shape.
 
     Raises:
-        ContractError: as for all functions here, says what broke, with the smallest example that was tried.
+        ContractError: the property does not hold; names the smallest example, here as in all functions below.
     """
     for tasks in subject.counts(2, 3):
         for replicas, dtype in ((1, torch.float64), (3, torch.float32)):
-            case = random_case((replicas, tasks), 0)
+            case = random_case((replicas, tasks), 0).to(dtype)
             strategy = subject.build(case.shape, dtype)
             for name, parameter in strategy.named_parameters():
                 if parameter.dim() == 0 or parameter.shape[0] != replicas:
-                    raise ContractError(f"the parameter {name} must have shape (K, T), not {tuple(parameter.shape)}")
-            (step,) = _cast(case, dtype).steps()
-            taken = live(strategy, step)
+                    raise ContractError(f"parameter {name} must have shape (K, T); found {tuple(parameter.shape)}")
             shapes = {
                 "the trunk's direction": (replicas, FEATURES),
                 "the representation's direction": (replicas, 1, FEATURES),
             }
-            for name, tensor in taken.named().items():
-                expected = shapes.get(name, tuple(tensor.shape))
-                if tuple(tensor.shape) != expected:
-                    raise ContractError(f"{name} must have shape {expected}, not {tuple(tensor.shape)}")
+            for name, tensor in live(strategy, next(case.steps())).items():
+                shape = tuple(tensor.shape)
+                if shape != shapes.get(name, shape):
+                    raise ContractError(f"{name} must have shape {shapes[name]}; found {shape}")
                 if tensor.dtype != dtype:
-                    raise ContractError(f"{name} must be {dtype} as the losses are, not {tensor.dtype}")
+                    raise ContractError(f"{name} must have the dtype of the losses, {dtype}; found {tensor.dtype}")
                 if not tensor.isfinite().all():
-                    raise ContractError(f"{name} {_one(tensor)}; {case.described(0, 0)}")
+                    raise ContractError(f"{name} {_first(tensor)}; {case.described(0, 0)}")
 
 
 def batched_equals_one_by_one(subject: Subject) -> None:
-    """Each replica of a stack gets what it would get alone."""
-    for shape in ((2, 2), (3, 2), (2, 3), (3, 5)):
-        if shape[1] in subject.counts(2, 3, 5):
-            for seed in range(EXAMPLES):
-                replicas_are_independent(subject, random_case(shape, seed, steps=3))
+    """Each replica of a stack gets what it gets alone, in given steps and in a training."""
+    for case in _random_cases(subject, ((2, 2), (3, 2), (2, 3), (3, 5)), steps=3):
+        replicas_are_independent(subject, case)
+    stack_trains_as_each_alone(subject)
 
 
 def replicas_are_independent(subject: Subject, case: Case) -> None:
-    """Each replica of this case gets what it would get alone."""
-    replicas, tasks = case.shape
-    together = _lived(subject.build(case.shape), case.steps())
-    for k in range(replicas):
-        alone = _lived(subject.build((1, tasks)), case.replica(k).steps(seed=k))
-        for i, (mine, other) in enumerate(zip(together, alone, strict=True)):
-            found = {name: tensor[k : k + 1] for name, tensor in mine.named().items()}
-            if (name := _different(found, other.named())) is not None:
-                raise ContractError(
-                    f"step {i}, replica {k} of {replicas}: {name} {_one(found.get(name))} in the stack, "
-                    f"{_one(other.named().get(name))} alone; {case.described(i, k)}"
-                )
+    """Each replica of this case gets what it gets alone."""
+    stack = _lived(subject, case)
+    for k in range(case.shape[0]):
+        if difference := _difference(_of_replica(stack, k), _lived(subject, case.replica(k), seed=k)):
+            i, name, found, expected = difference
+            raise ContractError(
+                f"step {i}, replica {k} of {case.shape[0]}: {name} {found} in the stack, {expected} alone; "
+                f"{case.described(i, k)}"
+            )
 
 
 def permuting_tasks_permutes_weights(subject: Subject) -> str | None:
-    """Tasks are named by their place alone; what is drawn for a task moves with it."""
+    """A task is distinguished by its position only; random numbers drawn for a task are permuted with it."""
     if not subject.cls.symmetric:
         return "its tasks are not alike (symmetric = False)"
     for order in ((1, 0), (2, 0, 1), (3, 0, 4, 1, 2)):
-        if len(order) in subject.counts(2, 3, 5):
-            for seed in range(EXAMPLES):
-                tasks_are_alike(subject, random_case((1, len(order)), seed, steps=3), order)
+        for case in _random_cases(subject, ((1, len(order)),), steps=3):
+            tasks_are_alike(subject, case, order)
     return None
 
 
 def tasks_are_alike(subject: Subject, case: Case, order: Sequence[int]) -> None:
-    """In this order of tasks, weights have that order, too, and directions are the same.
+    """With tasks in this order, weights have the same order and directions are unchanged.
 
-    Of T numbers that are drawn it cannot be seen whether there is one for each task; it is enough if either holds.
+    Whether T random numbers are one for each task cannot be known; it is enough that the property holds either way.
     """
-    wrong = _unlike(subject, case, order, move_draws=True)
-    if wrong and _unlike(subject, case, order, move_draws=False):
-        raise ContractError(wrong)
+    problem = _unlike(subject, case, order, move_draws=True)
+    if problem and _unlike(subject, case, order, move_draws=False):
+        raise ContractError(problem)
 
 
 def _unlike(subject: Subject, case: Case, order: Sequence[int], *, move_draws: bool) -> str | None:
-    straight = _lived(subject.build(case.shape), case.steps())
-    steps = case.steps(order=order, move_draws=move_draws)
-    moved = _lived(subject.permuted(order).build(case.shape), steps)
-    for i, (mine, other) in enumerate(zip(straight, moved, strict=True)):
-        for k in range(case.shape[0]):
-            expected = {name: permuted(tensor, order)[k : k + 1] for name, tensor in mine.named().items()}
-            found = {name: tensor[k : k + 1] for name, tensor in other.named().items()}
-            if (name := _different(found, expected)) is not None:
-                return (
-                    f"step {i}, tasks in the order {', '.join(map(str, order))}: {name} {_one(found.get(name))}, "
-                    f"not {_one(expected.get(name))}; before it {case.described(i, k)}"
-                )
+    strategy = subject.permuted(order).build(case.shape)
+    moved = [live(strategy, step) for step in case.steps(order=order, move_draws=move_draws)]
+    straight = [{name: permuted(tensor, order) for name, tensor in step.items()} for step in _lived(subject, case)]
+    for k in range(case.shape[0]):
+        if difference := _difference(_of_replica(moved, k), _of_replica(straight, k)):
+            i, name, found, expected = difference
+            return (
+                f"step {i}, tasks in the order {', '.join(map(str, order))}: {name} {found}, not {expected}; "
+                f"before permuting: {case.described(i, k)}"
+            )
     return None
 
 
 def finite_everywhere(subject: Subject) -> None:
-    """Losses of 0 and from 1e-8 to 1e8, zero, parallel, opposite and rank-deficient gradients leave all finite."""
+    """All is finite for losses of 0 and from 1e-8 to 1e8, and zero, parallel, opposite and rank-deficient gradients."""
     for tasks in subject.counts(2, 4):
         for dtype in (torch.float32, torch.float64):
-            whole = _cast(degenerate_case(tasks), dtype)
-            if _unbounded(subject, whole, dtype) is None:
-                continue
-            for k in range(whole.shape[0]):
-                alone = whole.replica(k)
-                if (found := _unbounded(subject, alone, dtype)) is not None:
-                    i, name, tensor = found
-                    raise ContractError(f"step {i}, {dtype}: {name} {_one(tensor)}; {alone.described(i, 0)}")
-            raise ContractError(f"{dtype}: not finite for {len(whole.about)} odd replicas in one stack")
+            stack = degenerate_case(tasks).to(dtype)
+            try:
+                _stays_finite(subject, stack)
+            except ContractError as error:
+                for k in range(stack.shape[0]):
+                    _stays_finite(subject, stack.replica(k))
+                raise ContractError(f"only in a stack of {len(stack.about)} replicas: {error}") from None
 
 
-def _unbounded(subject: Subject, case: Case, dtype: torch.dtype) -> tuple[int, str, Tensor] | None:
-    """The first step of a case that leaves a tensor that is not finite, its name and itself."""
+def _stays_finite(subject: Subject, case: Case) -> None:
+    dtype = case.losses.dtype
     strategy = subject.build(case.shape, dtype)
     for i, step in enumerate(case.steps()):
-        for name, tensor in {**live(strategy, step).named(), **_state(strategy)}.items():
+        for name, tensor in {**live(strategy, step), **_state(strategy)}.items():
             if not tensor.isfinite().all():
-                return i, name, tensor
-    return None
+                raise ContractError(f"step {i}, {dtype}: {name} {_first(tensor)}; {case.described(i, 0)}")
 
 
 def state_is_whole(subject: Subject) -> None:
-    """A strategy that is saved, and loaded into a new one, goes on as if it had not been; a new one starts anew."""
-    for shape in ((1, 2), (2, 3)):
-        if shape[1] in subject.counts(2, 3):
-            for seed in range(EXAMPLES):
-                state_round_trips(subject, random_case(shape, seed, steps=6), after=3)
-                state_is_its_own(subject, random_case(shape, seed, steps=3))
+    """A strategy continues bit for bit from its saved state, and a new one does not depend on those before it."""
+    for case in _random_cases(subject, ((1, 2), (2, 3)), steps=6):
+        state_round_trips(subject, case, after=3)
+        state_is_its_own(subject, case)
 
 
 def state_round_trips(subject: Subject, case: Case, *, after: int) -> None:
-    """Saved after so many steps of this case, and loaded into a new strategy, the rest is bit for bit the same."""
+    """If the state is saved after so many steps and loaded into a new strategy, the other steps are the same."""
     one, other = subject.build(case.shape), subject.build(case.shape)
     for step in list(case.steps())[:after]:
         live(one, step)
@@ -150,46 +139,43 @@ def state_round_trips(subject: Subject, case: Case, *, after: int) -> None:
     torch.save(one.state_dict(), saved)
     saved.seek(0)
     other.load_state_dict(torch.load(saved))
-    for i, (mine, theirs) in enumerate(zip(case.steps(first=after), case.steps(first=after), strict=True), start=after):
-        expected, found = live(one, mine).named(), live(other, theirs).named()
-        for name, tensor in expected.items():
-            if name not in found or not torch.equal(tensor, found[name]):
-                raise ContractError(
-                    f"step {i}, after loading the state of step {after - 1}: {name} {_one(found.get(name))}, "
-                    f"without it {_one(tensor)}; {case.described(i, 0)}"
-                )
+    expected, found = ([live(strategy, step) for step in case.steps(first=after)] for strategy in (one, other))
+    if difference := _difference(found, expected, exact=True):
+        i, name, loaded, kept = difference
+        raise ContractError(
+            f"step {after + i}, after loading the state of step {after - 1}: {name} {loaded}, without loading {kept}; "
+            f"{case.described(after + i, 0)}"
+        )
 
 
 def state_is_its_own(subject: Subject, case: Case) -> None:
-    """A new strategy does in this case bit for bit what one before it did: nothing is kept in its class or module."""
-    lives = [_lived(subject.build(case.shape), case.steps()) for _ in range(2)]
-    for i, (before, now) in enumerate(zip(*lives, strict=True)):
-        expected, found = before.named(), now.named()
-        for name, tensor in expected.items():
-            if name not in found or not torch.equal(tensor, found[name]):
-                raise ContractError(
-                    f"step {i} of a new strategy, after another was trained: {name} {_one(found.get(name))}, "
-                    f"before it {_one(tensor)}; keep state in buffers and parameters; {case.described(i, 0)}"
-                )
+    """A new strategy repeats bit for bit what one before it did: nothing is kept in its class or module."""
+    before, now = _lived(subject, case), _lived(subject, case)
+    if difference := _difference(now, before, exact=True):
+        i, name, found, expected = difference
+        raise ContractError(
+            f"step {i} of a new strategy, after another was trained: {name} {found}, in the other {expected}; "
+            f"keep state in buffers and parameters; {case.described(i, 0)}"
+        )
 
 
 def state_stays_in_place(subject: Subject) -> None:
-    """A captured step sees what is written into its tensors, and nothing that is put in their place."""
-    for tasks in subject.counts(2):
-        strategy = subject.build((2, tasks))
-        before = _state(strategy)
-        for step in random_case((2, tasks), 0, steps=3).steps():
-            live(strategy, step)
-        after = _state(strategy)
-        if new := sorted(after.keys() - before.keys()):
-            raise ContractError(f"{new[0]} is made in a step; make it in __init__ or allocate")
-        for name, tensor in before.items():
-            if name not in after or after[name].data_ptr() != tensor.data_ptr() or after[name].dtype != tensor.dtype:
-                raise ContractError(f"{name} is replaced in a step; change it in place, as with {name}.copy_(...)")
+    """State is changed in place: a captured step does not see tensors that replace those it was captured with."""
+    case = random_case((2, 2), 0, steps=3)
+    strategy = subject.build(case.shape)
+    before = _state(strategy)
+    for step in case.steps():
+        live(strategy, step)
+    after = _state(strategy)
+    if new := sorted(after.keys() - before.keys()):
+        raise ContractError(f"{new[0]} is created in a step; create it in __init__ or allocate")
+    for name, tensor in before.items():
+        if name not in after or after[name].data_ptr() != tensor.data_ptr() or after[name].dtype != tensor.dtype:
+            raise ContractError(f"{name} is replaced in a step; change it in place, as with {name}.copy_(...)")
 
 
 def docstring_is_whole(subject: Subject) -> None:
-    """The description names its source and every hyper-parameter."""
+    """The class's docstring names its source and every hyper-parameter."""
     text = subject.cls.__doc__ or ""
     if not text.strip():
         raise ContractError('the class has no docstring; say what it computes and `Source: authors, "title", year`')
@@ -198,35 +184,45 @@ def docstring_is_whole(subject: Subject) -> None:
         raise ContractError('the docstring has no line `Source: authors, "title", venue year`')
     for key in subject.registry.parameters(subject.spec.name):
         if key != "heads" and not any(line.startswith(f"{key}:") for line in lines):
-            raise ContractError(f"the docstring does not describe {key}; give it a line `{key}: ...` under Args")
+            raise ContractError(f"the docstring does not describe {key}; add a line `{key}: ...` under Args")
 
 
-def _lived(strategy: Strategy, steps: Iterable[Step]) -> list[Taken]:
-    return [live(strategy, step) for step in steps]
+def _random_cases(subject: Subject, shapes: Sequence[tuple[int, int]], *, steps: int) -> Iterator[Case]:
+    """Random cases of those shapes (K, T) that the subject can be built for."""
+    for shape in shapes:
+        if shape[1] in subject.counts(shape[1]):
+            for seed in range(EXAMPLES):
+                yield random_case(shape, seed, steps=steps)
+
+
+def _lived(subject: Subject, case: Case, *, seed: int = 0) -> Life:
+    strategy = subject.build(case.shape)
+    return [live(strategy, step) for step in case.steps(seed=seed)]
+
+
+def _of_replica(life: Life, k: int) -> Life:
+    return [{name: tensor[k : k + 1] for name, tensor in step.items()} for step in life]
 
 
 def _state(strategy: Strategy) -> dict[str, Tensor]:
     return {name: value for name, value in strategy.state_dict().items() if isinstance(value, Tensor)}
 
 
-def _cast(case: Case, dtype: torch.dtype) -> Case:
-    return Case(case.losses.to(dtype), case.jacobians.to(dtype), case.about)
+def _difference(found: Life, expected: Life, *, exact: bool = False) -> tuple[int, str, str, str] | None:
+    """The first step and tensor that differ, or that only one has, and the values of the first replica in both.
 
-
-def _different(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
-    """The first that is there only once, or differs by more than torch's own tests allow the dtype."""
-    for name in {**expected, **found}:
-        if name not in found or name not in expected:
-            return name
-        try:
-            torch.testing.assert_close(found[name], expected[name])
-        except AssertionError:
-            return name
+    Unless `exact`, differences are those that torch's own tests do not accept for the dtype.
+    """
+    tolerance = 0.0 if exact else None
+    for i, (mine, other) in enumerate(zip(found, expected, strict=True)):
+        for name in {**other, **mine}:
+            try:
+                torch.testing.assert_close(mine.get(name), other.get(name), rtol=tolerance, atol=tolerance)
+            except AssertionError:
+                return i, name, _first(mine.get(name)), _first(other.get(name))
     return None
 
 
-def _one(tensor: Tensor | None) -> str:
-    """What belongs to the first replica, if there is anything."""
-    if tensor is None:
-        return "none"
-    return shown(tensor[0] if tensor.dim() else tensor)
+def _first(tensor: Tensor | None) -> str:
+    """The values of the first replica, if there are any."""
+    return "none" if tensor is None else shown(tensor[0] if tensor.dim() else tensor)

@@ -1,12 +1,11 @@
-"""What a strategy promises of whole trainings, on a network small enough to try it at once."""
+"""Properties of a strategy in short trainings of a tiny network."""
 
 from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,16 +14,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from mtlbench.check.strategy.cases import shown
-from mtlbench.check.strategy.subject import Subject
+from mtlbench.check.subjects import Subject
 from mtlbench.contracts.setup import Setup, Split, Task, binary, classification
 from mtlbench.engine.trainer import Trainer
 from mtlbench.errors import ContractError
 
 BATCH, LR = 6, 1e-2
-STEPS = 12  # an epoch is ten
+STEPS = 12  # an epoch has ten
 SEEDS = (3, 0)
+Args = tuple[object, ...]
+Kwargs = dict[str, object] | None
 WAITING = ("_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "linalg_eig", "linalg_lstsq", "linalg_pinv")
-"""Operations of torch.linalg that wait for the device to report errors, but run on meta, which reports none."""
+"""Operations of torch.linalg that wait for the device to report errors, but also run on meta."""
 
 
 def toy_setup(
@@ -34,22 +35,20 @@ def toy_setup(
     size: int = 60,
     seed: int = 0,
 ) -> Setup:
-    """Random inputs with learnable targets, float64, split into training, validation and test."""
+    """A setup of random inputs in float64 with learnable targets; each split has `size` samples."""
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(3 * size, widths[0], generator=generator, dtype=torch.float64)
     classes = inputs[:, :3].argmax(-1)
     columns = [classes if task.columns > 1 else (classes > 0).long() for task in tasks]
     targets = torch.stack(columns, dim=-1)
-    splits = [
-        Split(inputs[part], targets[part]) for part in (slice(0, size), slice(size, 2 * size), slice(2 * size, None))
-    ]
+    training, validation, test = map(Split, inputs.split(size), targets.split(size))
     return Setup(
         name="toy",
         about="random inputs",
         tasks=tuple(tasks),
         widths=widths,
-        samples=lambda: (splits[0], splits[1]),
-        test=lambda: splits[2],
+        samples=lambda: (training, validation),
+        test=lambda: test,
         training_size=size,
     )
 
@@ -63,23 +62,16 @@ def trainer_of(
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> Trainer:
-    """A stack of these seeds on the toy setup of so many samples, with the second task again for each further one."""
+    """A stack of these seeds on the toy setup; further tasks repeat the second one."""
     further = [binary(f"further_{i}") for i in range(tasks - 2)]
     setup = toy_setup(tasks=(classification("digit", 3), binary("above_five"), *further), size=size)
-    return Trainer(
-        setup,
-        subject.make,
-        seeds,
-        setup.samples()[0],
-        batch_size=BATCH,
-        lr=LR,
-        device=torch.device(device),
-        dtype=dtype,
-    )
+    build = partial(subject.registry.build, subject.spec)
+    samples, where = setup.samples()[0], torch.device(device)
+    return Trainer(setup, build, seeds, samples, batch_size=BATCH, lr=LR, device=where, dtype=dtype)
 
 
 def advance(trainer: Trainer, taken: int) -> None:
-    """The step after so many, with what stands between epochs."""
+    """Take one step after `taken` steps; ends and starts epochs as needed."""
     epoch, position = divmod(taken, trainer.steps_per_epoch)
     if position == 0:
         if epoch:
@@ -89,10 +81,10 @@ def advance(trainer: Trainer, taken: int) -> None:
 
 
 def stack_trains_as_each_alone(subject: Subject, seeds: Sequence[int] = SEEDS) -> None:
-    """The last seed of a stack sees the losses, weights and parameters that it has alone.
+    """The last seed of a stack gets the same parameters as when trained alone.
 
     Raises:
-        ContractError: as for all functions here, says what broke.
+        ContractError: the property does not hold, here as in all functions below.
     """
     together, alone = trainer_of(subject, seeds), trainer_of(subject, seeds[-1:])
     last = len(seeds) - 1
@@ -101,17 +93,18 @@ def stack_trains_as_each_alone(subject: Subject, seeds: Sequence[int] = SEEDS) -
         advance(alone, taken)
         position = taken % alone.steps_per_epoch
         losses, weights = (alone.traces[name][position, 0] for name in ("losses", "weights"))
-        found, expected = _parameters(together, last), _parameters(alone, 0)
-        if not (found - expected).norm() < 1e-10 * expected.norm():
+        expected = _parameters(alone, 0)
+        difference = (_parameters(together, last) - expected).norm()
+        if not difference < 1e-10 * expected.norm():
             raise ContractError(
                 f"step {taken} of a training, replica {last} of {len(seeds)}: losses {shown(losses)}, weights "
                 f"{shown(together.traces['weights'][position, last])} in the stack, {shown(weights)} alone; its "
-                f"parameters differ by {float((found - expected).norm()):.1e}"
+                f"parameters differ by {float(difference):.1e}"
             )
 
 
 def runs_on_meta(subject: Subject) -> str | None:
-    """Steps and hooks never ask the host for a number, so that a step can be captured as a CUDA graph."""
+    """Steps and hooks never copy a number to the host, so a step can be captured as a CUDA graph."""
     if subject.cls.waits:
         return "its step waits for the device (waits = True)"
     for tasks in subject.counts(2, 3):
@@ -123,71 +116,53 @@ def runs_on_meta(subject: Subject) -> str | None:
 
 
 def memory_does_not_grow(subject: Subject) -> None:
-    """After 200 steps no more tensors are alive than after 100."""
+    """No more bytes of tensors are alive after 200 steps than after 100."""
     trainer = trainer_of(subject, SEEDS, dtype=torch.float32)
     alive: list[int] = []
-    with _Living() as living:
-        for taken in range(200):
-            advance(trainer, taken)
-            if taken in (99, 199):
-                alive.append(living.bytes())
+    gc.freeze()  # older objects need not be searched for garbage
+    try:
+        with _Living() as living:
+            for taken in range(200):
+                advance(trainer, taken)
+                if taken in (99, 199):
+                    gc.collect()
+                    alive.append(sum(living.sizes.values()))
+    finally:
+        gc.unfreeze()
     if alive[1] > alive[0]:
-        held = [name for name, value in vars(trainer.strategy).items() if _holds_a_graph(value)]
-        held += [name for name, value in trainer.strategy.named_buffers() if _holds_a_graph(value)]
-        hint = f"; {', '.join(held)} holds on to the graphs of earlier steps: detach what is kept" if held else ""
+        tensors: dict[str, object] = {**vars(trainer.strategy), **dict(trainer.strategy.named_buffers())}
+        held = [name for name, value in tensors.items() if isinstance(value, Tensor) and value.grad_fn is not None]
+        hint = f"; {', '.join(held)} keeps the graphs of earlier steps alive: detach it" if held else ""
         raise ContractError(f"{alive[0]} bytes of tensors are alive after 100 steps, {alive[1]} after 200{hint}")
 
 
 class NothingThatWaits(TorchDispatchMode):
-    """Refuses what runs on meta but waits for a real device."""
+    """Context manager that refuses operations that run on meta but wait for a real device."""
 
-    def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
-    ) -> object:
+    def __torch_dispatch__(self, func: OpOverload, types: object, args: Args = (), kwargs: Kwargs = None) -> object:
         name = func.overloadpacket.__name__
         if name in WAITING:
-            raise RuntimeError(f"{name.strip('_')} waits for the device: take its _ex form or mtlbench.solvers")
+            raise RuntimeError(f"{name.strip('_')} waits for the device: use its _ex form or mtlbench.solvers")
         return func(*args, **(kwargs or {}))
 
 
 class _Living(TorchDispatchMode):
-    """Follows the storages of all tensors that are made while it is on, however they are held."""
+    """Context manager that tracks all storages made within it; `sizes` has the bytes of those alive, by id."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._alive: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self.sizes: dict[int, int] = {}
 
-    def __enter__(self) -> Self:
-        gc.freeze()  # what is older need not be looked through for garbage
-        return super().__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        gc.unfreeze()
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
-    ) -> object:
-        made = func(*args, **(kwargs or {}))
-        for tensor in (made,) if isinstance(made, Tensor) else tree_iter(made):
+    def __torch_dispatch__(self, func: OpOverload, types: object, args: Args = (), kwargs: Kwargs = None) -> object:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
             if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()
-                key = id(storage)
-                if key not in self._alive:
-                    # A storage lives in autograd's graph, too, where the garbage collector does not look.
-                    self._alive[key] = weakref.ref(storage, lambda _, key=key: self._alive.pop(key)), storage.nbytes()
-        return made
-
-    def bytes(self) -> int:
-        """Size of what is alive."""
-        gc.collect()
-        return sum(size for _, size in self._alive.values())
-
-
-def _holds_a_graph(value: object) -> bool:
-    return isinstance(value, Tensor) and value.grad_fn is not None
+                if id(storage) not in self.sizes:
+                    self.sizes[id(storage)] = storage.nbytes()
+                    # The garbage collector, unlike a finalizer, does not see storages that autograd's graph holds.
+                    weakref.finalize(storage, self.sizes.pop, id(storage))
+        return result
 
 
 def _parameters(trainer: Trainer, replica: int) -> Tensor:

@@ -1,22 +1,20 @@
-"""Steps with made-up losses and gradients, and what a strategy makes of them."""
+"""Steps with given losses and gradients, and what a strategy returns for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mtlbench.contracts.strategy import Step, Strategy, objective_of
-from mtlbench.errors import ContractError
+from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 
 
 class GivenGradients:
     """Signals of a step made from a given Jacobian `[K, T, P]`.
 
-    The representation has one sample and P features, whose gradients are the Jacobian; two further batches have the
-    Jacobian and twice the Jacobian, unless `further` gives theirs.
+    The representation has one sample and P features, and its gradients are the Jacobian. The Jacobians of two further
+    batches are this one and twice this one, unless `further` gives them.
     """
 
     def __init__(self, jacobian: Tensor, further: tuple[Tensor, Tensor] | None = None) -> None:
@@ -32,7 +30,7 @@ class GivenGradients:
         return self._jacobian.clone()
 
     def independent_gramian(self) -> Tensor:
-        """`[K, T, T]` from the two further batches."""
+        """`[K, T, T]`, from the two further batches."""
         one, other = self._further
         return one @ other.mT
 
@@ -42,17 +40,17 @@ class GivenGradients:
 
 
 class PermutedStep(Step):
-    """A step whose tasks stand in another order: what was drawn for a task is drawn for it in its new place."""
+    """A step with permuted tasks: random numbers drawn for a task are permuted along with it."""
 
     order: Sequence[int]
 
     def rand(self, *size: int) -> Tensor:
-        """The numbers of the step in its first order, moved with the tasks in each dimension of size T."""
+        """The step's numbers, permuted in each dimension of size T."""
         return permuted(super().rand(*size), self.order)
 
 
 def permuted(tensor: Tensor, order: Sequence[int]) -> Tensor:
-    """The tensor with tasks in another order: all dimensions of size T but the first, which is K."""
+    """The tensor for permuted tasks: all dimensions of size T are permuted, except the first, which is K."""
     for dim in range(1, tensor.dim()):
         if tensor.shape[dim] == len(order):
             tensor = tensor.index_select(dim, torch.tensor(order))
@@ -69,19 +67,13 @@ def given_step(
     order: Sequence[int] | None = None,
     further: tuple[Tensor, Tensor] | None = None,
 ) -> Step:
-    """A step with these losses `[K, T]` and task gradients, by default for seeds 0 to K - 1.
+    """A step with losses `[K, T]` and task gradients `jacobian` `[K, T, P]`, which are zero by default.
 
-    Args:
-        losses: `[K, T]`.
-        jacobian: `[K, T, P]`; zero where it is not given.
-        index: updates made before.
-        epoch: from 0.
-        seeds: K of them.
-        order: where losses and gradients are given in another order of tasks, that order.
-        further: the Jacobians of two further batches.
+    `index` is the number of updates before it, `epoch` starts from 0, and the K `seeds` are 0 to K - 1 by default.
+    `order` is that of the tasks, if losses and gradients are permuted: random numbers are then permuted likewise.
+    `further` holds the Jacobians of two further batches.
     """
-    if jacobian is None:
-        jacobian = torch.zeros(*losses.shape, 1, dtype=losses.dtype)
+    jacobian = torch.zeros(*losses.shape, 1, dtype=losses.dtype) if jacobian is None else jacobian
     step = (Step if order is None else PermutedStep)(
         losses.detach().clone().requires_grad_(),
         GivenGradients(jacobian, further),
@@ -95,60 +87,35 @@ def given_step(
 
 
 def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
-    """Effective weights `[K, T]` and the gradients of the strategy's own parameters, as the trainer takes them.
+    """Effective weights `[K, T]` and the gradients of the strategy's parameters, as a trainer computes them.
 
     Raises:
         ContractError: the objective is not `[K]` numbers of the losses' dtype that depend on them, or the step was
             changed.
     """
-    objective = objective_of(strategy, step)
-    replicas, dtype = len(step.losses), step.losses.dtype
-    if not isinstance(objective, Tensor):
-        raise ContractError(f"forward(step) must return a tensor, not {type(objective).__name__}")
-    if objective.shape != (replicas,):
-        raise ContractError(
-            f"forward(step) must return one objective per replica, shape [{replicas}], not {list(objective.shape)}"
-        )
-    if objective.dtype != dtype:
-        raise ContractError(f"forward(step) must return the dtype of the losses, {dtype}, not {objective.dtype}")
-    if not objective.requires_grad:
-        raise ContractError("the objective does not depend on step.losses, and its derivative by them is the weights")
-    own = list(strategy.parameters())
-    weights, *grads = torch.autograd.grad(objective.sum(), [step.losses, *own], materialize_grads=True)
-    return weights, grads
+    weights = effective_weights(strategy, step)
+    gradients = [parameter.grad for parameter in strategy.parameters() if parameter.grad is not None]
+    strategy.zero_grad()
+    return weights, gradients
 
 
-@dataclass(frozen=True)
-class Taken:
-    """What a strategy made of a step: weights `[K, T]`, directions that it gave, its own parameters' gradients."""
+def live(strategy: Strategy, step: Step) -> dict[str, Tensor]:
+    """Take one step with all hooks, and update the strategy's parameters; raises as `weigh` does.
 
-    weights: Tensor
-    direction: Tensor | None
-    representation_direction: Tensor | None
-    grads: list[Tensor]
-
-    def named(self) -> dict[str, Tensor]:
-        """The tensors that are there, by name."""
-        found = {
-            "weights": self.weights,
-            "the trunk's direction": self.direction,
-            "the representation's direction": self.representation_direction,
-            **{f"gradient {i} of its own parameters": grad for i, grad in enumerate(self.grads)},
-        }
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
-
-
-def live(strategy: Strategy, step: Step) -> Taken:
-    """One step with all its hooks and an update of the strategy's own parameters.
-
-    Raises:
-        ContractError: as for `weigh`.
+    Returns:
+        The weights `[K, T]`, the directions that the strategy gave, and the gradients of its parameters, by name.
     """
-    weights, grads = weigh(strategy, step)
+    weights, gradients = weigh(strategy, step)
     with torch.no_grad():
-        for parameter, grad in zip(strategy.parameters(), grads, strict=True):
-            parameter.sub_(0.1 * grad.clamp(-1, 1))
+        for parameter, gradient in zip(strategy.parameters(), gradients, strict=True):
+            parameter.sub_(0.1 * gradient.clamp(-1, 1))
         strategy.project()
         strategy.after_update(0.9 * step.losses)
         strategy.epoch_end(step.losses.detach())
-    return Taken(weights, step.direction, step.representation_direction, grads)
+    tensors = {
+        "weights": weights,
+        "the trunk's direction": step.direction,
+        "the representation's direction": step.representation_direction,
+        **{f"gradient {i} of its own parameters": gradient for i, gradient in enumerate(gradients)},
+    }
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}

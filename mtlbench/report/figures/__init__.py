@@ -1,1 +1,1 @@
-"""What each plot draws. No statistics here: means and intervals come with the frames."""
+"""What each plot draws; means and intervals come with the frames, no statistics are computed here."""

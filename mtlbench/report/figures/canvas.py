@@ -1,11 +1,11 @@
-"""The page that every plot is drawn on: title, legend, caption, and the room between them."""
+"""Empty figures for plots: title, legend, caption, and the room between them for axes."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,24 +17,15 @@ from mtlbench.report.figures.marks import mark
 from mtlbench.report.figures.style import FAINT, WIDTH
 
 
-class Captioned(Protocol):
-    """Data of a figure with the line that stands below it."""
-
-    @property
-    def caption(self) -> str:
-        """Under what conditions the data came about."""
-        ...
-
-
-def page(data: Captioned, title: str, height: float, legend: Sequence[Line2D] = (), note: str = "") -> Figure:
-    """An empty figure: title, legend and caption, and `height` inches between them for the axes."""
-    caption = textwrap.wrap(f"{data.caption} {note}".strip(), 140)
+def blank(caption: str, title: str, height: float, legend: Sequence[Line2D] = (), note: str = "") -> Figure:
+    """An empty figure with title, legend and caption, and `height` inches between them for the axes."""
+    lines = textwrap.wrap(f"{caption} {note}".strip(), 140)
     size, rows, columns = 8.5 if len(legend) <= 12 else 7.5, 0, 1
     if legend:
         widest = max(len(str(line.get_label())) for line in legend)
         columns = min(len(legend), max(1, int((WIDTH - 0.2) / (0.5 + 0.0079 * size * widest))))
         rows = math.ceil(len(legend) / columns)
-    top, bottom = 0.46 + 0.021 * size * rows + 0.06 * bool(rows), 0.2 + 0.15 * len(caption)
+    top, bottom = 0.46 + 0.021 * size * rows + 0.06 * bool(rows), 0.2 + 0.15 * len(lines)
     total = top + height + bottom
     figure = Figure(figsize=(WIDTH, total), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -42,7 +33,7 @@ def page(data: Captioned, title: str, height: float, legend: Sequence[Line2D] = 
     engine.set(rect=(0.008, bottom / total, 0.984, height / total), h_pad=0.04, w_pad=0.06, wspace=0.03, hspace=0.04)
     left = 0.12 / WIDTH
     figure.text(left, 1 - 0.13 / total, title, size=12, weight="bold", va="top", in_layout=False)
-    figure.text(left, 0.1 / total, "\n".join(caption), size=7.5, color=FAINT, va="bottom", in_layout=False)
+    figure.text(left, 0.1 / total, "\n".join(lines), size=7.5, color=FAINT, va="bottom", in_layout=False)
     if legend:
         figure.legend(
             handles=legend, loc="upper left", bbox_to_anchor=(0.03 / WIDTH, 1 - 0.41 / total), ncols=columns,
@@ -51,15 +42,18 @@ def page(data: Captioned, title: str, height: float, legend: Sequence[Line2D] = 
     return figure
 
 
-def nothing(data: Captioned, title: str, why: str) -> Figure:
-    """A figure that says why there is nothing to see."""
-    figure = page(data, title, 1.0)
+def nothing(caption: str, title: str, why: str) -> Figure:
+    """A figure without axes that says why there is nothing to draw."""
+    figure = blank(caption, title, 1.0)
     figure.text(0.5, 0.5, why, size=11, color=FAINT, ha="center", va="center")
     return figure
 
 
 def even_panels(figure: Figure, rows: int, columns: int) -> list[Axes]:
-    """Panels with a title each, ticks on the left and below only: measuring many would take most of the time."""
+    """A grid of panels with a title each, and ticks at the left and bottom only.
+
+    Positions are computed here, since letting matplotlib measure many panels would take most of the time.
+    """
     engine: Any = figure.get_layout_engine()
     _, bottom, _, height = engine.get()["rect"]
     figure.set_layout_engine("none")
@@ -75,7 +69,7 @@ def even_panels(figure: Figure, rows: int, columns: int) -> list[Axes]:
 
 
 def mark_legend(figure: Figure, strategies: Sequence[str]) -> None:
-    """Mark the legend's lines and names, which are those of the strategies in this order."""
+    """Mark lines and names of the legends, which are those of `strategies` in this order."""
     for legend in figure.legends:
         for line, text, name in zip(legend.legend_handles, legend.get_texts(), strategies, strict=False):
             if line is not None:
@@ -84,7 +78,7 @@ def mark_legend(figure: Figure, strategies: Sequence[str]) -> None:
 
 
 def settle(figure: Figure) -> None:
-    """Fix the layout: for what is placed by measuring, and so that the figure looks alike under other settings."""
+    """Fix the layout, so that artists can be placed by measuring and other settings do not change the figure."""
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         if figure.axes:

@@ -1,4 +1,4 @@
-"""Critical difference diagrams (Demsar, JMLR 2006): mean ranks, and which of them the ranks do not tell apart."""
+"""Critical difference diagrams (Demsar, JMLR 2006): mean ranks, with bars over those that do not differ."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtlbench.report.figures.axes import wrapped
-from mtlbench.report.figures.canvas import nothing, page
+from mtlbench.report.figures.canvas import blank, nothing
 from mtlbench.report.figures.inputs import Overview
-from mtlbench.report.figures.marks import mark, mark_all
+from mtlbench.report.figures.marks import mark
 from mtlbench.report.figures.style import FAINT, INK, WIDTH
+from mtlbench.report.figures.texts import wrapped
 from mtlbench.stats.ranks import Ranking, cliques
 
-# All in inches: a panel's coordinates are its size.
+# In inches; the coordinates of a panel are inches too.
 ACROSS = WIDTH - 0.3
-MARGIN = 2.25  # of the names, on both sides
+MARGIN = 2.25  # on both sides, for the names
 AXIS = {"setups": 0.72, "seeds": 0.95}  # from the top of a panel to its axis
-BAR, ROW = 0.075, 0.19  # from one clique, or one name, to the next
-SEEDS_ONLY = "Blocks are the seeds of one setup: this speaks of seed noise only, not of other setups."
+BAR, ROW = 0.075, 0.19  # distance of bars, and of names
+SEEDS_ONLY = "Blocks are the seeds of one setup: ranks reflect seed noise only, not differences between setups."
 
 
 def critical_difference(overview: Overview) -> Figure:
@@ -29,11 +29,11 @@ def critical_difference(overview: Overview) -> Figure:
     title = "Mean ranks of the strategies"
     rankings = [ranking for ranking in overview.rankings if len(ranking.strategies) > 1]
     if not rankings:
-        return nothing(overview, title, "no ranking: it needs two strategies that ran everywhere")
+        return nothing(overview.caption, title, "no ranking: it needs two strategies that ran everywhere")
     heights = [_height(ranking) for ranking in rankings]
     note = "Rank 1 is best; thick bars join strategies whose mean ranks differ by less than the critical difference CD "
     note += "(Nemenyi, 5%)."
-    figure = page(overview, title, sum(heights), note=note)
+    figure = blank(overview.caption, title, sum(heights), note=note)
     panels = figure.subplots(len(rankings), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, ranking, height in zip(panels, rankings, heights, strict=True):
         ax.set(xlim=(0, ACROSS), ylim=(height, 0))
@@ -48,9 +48,8 @@ def _groups(ranking: Ranking) -> list[tuple[int, int]]:
 
 
 def _height(ranking: Ranking) -> float:
-    return (
-        AXIS[ranking.blocks] + 0.2 + BAR * len(_groups(ranking)) + ROW * math.ceil(len(ranking.strategies) / 2) + 0.12
-    )
+    rows = math.ceil(len(ranking.strategies) / 2)
+    return AXIS[ranking.blocks] + 0.2 + BAR * len(_groups(ranking)) + ROW * rows + 0.12
 
 
 def _diagram(ax: Axes, ranking: Ranking) -> None:
@@ -86,14 +85,12 @@ def _diagram(ax: Axes, ranking: Ranking) -> None:
         side = 0.12 if left else -0.12
         end = (MARGIN if left else ACROSS - MARGIN) - side
         tooltip = f"{name}: mean rank {rank:.2f}"
-        line = ax.plot([place(rank), place(rank), end], [axis, y, y], color="#7a7a7a", linewidth=0.8)
-        mark_all(line, name, tooltip)
-        value = ax.text(end - side / 4, y, f"{rank:.1f}", size=7, color=FAINT, ha="right" if left else "left",
-                        va="center_baseline")  # fmt: skip
-        text = ax.text(end - 2.7 * side, y, wrapped(name, 27, 1), size=8, ha="right" if left else "left",
-                       va="center_baseline")  # fmt: skip
-        mark(value, name, tooltip)
-        mark(text, name, tooltip)
+        mark(ax.plot([place(rank), place(rank), end], [axis, y, y], color="#7a7a7a", linewidth=0.8), name, tooltip)
+        value = ax.text(end - side / 4, y, f"{rank:.1f}", size=7, color=FAINT)
+        text = ax.text(end - 2.7 * side, y, wrapped(name, 27, 1), size=8)
+        for words in (value, text):
+            words.set(ha="right" if left else "left", va="center_baseline")
+            mark(words, name, tooltip)
 
 
 def _heading(ranking: Ranking) -> str:
@@ -103,12 +100,14 @@ def _heading(ranking: Ranking) -> str:
 
 
 def _scale_bar(ax: Axes, difference: float, y: float, place: Callable[[float], float], count: int) -> None:
-    """The critical difference, to the scale of the axis; one that is longer than the axis is only said."""
+    """The critical difference, to the scale of the axis; as text only if it is longer than the axis."""
     if not math.isfinite(difference):
         return
     text = f"CD = {difference:.2f}"
     if difference > count - 1:
-        ax.text(place(1), y, f"{text}: longer than the axis, so the ranks tell none apart", size=8, va="center")
+        ax.text(
+            place(1), y, f"{text}: longer than the axis, so no strategies can be distinguished", size=8, va="center"
+        )
         return
     left, right = place(1), place(1 + difference)
     ax.plot([left, right], [y, y], color=INK, linewidth=1.4)

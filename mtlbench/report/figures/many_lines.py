@@ -1,4 +1,4 @@
-"""Many lines in one panel: a few in colour, the others grey, their names beside their ends in the order of the ends."""
+"""Many lines in one panel: a few in colour, the others grey, with names beside the ends in the order of the ends."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from scipy.optimize import isotonic_regression
 
 from mtlbench.contracts.metrics import Metric, score_text
 from mtlbench.records.roles import REFERENCE
-from mtlbench.report.figures.axes import Floats, limits, number, wrapped
-from mtlbench.report.figures.marks import mark, mark_all
+from mtlbench.report.figures.axes import limits
+from mtlbench.report.figures.inputs import Floats
+from mtlbench.report.figures.marks import mark
 from mtlbench.report.figures.style import FAINT, Style, is_baseline, shown
+from mtlbench.report.figures.texts import number, wrapped
 
 LINE = 9.0  # points from one name to the next
 GAP = 20.0  # points between the axes and the names
@@ -25,7 +27,7 @@ BEST, WORST = 3, 2
 
 @dataclass(frozen=True)
 class Ends:
-    """The last value of each line of a panel, and the text of those that are named."""
+    """The last value of each line of a panel, and the names drawn, by strategy."""
 
     ax: Axes
     values: dict[str, float]
@@ -33,7 +35,7 @@ class Ends:
 
 
 def extremes(data: pd.DataFrame, column: str, *, higher_is_better: bool) -> list[str]:
-    """Fixed weights, baselines, and the strategies that ended best and worst: the lines to be in colour."""
+    """The strategies to be drawn in colour: fixed weights, baselines, and those that ended best and worst."""
     last = _means(data, column).iloc[-1].sort_values(ascending=not higher_is_better)
     ranked = [str(name) for name in last.index if name != REFERENCE and not is_baseline(str(name))]
     others = [str(name) for name in last.index if str(name) not in ranked]
@@ -41,18 +43,11 @@ def extremes(data: pd.DataFrame, column: str, *, higher_is_better: bool) -> list
 
 
 def many_lines(
-    ax: Axes,
-    data: pd.DataFrame,
-    column: str,
-    look: dict[str, Style],
-    marked: Sequence[str],
-    *,
-    log: bool,
-    metric: Metric,
+    ax: Axes, data: pd.DataFrame, column: str, look: dict[str, Style], marked: Sequence[str], log: bool, metric: Metric
 ) -> Ends:
-    """One line per strategy, the mean over seeds; with `log` only those in colour are named, else all.
+    """One line per strategy, the mean over seeds. With `log`, only the coloured lines (`marked`) are named, else all.
 
-    The limits leave out lines that end far from the others; their names stand at the edge, with the value.
+    The limits ignore lines that end far from the others; their names are at the edge, with the value.
     """
     means = _means(data, column)
     ends = {name: float(means[name].dropna().iloc[-1]) for name in look if name in means}
@@ -77,7 +72,7 @@ def many_lines(
             marker=style.marker if few_points else "", markersize=6 if clear else 2.5, markeredgewidth=0.6,
             markeredgecolor="white" if clear else "#c9c9c9",
         )  # fmt: skip
-        mark_all(drawn, name, f"{shown(name)}: {written(end)} at the end")
+        mark(drawn, name, f"{shown(name)}: {written(end)} at the end")
         if clear and style.dashes:
             drawn[0].set_dashes(style.dashes)
         if clear or not log:
@@ -92,7 +87,7 @@ def many_lines(
 
 
 def name_ends(ends: Ends) -> None:
-    """Move the names beside the ends of their lines, apart from each other; the layout must be done."""
+    """Move the names beside the ends of their lines without overlaps; the layout must be fixed before."""
     ax = ends.ax
     figure, box = ax.figure, ax.get_window_extent()
     assert isinstance(figure, Figure)
@@ -107,17 +102,17 @@ def name_ends(ends: Ends) -> None:
         x = float(places[name][0])
         leader = ax.plot([x, 1, 1 + 0.85 * GAP / width], [want, want, got], color="#d9d9d9", linewidth=0.6, zorder=1,
                          transform=ax.transAxes, clip_on=False, in_layout=False)  # fmt: skip
-        mark_all(leader, name)
+        mark(leader, name)
 
 
 def apart(wanted: Floats, gap: float) -> Floats:
-    """The places nearest to `wanted` (ascending, in 0 to 1) that are at least `gap` from each other, in 0 to 1.
+    """The least-squares positions for `wanted` (ascending, in 0 to 1) that are at least `gap` apart, in 0 to 1.
 
-    Least squares: with the gaps taken off, it is isotonic regression, whose values may be clipped.
+    After subtracting the gaps this is isotonic regression, whose solution may be clipped to bounds.
     """
     gaps = gap * np.arange(len(wanted))
-    found = np.asarray(isotonic_regression(wanted - gaps).x, dtype=np.float64)
-    return np.asarray(found.clip(0, max(0.0, 1 - gaps[-1])) + gaps, dtype=np.float64)
+    fitted = np.asarray(isotonic_regression(wanted - gaps).x, dtype=np.float64)
+    return np.asarray(fitted.clip(0, max(0.0, 1 - gaps[-1])) + gaps, dtype=np.float64)
 
 
 def _means(data: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Names beside points: each where it covers the least of what is drawn."""
+"""Names beside points, each at the place where it covers the least of the drawing."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mtlbench.report.figures.axes import Floats
-from mtlbench.report.figures.marks import mark, mark_all
+from mtlbench.report.figures.inputs import Floats
+from mtlbench.report.figures.marks import mark
 
 Place = tuple[float, float]
 
 CLASH = 100_000
-"""More than any number of points that a name can cover."""
+"""Badness of an impossible place: more than the number of points that a name can cover."""
 RADII, ANGLES = np.array([8, 14, 22, 34, 48, 64, 84]), np.arange(16) * np.pi / 8
 RADIUS, ANGLE = (grid.ravel() for grid in np.meshgrid(RADII, ANGLES, indexing="ij"))
-"""Every place that is tried, around the point."""
-FAR = 13.0  # points from which on a thin line leads from the name to its point
+"""All places around the point that are tried."""
+FAR = 13.0  # distance in points above which a thin line leads from the name to its point
 
 
 @dataclass(frozen=True)
-class Label:
-    """A text for a point in data coordinates; one that is not `needed` is left out if there is no room for it."""
+class PointName:
+    """A text for a point in data coordinates; it is left out if there is no room and it is not `needed`."""
 
     text: str
     point: Place
     colour: str
     size: float
-    strategy: str = ""
+    strategy: str
     needed: bool = True
 
 
-def label_points(ax: Axes, labels: Sequence[Label], arrows: Sequence[Sequence[Place]] = ()) -> bool:
-    """Write each label near its point; whether each that is needed found a place. The layout must be done.
+def label_points(ax: Axes, labels: Sequence[PointName], arrows: Sequence[Sequence[Place]] = ()) -> bool:
+    """Write each label near its point; False if there was no room for one that is needed. The layout must be fixed.
 
-    They keep off lines, dots, texts and the `arrows`, given by their ends in data coordinates.
+    Labels avoid lines, dots, texts and the `arrows`, given by their ends in data coordinates.
     """
     figure = ax.figure
     assert isinstance(figure, Figure)
@@ -77,30 +77,26 @@ def label_points(ax: Axes, labels: Sequence[Label], arrows: Sequence[Sequence[Pl
                 return False
             continue
         text.set_position(tuple(moves[best] / pixels))
-        if label.strategy:
-            mark(text, label.strategy)
+        mark(text, label.strategy)
         if far[best]:
             stop = at + (edges[best] - at) * 5 * pixels / np.hypot(*(edges[best] - at))  # the marker's edge
             ends = ax.transData.inverted().transform([edges[best], stop])
-            line = ax.plot(*ends.T, color=label.colour, linewidth=0.7, in_layout=False)
-            if label.strategy:
-                mark_all(line, label.strategy)
+            mark(ax.plot(*ends.T, color=label.colour, linewidth=0.7, in_layout=False), label.strategy)
             covered = np.concatenate([covered, links[best]])
         taken = np.concatenate([taken, boxes[best][None]])
     return True
 
 
 def _drawn(ax: Axes) -> Floats:
-    """Points along all that is drawn, in pixels, `[points, 2]`."""
-    found = [np.empty((0, 2))]
-    found += [ax.transData.transform(np.asarray(dots.get_offsets(), dtype=float)) for dots in ax.collections]
+    """Points along everything drawn, in pixels, `[points, 2]`."""
+    points = [np.empty((0, 2))]
+    points += [ax.transData.transform(np.asarray(dots.get_offsets(), dtype=float)) for dots in ax.collections]
     for line in ax.lines:
-        at = line.get_transform().transform(np.asarray(line.get_xydata(), dtype=float))
-        found.append(_along(at))
+        points.append(_along(line.get_transform().transform(np.asarray(line.get_xydata(), dtype=float))))
     for text in ax.texts:
         box = text.get_window_extent()
-        found.append(np.stack(np.meshgrid(np.linspace(box.x0, box.x1, 30), [box.y0, box.y1]), axis=-1).reshape(-1, 2))
-    return np.concatenate(found)
+        points.append(np.stack(np.meshgrid(np.linspace(box.x0, box.x1, 30), [box.y0, box.y1]), axis=-1).reshape(-1, 2))
+    return np.concatenate(points)
 
 
 def _along(corners: Floats) -> Floats:
@@ -114,13 +110,13 @@ def _padded(boxes: Floats, x: float, y: float) -> Floats:
 
 
 def _inside(points: Floats, boxes: Floats) -> NDArray[np.bool_]:
-    """Whether each box has each point inside, `[boxes, points]`."""
+    """Whether each box contains each point, `[boxes, points]`."""
     x, y = points.T
     x0, y0, x1, y1 = boxes.T[..., None]
     return np.asarray((x0 < x) & (x < x1) & (y0 < y) & (y < y1))
 
 
 def _overlaps(boxes: Floats, others: Floats) -> NDArray[np.bool_]:
-    """Whether each box overlaps each other one, `[boxes, others]`."""
+    """Whether each box overlaps each of the others, `[boxes, others]`."""
     a, b = boxes[:, None], others[None]
     return np.asarray((a[..., :2] < b[..., 2:]).all(-1) & (b[..., :2] < a[..., 2:]).all(-1))

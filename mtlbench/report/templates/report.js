@@ -1,5 +1,5 @@
 "use strict";
-// The state of the page is what stands in its address; everything shown follows from it.
+// The address of the page holds its state; everything shown follows from it.
 (() => {
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -11,7 +11,7 @@
   const chooser = one("#setup");
   const picks = all(".pick").map((line) => ({ line, box: one("input", line), label: one("input", line).value }));
   const labels = picks.map((pick) => pick.label);
-  const marks = all(".picture [data-strategy]");
+  const marks = all(".drawing [data-strategy]");
   const usual = new Set(all(".role:checked").map((box) => box.value));
   const rowsOf = new Map(sections.map((section) => [section, all("tbody tr", one("table", section))]));
 
@@ -22,31 +22,31 @@
 
   function read() {
     state = initial();
-    const given = new URLSearchParams(location.hash.slice(1));
-    if (setups.includes(given.get("setup"))) state.setup = given.get("setup");
-    if (given.has("only")) {
-      const only = given.getAll("only");
+    const parameters = new URLSearchParams(location.hash.slice(1));
+    if (setups.includes(parameters.get("setup"))) state.setup = parameters.get("setup");
+    if (parameters.has("only")) {
+      const only = parameters.getAll("only");
       state.hidden = new Set(labels.filter((label) => !only.includes(label)));
     }
-    for (const label of given.getAll("hide")) if (labels.includes(label)) state.hidden.add(label);
-    if (given.has("rows")) state.roles = new Set(given.get("rows").split(" "));
-    state.filter = given.get("filter") ?? "";
-    state.sort = given.get("sort") ?? "";
-    state.down = given.get("order") === "down";
+    for (const label of parameters.getAll("hide")) if (labels.includes(label)) state.hidden.add(label);
+    if (parameters.has("rows")) state.roles = new Set(parameters.get("rows").split(" "));
+    state.filter = parameters.get("filter") ?? "";
+    state.sort = parameters.get("sort") ?? "";
+    state.down = parameters.get("order") === "down";
   }
 
   function write() {
-    const given = new URLSearchParams();
-    if (state.setup !== setups[0]) given.set("setup", state.setup);
+    const parameters = new URLSearchParams();
+    if (state.setup !== setups[0]) parameters.set("setup", state.setup);
     const shown = labels.filter((label) => !state.hidden.has(label));
-    if (shown.length < state.hidden.size) for (const label of shown.length ? shown : [""]) given.append("only", label);
-    else for (const label of state.hidden) given.append("hide", label);
+    if (shown.length < state.hidden.size) for (const label of shown.length ? shown : [""]) parameters.append("only", label);
+    else for (const label of state.hidden) parameters.append("hide", label);
     if (state.roles.size !== usual.size || [...usual].some((role) => !state.roles.has(role)))
-      given.set("rows", [...state.roles].join(" "));
-    if (state.filter) given.set("filter", state.filter);
-    if (state.sort) given.set("sort", state.sort);
-    if (state.sort && state.down) given.set("order", "down");
-    const text = given.toString();
+      parameters.set("rows", [...state.roles].join(" "));
+    if (state.filter) parameters.set("filter", state.filter);
+    if (state.sort) parameters.set("sort", state.sort);
+    if (state.sort && state.down) parameters.set("order", "down");
+    const text = parameters.toString();
     if (text !== location.hash.slice(1)) history.replaceState(null, "", `#${text}`);
   }
 
@@ -67,11 +67,11 @@
     if (index >= 0) {
       const order = (a, b) => {
         if (typeof a === "string") return a.localeCompare(b, "en", { numeric: true });
-        return a === b ? 0 : a - b;  // infinities less each other are no number
+        return a === b ? 0 : a - b;  // the difference of two infinities is NaN
       };
       rows = [...rows].sort((first, second) => {
         const a = sortValue(first, index), b = sortValue(second, index);
-        if (a === null || b === null) return (a === null) - (b === null);  // what has no number stands last
+        if (a === null || b === null) return (a === null) - (b === null);  // rows without a number come last
         return state.down ? order(b, a) : order(a, b);
       });
     }
@@ -122,7 +122,7 @@
         const sort = head.dataset.column, first = "down" in head.dataset;
         if (state.sort !== sort) change({ sort, down: first });
         else if (state.down === first) change({ down: !first });
-        else change({ sort: "", down: false });  // a third time: as it was
+        else change({ sort: "", down: false });  // the third click restores the order
         event.currentTarget.focus();
       });
   }
@@ -146,7 +146,7 @@
     unfold.setAttribute("aria-expanded", String(open));
   });
 
-  // While the pointer is on a strategy in the list, the figures show it alone in full strength.
+  // While the pointer is on a strategy in the list, the plots dim all others.
   const spot = (label) => {
     root.classList.toggle("spot", label !== null);
     for (const mark of marks) mark.classList.toggle("lit", mark.dataset.strategy === label);
@@ -159,7 +159,7 @@
     line.addEventListener("pointerleave", () => spot(null));
   }
 
-  // A mark's title is shown at once beside the pointer instead of after the browser's delay.
+  // The title of a mark appears beside the pointer at once instead of after the browser's delay.
   const tip = one("#tip");
   let told = null;
   const untell = () => {
@@ -168,7 +168,7 @@
     told = null;
   };
   document.addEventListener("pointermove", (event) => {
-    const mark = event.target.closest?.(".picture [data-strategy]");
+    const mark = event.target.closest?.(".drawing [data-strategy]");
     if (told && told.mark !== mark) untell();
     if (!mark) return;
     const title = told?.title ?? one(":scope > title", mark);
@@ -186,26 +186,30 @@
   document.addEventListener("scroll", untell, { capture: true, passive: true });
   document.documentElement.addEventListener("pointerleave", untell);
 
-  function save(name, text, type) {
+  function save(name, content, type) {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.href = URL.createObjectURL(new Blob([content], { type }));
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
   for (const button of all(".save"))
-    button.addEventListener("click", () =>
-      save(button.dataset.name, document.getElementById(button.dataset.file).textContent, "text/csv"));
+    button.addEventListener("click", async () => {
+      const packed = atob(document.getElementById(button.dataset.file).textContent);
+      const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+      const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+      save(button.dataset.name, await new Response(unpacked).arrayBuffer(), "text/csv");
+    });
   for (const button of all(".save-svg"))
     button.addEventListener("click", () => {
-      const figure = button.closest(".figure");
-      const picture = one(".picture svg", figure).cloneNode(true);
-      for (const mark of all(".off", picture)) mark.remove();  // what is saved is what is seen
-      for (const mark of all("[class]", picture)) mark.removeAttribute("class");
-      const section = figure.closest(".setup");
-      const name = section ? `${section.dataset.setup}-${figure.dataset.name}` : figure.dataset.name;
-      // Outside of the page there are no variables; each names the grey that it stands for.
-      const text = new XMLSerializer().serializeToString(picture).replace(/var\(--grey-\w+, ?(#\w+)\)/g, "$1");
+      const plot = button.closest(".plot");
+      const drawing = one(".drawing svg", plot).cloneNode(true);
+      for (const mark of all(".off", drawing)) mark.remove();  // hidden strategies are not saved
+      for (const mark of all("[class]", drawing)) mark.removeAttribute("class");
+      const section = plot.closest(".setup");
+      const name = section ? `${section.dataset.setup}-${plot.dataset.name}` : plot.dataset.name;
+      // The variables are defined in the page only; replace each by its default.
+      const text = new XMLSerializer().serializeToString(drawing).replace(/var\(--grey-\w+, ?(#\w+)\)/g, "$1");
       save(`${name}.svg`, text, "image/svg+xml");
     });
   one("#copy").addEventListener("click", async (event) => {
@@ -220,7 +224,7 @@
     setTimeout(() => { button.textContent = "copy"; }, 2_000);
   });
 
-  // Links inside the page leave the address, which holds the state, alone.
+  // Links within the page leave the address alone, since it holds the state.
   for (const link of all('a[href^="#"]'))
     link.addEventListener("click", (event) => {
       const target = document.getElementById(link.getAttribute("href").slice(1));
@@ -236,7 +240,7 @@
   try { theme.value = localStorage.getItem("mtlbench-theme") ?? ""; } catch { /* no storage: the system's theme */ }
   theme.addEventListener("change", () => {
     apply();
-    try { localStorage.setItem("mtlbench-theme", theme.value); } catch { /* it holds for this visit only */ }
+    try { localStorage.setItem("mtlbench-theme", theme.value); } catch { /* it lasts for this visit only */ }
   });
   apply();
 

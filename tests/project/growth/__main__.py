@@ -1,4 +1,4 @@
-"""Measure how a training step grows, then draw it and write `docs/performance.md`; `--replot` only does the latter."""
+"""Measure how a training step grows, then draw the figures and write `docs/performance.md`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROUNDS = 15
 
 
 def measure(folder: Path, rounds: int) -> None:
-    """Leave the measured rows and how they came about in the folder."""
+    """Measure, and store the rows and their evidence in the folder."""
     data.fetch(data.MNIST, print)
     jobs.prepare()
     evidence = Evidence(
@@ -36,13 +36,13 @@ def measure(folder: Path, rounds: int) -> None:
 
 
 def stored(folder: Path) -> tuple[pd.DataFrame, Evidence]:
-    """What `measure` left."""
+    """The rows and the evidence that `measure` stored."""
     evidence = Evidence.model_validate_json((folder / "growth.json").read_text())
     return pd.read_csv(folder / "growth.csv"), evidence
 
 
 def write(docs: Path) -> None:
-    """Draw what `measure` left, and write the document beside it."""
+    """Draw the stored rows, and write the page next to them."""
     folder = docs / FOLDER
     rows, evidence = stored(folder)
     for name, figure in draw_all(rows, evidence.caption).items():
@@ -52,9 +52,9 @@ def write(docs: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.project.growth", description=__doc__)
-    parser.add_argument("--replot", action="store_true", help="draw the stored rows again, measure nothing")
+    parser.add_argument("--replot", action="store_true", help="only draw the stored rows again")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of each measurement ({ROUNDS})")
     arguments = parser.parse_args()
     (DOCS / FOLDER).mkdir(parents=True, exist_ok=True)

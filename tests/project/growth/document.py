@@ -1,4 +1,4 @@
-"""The text of `docs/performance.md`: every number in it comes from the measured rows."""
+"""The text of `docs/performance.md`, with every number computed from the measured rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.project.growth.measure import (
 
 
 class Evidence(Record):
-    """How the rows were measured."""
+    """How and where the rows were measured."""
 
     command: str
     created: str
@@ -41,7 +41,7 @@ class Evidence(Record):
 
 
 def written(rows: pd.DataFrame, evidence: Evidence, folder: str) -> str:
-    """The document; its figures lie in `folder`, beside it."""
+    """The page; its figures are in `folder` next to it."""
     points = medians(rows)
     parts = [
         ["# Performance: how a step grows"],
@@ -57,12 +57,12 @@ def written(rows: pd.DataFrame, evidence: Evidence, folder: str) -> str:
 def _what_is_measured(evidence: Evidence) -> str:
     signals = ", ".join(f"`{name}` ({what})" for name, what in STRATEGIES.items())
     return (
-        f"A step is measured as it runs in a bench: {evidence.threads} thread, one stack, evaluation outside the "
-        f"clock. Four strategies stand for what a strategy may ask for: {signals}. Where a curve does not vary it, the "
-        f"stack has {BASE.replicas} replicas, {BASE.tasks} tasks, batch {BASE.batch} and the trunk "
-        f"784-{BASE.width}-{BASE.width // 2}; the second layer is always half as wide as the first. Tasks are those of "
-        f"`mnist-8-tasks` in their order, the first two being those of `mnist`, then the questions `is_0`, `is_1` and "
-        "so on."
+        f"A step is measured as it runs in a bench: {evidence.threads} thread, one stack, without evaluation. Four "
+        f"strategies represent what a strategy may need: {signals}. Each curve varies one quantity; the others are "
+        f"{BASE.replicas} replicas, {BASE.tasks} tasks, batch {BASE.batch} and the trunk "
+        f"784-{BASE.width}-{BASE.width // 2}. The second layer is always half as wide as the first. The tasks are "
+        "those of `mnist-8-tasks` in their order (the first two are those of `mnist`), then the questions `is_0`, "
+        "`is_1` and so on."
     )
 
 
@@ -72,8 +72,8 @@ def _evidence(evidence: Evidence, folder: str) -> str:
     return (
         f"Made by `{evidence.command}` on {evidence.created}: {evidence.rounds} interleaved rounds on "
         f"{environment.machine}, {environment.cores} cores, {environment.memory_gib} GiB, {environment.system}; "
-        f"{versions}; commit {environment.commit or 'unknown'}. Every round of every point is in "
-        f"[growth.csv]({folder}/growth.csv); `make growth REPLOT=1` makes this page from it again."
+        f"{versions}; commit {environment.commit or 'unknown'}. [growth.csv]({folder}/growth.csv) has every round of "
+        "every point; `make growth REPLOT=1` makes this page from it again."
     )
 
 
@@ -95,12 +95,12 @@ def _time(points: pd.DataFrame, folder: str) -> list[str]:
         "",
         f"![Time per sample of four strategies against replicas, tasks, batch and width]({folder}/step-time.png)",
         "",
-        "The time of a step divided by batch and replicas, on one thread. Dotted lines are the matrix products of the "
-        f"step alone: their multiply-adds as torch counts them, at {1e12 * scale:.1f} ps each, the constant of the "
-        "Gramians below. What lies above is not products: Adam passes over all parameters once a step whatever the "
-        "batch, samples are gathered, activations are read and written. The table has the time over that of the "
-        "products alone, and the power of x that the time per sample grows with, both from the first two and from the "
-        "last two points, with that of the products in brackets.",
+        "The time of a step divided by batch size and replicas, on one thread. Dotted lines show the matrix "
+        f"products of the step alone: their multiply-adds as counted by torch, at {1e12 * scale:.1f} ps each, the "
+        "constant of the Gramians below. The rest of the time is not spent on products: once per step, whatever the "
+        "batch size, Adam passes over all parameters; samples are gathered; activations are read and written. The "
+        "table has the time relative to that of the products alone, and the power of x with which the time per "
+        "sample grows, from the first two and from the last two points. The power for the products is in brackets.",
         "",
         *_table(["curve", "strategy", *_both_ends("µs", "over products", "power")], rows, texts=2),
     ]
@@ -120,10 +120,10 @@ def _memory(points: pd.DataFrame, folder: str) -> list[str]:
         "",
         f"![Memory per replica of four strategies against replicas, tasks, batch and width]({folder}/memory.png)",
         "",
-        "The most bytes of tensors alive at once while a trainer is made and takes two steps, from torch's profiler: "
+        "The peak memory of tensors, from torch's profiler, while a trainer is created and takes two steps: "
         "parameters, gradients, Adam's moments, the order of the epoch, activations, the strategy's state and signals. "
-        "It is the same on every run. Not counted are the samples, which all replicas share, and what a library takes "
-        "for itself within a product.",
+        "It is the same in every run. It does not include the samples, which all replicas share, or the memory that a "
+        "library allocates inside a product.",
         "",
         *_table(["curve", "strategy", *_both_ends("MiB", "power")], rows, texts=2),
     ]
@@ -147,36 +147,41 @@ def _gramian(rows: pd.DataFrame, points: pd.DataFrame, folder: str) -> list[str]
         "",
         f"![Time of both ways to the Gramian of a layer, measured and by the formula]({folder}/gramian.png)",
         "",
-        "For a batch of B, T tasks and a layer with `in` inputs and `out` outputs, `ghost` takes inner products over "
-        "the batch, B² (in + T out) + T² B out multiply-adds; `explicit` forms the task gradients, T B in out + T² (in "
-        f"+ 1) out, and pays {PER_JACOBIAN_VALUE} more for each of the T (in + 1) out values that it writes and reads "
-        "again. The smaller one is taken; of a convolution, B counts the patches of all samples. One constant, "
-        f"{1e12 * scale:.1f} ps, scales both to the time measured. The table has the time measured over the time by "
-        "the formula at both ends of each curve, and the power of x that it grows with there, with that of the formula "
-        "in brackets.",
+        "There are two ways to the Gramian of a layer with `in` inputs and `out` outputs, for batch size B and T "
+        "tasks. `ghost` computes inner products over the batch, in B² (in + T out) + T² B out multiply-adds. "
+        "`explicit` forms the task gradients, in T B in out + T² (in + 1) out multiply-adds and the time of "
+        f"{PER_JACOBIAN_VALUE} more for each of the T (in + 1) out values that it writes and reads again. The rule "
+        "takes the way with the smaller number; for a convolution, B is the number of patches of all samples. One "
+        f"constant, {1e12 * scale:.1f} ps, scales both numbers to the measured time. The table has the measured time "
+        "relative to that of the formula at both ends of each curve, and the power of x with which it grows there. "
+        "The power for the formula is in brackets.",
         "",
         *_table(["curve", "x", "way", *_both_ends("over formula", "power")], fits, texts=3),
         "",
-        "What the rule takes at both ends, and its time over that of the other way, measured in the same rounds:",
+        "The way that the rule takes at both ends, and its time relative to that of the other way, measured in the "
+        "same rounds:",
         "",
         *_table(
-            ["curve", "x", "taken", "time over the other's"],
+            ["curve", "x", "taken", "time / other way"],
             [[choice.curve, str(choice.x), choice.path, f"{choice.ratio:.2f}"] for choice in ends],
             texts=3,
         ),
         "",
-        f"Of {len(made)} shapes, the rule takes the faster way at {_score(made)}. Were a value of the Jacobian free, "
-        f"so that only multiply-adds counted, it would at {_score(choices(rows, per_value=0))}.",
+        f"The rule takes the faster way at {_score(made)}. If it counted only multiply-adds, and nothing for the "
+        f"values of the Jacobian, it would do so at {_score(choices(rows, per_value=0))}.",
     ]
 
 
 def _score(made: list[Choice]) -> str:
-    """How often the choice was right, and what the worst one cost."""
+    """At how many shapes the choice was right, and how slow the worst choice was."""
     worst = max(made, key=lambda choice: choice.ratio)
     right = sum(choice.ratio <= 1 for choice in made)
     if right == len(made):
-        return "all"
-    return f"{right}; its worst choice takes {worst.ratio:.2f} times as long as the other ({worst.curve}: {worst.x})"
+        return f"all {right} shapes"
+    return (
+        f"{right} of {len(made)} shapes; its worst choice takes {worst.ratio:.2f} times as long as the other way "
+        f"({worst.curve}: {worst.x})"
+    )
 
 
 def _powers(measured: tuple[float, float], formula: tuple[float, float] | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the measured rows say: medians, how fast they grow, and whether the cheaper way to a Gramian was chosen."""
+"""Facts computed from the measured rows: medians, growth, and whether the faster way to a Gramian was chosen."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def line(points: pd.DataFrame, quantity: str, curve: str, name: str) -> pd.DataFrame:
-    """The points of one line, by x."""
+    """The points of one line, in the order of x."""
     chosen = (points["quantity"] == quantity) & (points["curve"] == curve) & (points["name"] == name)
     return points[chosen].sort_values("x")
 
 
 def exponents(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """The power of x that y grows with, from its first two points and from its last two."""
+    """The power of x with which y grows, from the first two points and from the last two."""
     slopes = [math.log(y[i + 1] / y[i]) / math.log(x[i + 1] / x[i]) for i in (0, len(x) - 2)]
     return slopes[0], slopes[1]
 
 
 def seconds_per_unit(points: pd.DataFrame) -> float:
-    """The one constant that scales the formula of Gramians to seconds: the median of their quotients."""
+    """The constant that scales the formula of Gramians to seconds: the median of their quotients."""
     own = points[points["quantity"] == GRAMIAN_SECONDS]
     return float((own["value"] / own["formula"]).median())
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which way the rule takes for one shape, and its time relative to the other way: median over rounds."""
+    """The way that the rule takes for one shape, and its time relative to the other way (median over rounds)."""
 
     curve: str
     x: int
@@ -58,20 +58,20 @@ def chosen_path(curve: str, x: int, per_value: int = PER_JACOBIAN_VALUE) -> str:
 
 
 def choices(rows: pd.DataFrame, per_value: int = PER_JACOBIAN_VALUE) -> list[Choice]:
-    """The rule's choice at every shape that was measured, the two ways compared within each round."""
-    found: list[Choice] = []
+    """The choice of the rule at every measured shape; the two ways are compared within each round."""
+    made: list[Choice] = []
     own = rows[rows["quantity"] == GRAMIAN_SECONDS]
     for curve, (_, _, xs) in GRAMIANS.items():
         for x in xs:
             at = own[(own["curve"] == curve) & (own["x"] == x)].pivot_table("value", "round", "name")
             path = chosen_path(curve, x, per_value)
             other = PATHS[1 - PATHS.index(path)]
-            found.append(Choice(curve, x, path, float((at[path] / at[other]).median())))
-    return found
+            made.append(Choice(curve, x, path, float((at[path] / at[other]).median())))
+    return made
 
 
 def switch(curve: str) -> int | None:
-    """The first x of the curve's range from which on the rule takes another way than at its start."""
+    """The first x of the curve at which the rule takes another way than at its start."""
     xs = GRAMIANS[curve][-1]
     start = chosen_path(curve, xs[0])
     return next((x for x in range(xs[0], xs[-1] + 1) if chosen_path(curve, x) != start), None)

@@ -1,4 +1,4 @@
-"""The three figures: time per sample and memory of a step along each curve, and both ways to a layer's Gramian."""
+"""The three figures of the page: time per sample and memory of a step, and both ways to a layer's Gramian."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from mtlbench.records.roles import REFERENCE
 from mtlbench.report.figures.axes import log_axis
-from mtlbench.report.figures.canvas import page, settle
+from mtlbench.report.figures.canvas import blank, settle
 from mtlbench.report.figures.style import COLOURS, FAINT, INK, MARKERS, Style, theme
 from tests.project.growth.facts import line, medians, seconds_per_unit, switch
 from tests.project.growth.measure import (
@@ -46,14 +46,14 @@ LABELLED = {2**power for power in range(11)} | {12}
 
 @dataclass(frozen=True)
 class Growth:
-    """What the figures draw: the medians of the measured rows, and the line below each figure."""
+    """The data of the figures: the medians of the measured rows, and the line below each figure."""
 
     points: pd.DataFrame
     caption: str
 
 
 def draw_all(rows: pd.DataFrame, caption: str) -> dict[str, Figure]:
-    """Every figure by the name of its file."""
+    """All figures, by the name of their file."""
     data = Growth(medians(rows), caption)
     figures: dict[str, Figure] = {}
     with theme():
@@ -64,10 +64,10 @@ def draw_all(rows: pd.DataFrame, caption: str) -> dict[str, Figure]:
 
 
 def step_time(data: Growth) -> Figure:
-    """Microseconds per sample of a training step, and of its products at the speed of a Gramian's."""
+    """Time per sample of a training step, and of its matrix products at the speed of those of a Gramian."""
     scale = seconds_per_unit(data.points)
     legend = [*_legend(LOOK), _formula_line("products alone")]
-    figure = page(data, "Time per sample of a training step", 5.6, legend, _base_note())
+    figure = blank(data.caption, "Time per sample of a training step", 5.6, legend, _base_note())
     for ax, curve in zip(figure.subplots(2, 2, sharey=True).ravel(), CURVES, strict=True):
         for name, style in LOOK.items():
             own = line(data.points, STEP_SECONDS, curve, name)
@@ -75,13 +75,17 @@ def step_time(data: Growth) -> Figure:
             _draw(ax, own, name, style, unit)
             ax.plot(own["x"], scale * own["formula"] * unit, color=style.colour, dashes=FORMULA_DASHES, linewidth=1.1)
         _finish(ax, curve, X_LABELS[curve], CURVES[curve], "µs per sample")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # over two decades, tens alone say too little
+        ax.yaxis.set_major_locator(
+            LogLocator(subs=(1, 2, 5))
+        )  # ticks at powers of ten alone are too few over two decades
     return figure
 
 
 def memory(data: Growth) -> Figure:
-    """Most bytes of tensors alive during a step, per replica."""
-    figure = page(data, "Memory of a training step, per replica of the stack", 5.6, _legend(LOOK), _base_note())
+    """Peak memory of a step's tensors, per replica."""
+    figure = blank(
+        data.caption, "Memory of a training step, per replica of the stack", 5.6, _legend(LOOK), _base_note()
+    )
     for ax, curve in zip(figure.subplots(2, 2, sharey=True).ravel(), CURVES, strict=True):
         for name, style in LOOK.items():
             own = line(data.points, PEAK_BYTES, curve, name)
@@ -92,15 +96,15 @@ def memory(data: Growth) -> Figure:
 
 
 def gramian(data: Growth) -> Figure:
-    """Milliseconds of both ways to one layer's Gramian, the formula of each, and where the rule changes its mind."""
+    """Time of both ways to one layer's Gramian, the formula of each, and where the rule switches."""
     scale = seconds_per_unit(data.points)
     legend = [
         *_legend(WAYS),
         _formula_line("by the formula"),
         Line2D([], [], color=FAINT, linewidth=1, label="the rule switches"),
     ]
-    note = f"Batch {BASE.batch}, {BASE.tasks} tasks where nothing else is said; a stack of {BASE.replicas}."
-    figure = page(data, "Gramian of one layer: two ways to the same numbers", 5.6, legend, note)
+    note = f"Batch {BASE.batch} and {BASE.tasks} tasks unless stated otherwise; a stack of {BASE.replicas}."
+    figure = blank(data.caption, "Gramian of one layer: two ways to the same numbers", 5.6, legend, note)
     for ax, (curve, (_, _, xs)) in zip(figure.subplots(2, 3).ravel(), GRAMIANS.items(), strict=True):
         for path, style in WAYS.items():
             own = line(data.points, GRAMIAN_SECONDS, curve, path)
@@ -119,7 +123,7 @@ def _draw(ax: Axes, own: pd.DataFrame, name: str, style: Style, unit: float | pd
 
 
 def _look(name: str, style: Style) -> dict[str, Any]:
-    """Fixed weights are wider, so that they can be seen below what costs the same."""
+    """Lines of fixed weights are wide, so that they are visible below lines at the same place."""
     wide = name == REFERENCE
     return {"linewidth": 3 if wide else 1.5, **style.marker_look(8 if wide else 5.5)}
 
@@ -143,6 +147,6 @@ def _formula_line(label: str) -> Line2D:
 
 def _base_note() -> str:
     return (
-        f"Where a panel does not vary it: {BASE.replicas} replicas, {BASE.tasks} tasks, batch {BASE.batch}, "
-        f"trunk 784-{BASE.width}-{BASE.width // 2}."
+        f"Each panel varies one quantity; the others are {BASE.replicas} replicas, {BASE.tasks} tasks, batch "
+        f"{BASE.batch} and trunk 784-{BASE.width}-{BASE.width // 2}."
     )

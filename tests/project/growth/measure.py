@@ -1,4 +1,4 @@
-"""What is measured: training steps along four curves, and both products of a layer's Gramian along four more."""
+"""The measurements: training steps along four curves, and both ways to a layer's Gramian along six more."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from mtlbench.plugins.registry import Registry
 
 STRATEGIES = {
     "fixed": "equal weights",
-    "uncertainty": "weighs the losses",
+    "uncertainty": "weights the losses",
     "mgda": "needs the Gramian of the task gradients",
     "db-mtl": "needs their Jacobian",
 }
 MOST_TASKS = 16
 STEP_TURN, GRAMIAN_TURN = 0.1, 0.03  # seconds
-COUNTED_STEPS = 2  # the first makes Adam's moments, the second has everything alive that a step ever has
+COUNTED_STEPS = 2  # the first allocates Adam's moments; in the second, everything is alive that a step ever has
 COLUMNS = ("quantity", "curve", "x", "name", "round", "value", "samples", "formula")
 STEP_SECONDS, PEAK_BYTES, GRAMIAN_SECONDS = "step seconds", "peak bytes", "gramian seconds"
 PATHS = ("ghost", "explicit")
@@ -40,7 +40,7 @@ Row = tuple[str, str, int, str, int, float, int, int]
 
 @dataclass(frozen=True)
 class Point:
-    """Where a training step is measured; the trunk is 784-`width`-`width`/2."""
+    """The conditions of a measured training step; the trunk is 784-`width`-`width`/2."""
 
     replicas: int = 4
     tasks: int = 2
@@ -55,7 +55,7 @@ CURVES: dict[str, tuple[int, ...]] = {
     "batch": (16, 32, 64, 128, 256, 512, 1024),
     "width": (64, 128, 256, 512, 1024),
 }
-"""What varies, the rest being that of `BASE`."""
+"""The quantity that varies, with its values; the others are those of `BASE`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ GRAMIANS: dict[str, tuple[str, LayerShape, tuple[int, ...]]] = {
     "tasks, layer 784-512, batch 512": ("tasks", LayerShape(batch=512), (2, 4, 8, 16)),
     "tasks, layer 784-32": ("tasks", NARROW, (2, 4, 8, 16)),
 }
-"""What varies of a layer's shape, and the values that it takes."""
+"""The field of a layer's shape that varies, the shape, and the values of the field."""
 
 
 def layer_at(curve: str, x: int) -> LayerShape:
@@ -105,7 +105,7 @@ def many_tasks(count: int) -> Setup:
 
 
 def training_steps(registry: Registry, strategy: str, point: Point, samples: Split) -> Callable[[], None]:
-    """Training steps without end; `samples` are those of `many_tasks` with as many tasks."""
+    """An endless series of training steps, on the samples of `many_tasks` with the same number of tasks."""
     setup = many_tasks(point.tasks)
     setup = replace(setup, widths=(setup.widths[0], point.width, point.width // 2))
     build = partial(registry.build, registry.parse(strategy, setup))
@@ -116,7 +116,7 @@ def training_steps(registry: Registry, strategy: str, point: Point, samples: Spl
 
 
 def measure_steps(registry: Registry, curve: str, rounds: int) -> list[Row]:
-    """Seconds and most bytes of a step of every strategy along a curve; all of its points share the rounds."""
+    """Seconds and peak bytes of a step of every strategy along a curve, measured in the same rounds at all points."""
     points = {x: replace(BASE, **{curve: x}) for x in CURVES[curve]}
     steps: dict[str, Callable[[], None]] = {}
     made: dict[str, tuple[int, str, int, int]] = {}
@@ -161,10 +161,10 @@ def measure_gramians(curve: str, rounds: int) -> list[Row]:
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most bytes of tensors that were alive at once of those made during the work, on the CPU.
+    """Peak memory on the CPU of the tensors created during the work.
 
-    It is the sum of what torch's allocator was asked for, so that it is the same on every run; what a library takes
-    for itself within a product is not seen.
+    It is the sum of the requests to torch's allocator, so it is the same in every run. Memory that a library allocates
+    inside a product is not included.
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         work()
@@ -177,14 +177,14 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def multiply_adds_of(step: Callable[[], object]) -> int:
-    """Multiply-adds in the matrix products of a call, as torch counts them."""
+    """Multiply-adds in the matrix products of a call, as counted by torch."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops() // 2
 
 
 def measure_all(rounds: int) -> pd.DataFrame:
-    """Every curve; says on the terminal which one it is at."""
+    """Measure every curve, and print the name of the current one."""
     registry = Registry.load()
     rows: list[Row] = []
     for curve in GRAMIANS:

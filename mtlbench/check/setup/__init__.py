@@ -1,1 +1,0 @@
-"""Proves that a setup is what it declares."""

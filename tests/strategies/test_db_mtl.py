@@ -1,0 +1,55 @@
+"""`db-mtl`: averages of the gradients of log losses, brought to equal lengths."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtlbench.plugins.registry import Registry
+from tests.helpers.gradient_problems import numbers
+from tests.helpers.plain import Plain, PlainStep
+from tests.helpers.played_steps import FEATURES, REPLICAS, assert_close, few_plays, few_tasks, play
+from tests.helpers.refused import NOT_NEGATIVE, Refused
+from tests.helpers.toy import build
+
+
+class DBMTL(Plain):
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+        self.average: Tensor | None = None
+
+    def objective(self, step: PlainStep) -> tuple[Tensor, Tensor | None]:
+        logs = (step.losses + 1e-8).log()
+        rows = step.jacobian(logs)
+        before = torch.zeros_like(rows) if self.average is None else self.average
+        self.average = rows + self.beta / math.sqrt(step.index + 1) * (before - rows)
+        lengths = self.average.norm(dim=1)
+        factors = lengths.max() / lengths
+        if not self.beta:
+            return (factors * logs).sum(), None
+        return logs.sum(), factors @ self.average
+
+
+PLAIN = {"db-mtl": partial(DBMTL, 0.9), "db-mtl:beta=0": partial(DBMTL, 0.0)}
+REFUSED: Refused = {"beta": (-0.1, 1.0), "decay": NOT_NEGATIVE}
+
+
+@few_plays
+@given(tasks=few_tasks, seed=numbers, beta=st.floats(0, 0.95), decay=st.floats(0, 1))
+def test_is_its_loop(registry: Registry, tasks: int, seed: int, beta: float, decay: float) -> None:
+    averages = np.zeros((REPLICAS, tasks, FEATURES))
+    hyper: dict[str, object] = {"beta": beta, "decay": decay}
+    strategy = build(registry, "db-mtl", (REPLICAS, tasks), FEATURES, hyper=hyper)
+    for k, (losses, jacobian, weights, actual, _) in enumerate(play(strategy, tasks, seed), start=1):
+        logs = jacobian / (losses + 1e-8)[..., None]
+        averages = logs + beta / k**decay * (averages - logs)
+        lengths = np.linalg.norm(averages, axis=-1)
+        factors = lengths.max(-1, keepdims=True) / lengths
+        assert_close(actual, (factors[..., None] * averages).sum(1))
+        assert_close(weights, (1.0 if beta else factors) / (losses + 1e-8))

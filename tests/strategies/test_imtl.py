@@ -1,0 +1,48 @@
+"""`imtl`: losses scaled alike, then gradients with equal projections."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from torch import Tensor, nn
+
+from mtlbench.plugins.registry import Registry
+from tests.helpers.gradient_problems import numbers
+from tests.helpers.plain import PlainStep, Surgery, equal_projections, zeros
+from tests.helpers.played_steps import FEATURES, REPLICAS, STEPS, few_plays, few_tasks
+from tests.helpers.toy import build, given_step, uneven_problem, weigh
+
+
+class IMTL(Surgery):
+    def __init__(self) -> None:
+        self.s = nn.Parameter(zeros())
+
+    def learned(self) -> list[nn.Parameter]:
+        return [self.s]
+
+    def objective(self, step: PlainStep) -> tuple[Tensor, Tensor | None]:
+        scaled = self.s.exp() * step.losses
+        balance = (self.s.exp() * step.losses.detach() - self.s).sum()
+        return step.losses.sum() + balance, equal_projections(step.jacobian(scaled))
+
+
+PLAIN = {"imtl": IMTL}
+
+
+@few_plays
+@given(tasks=few_tasks, seed=numbers)
+def test_balances_losses_and_then_gradients(registry: Registry, tasks: int, seed: int) -> None:
+    strategy = build(registry, "imtl", (REPLICAS, tasks), FEATURES)
+    (scales,) = strategy.parameters()
+    for index in range(STEPS):
+        losses, jacobian = uneven_problem(tasks, seed + index, replicas=REPLICAS)
+        weights, (grad,) = weigh(strategy, given_step(losses, jacobian, index=index))
+        factors = scales.detach().exp()
+        shares = weights / factors
+        torch.testing.assert_close(shares.sum(-1), torch.ones(REPLICAS, dtype=torch.float64))
+        d = ((shares * factors).unsqueeze(1) @ jacobian).squeeze(1)
+        d /= d.norm(dim=-1, keepdim=True)
+        projections = (jacobian @ d.unsqueeze(-1)).squeeze(-1) / jacobian.norm(dim=-1)
+        torch.testing.assert_close(projections, projections[:, :1].expand_as(projections), rtol=0, atol=1e-9)
+        torch.testing.assert_close(grad, factors * losses - 1)
+        scales.data -= 0.3 * grad.clamp(-1, 1)

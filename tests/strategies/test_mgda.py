@@ -1,0 +1,52 @@
+"""`mgda`: the shortest vector in the convex hull of the gradients."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtlbench.plugins.registry import Registry
+from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times
+from tests.helpers.plain import PlainStep, Surgery
+from tests.helpers.toy import uneven_problem
+
+
+class MGDA(Surgery):
+    def __init__(self, normalise: str = "none") -> None:
+        self.normalise = normalise
+
+    def direct(self, step: PlainStep, jacobian: Tensor) -> Tensor:
+        losses, norms = step.losses.detach(), jacobian.norm(dim=1)
+        size = {"none": losses**0, "l2": norms, "loss": losses, "loss+": losses * norms}[self.normalise]
+        one, other = jacobian / size[:, None]
+        share = (((other - one) @ other) / ((one - other) @ (one - other))).clamp(0, 1)
+        return share * one + (1 - share) * other
+
+
+PLAIN = {
+    "mgda": MGDA,
+    "mgda:l2": partial(MGDA, "l2"),
+    "mgda:loss": partial(MGDA, "loss"),
+    "mgda:'loss+'": partial(MGDA, "loss+"),
+}
+
+
+@few
+@given(tasks=task_counts, seed=numbers, normalise=st.sampled_from(["none", "l2", "loss", "loss+"]))
+def test_finds_the_shortest_vector(registry: Registry, tasks: int, seed: int, normalise: str) -> None:
+    losses, jacobian = uneven_problem(tasks, seed)
+    weights, d = solve(registry, "mgda", losses, jacobian, hyper={"normalise": normalise})
+    norms = jacobian.norm(dim=-1)
+    units = {"none": torch.ones_like(norms), "l2": norms, "loss": losses, "loss+": losses * norms}[normalise]
+    shares = weights * units
+    assert bool((shares >= 0).all())
+    torch.testing.assert_close(shares.sum(-1), torch.ones(len(losses), dtype=torch.float64))
+    length = d.norm(dim=-1, keepdim=True)
+    rises = times(jacobian, d) / units - length**2  # 0 where a task holds the vector, else positive
+    size = length * norms / units
+    assert bool((rises > -1e-9 * size).all())
+    assert bool((rises < 1e-9 * size)[shares > 1e-4].all())

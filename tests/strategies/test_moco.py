@@ -1,0 +1,57 @@
+"""`moco`: averaged gradients, and weights that step towards the shortest vector."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtlbench.plugins.registry import Registry
+from tests.helpers.gradient_problems import numbers
+from tests.helpers.plain import PlainStep, Surgery, halves, on_simplex
+from tests.helpers.played_steps import (
+    FEATURES,
+    REPLICAS,
+    assert_close,
+    equal_shares,
+    few_plays,
+    few_tasks,
+    nearest_on_simplex,
+    play,
+)
+from tests.helpers.refused import NOT_NEGATIVE, POSITIVE, Refused
+from tests.helpers.toy import build
+
+
+class MoCo(Surgery):
+    def __init__(self) -> None:
+        self.w, self.average = halves(), torch.zeros(())
+
+    def direct(self, step: PlainStep, jacobian: Tensor) -> Tensor:
+        slower = 1 / math.sqrt(step.index + 1)
+        self.average = self.average + 0.5 * slower * (jacobian - self.average)
+        self.w = on_simplex(self.w - 0.1 * slower * (self.average @ (self.w @ self.average)))
+        return self.w @ self.average
+
+
+PLAIN = {"moco": MoCo}
+REFUSED: Refused = {"beta": (0, 1.1), "decay": NOT_NEGATIVE, "gamma": POSITIVE, "rho": NOT_NEGATIVE}
+
+
+@few_plays
+@given(tasks=few_tasks, seed=numbers, beta=st.floats(0.05, 1), gamma=st.floats(1e-3, 1), rho=st.floats(0, 1))
+def test_is_its_loop(registry: Registry, tasks: int, seed: int, beta: float, gamma: float, rho: float) -> None:
+    hyper: dict[str, object] = {"beta": beta, "gamma": gamma, "rho": rho, "decay": 0.5}
+    averages, shares = np.zeros((REPLICAS, tasks, FEATURES)), equal_shares(tasks)
+    steps = play(build(registry, "moco", (REPLICAS, tasks), FEATURES, hyper=hyper), tasks, seed)
+    for k, (_, jacobian, weights, actual, _) in enumerate(steps, start=1):
+        for r in range(REPLICAS):
+            averages[r] += beta / np.sqrt(k) * (jacobian[r] - averages[r])
+            slope = (averages[r] @ averages[r].T + rho * np.eye(tasks)) @ shares[r]
+            shares[r] = nearest_on_simplex(shares[r] - gamma / np.sqrt(k) * slope)
+            assert_close(weights[r], shares[r])
+            assert_close(actual[r], shares[r] @ averages[r])
