@@ -28,8 +28,7 @@ from mtlbench.report.figures.style import theme
 from mtlbench.report.figures.trade_off import trade_off
 from mtlbench.stats.findings import Findings
 
-ENOUGH_FOR_PROCESSES = 4
-"""Smallest number of setups whose plots are drawn by several processes."""
+ENOUGH_FOR_PROCESSES = 4  # smallest number of setups whose plots are drawn by several processes
 Data = TypeVar("Data", Frames, Overview)
 
 
