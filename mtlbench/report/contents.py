@@ -46,6 +46,8 @@ def assemble(findings: Findings, folder: Path, plots: SavedPlots) -> Report:
         commands=tuple(findings.commands),
         csv={
             "summary.csv": summary.to_csv(index=False, float_format="%.7g"),
+            "scores.csv": findings.scores.to_csv(index=False, float_format="%.6g"),
+            "speeds.csv": findings.speeds.to_csv(index=False, float_format="%.6g"),
             "runs.csv": findings.per_seed.to_csv(index=False, float_format="%.7g"),
             "curves.csv": curves_over_seeds(findings.curves).to_csv(index=False, float_format="%.4g"),
         },

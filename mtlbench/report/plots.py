@@ -44,7 +44,7 @@ class Plot(Generic[Data]):
     how_to_read: str
     alt: str
     drawing: Callable[[Data], Figure]
-    csv: str = "summary.csv"
+    csv: str = "scores.csv"
 
     def draw(self, data: Data) -> Figure:
         """The figure, with the settings of all plots and a fixed layout."""
@@ -125,6 +125,7 @@ PLOTS: dict[str, Plot[Frames]] = {
         "round; 1 means no extra cost. Lines are 95% intervals.",
         "Throughput and cost relative to fixed weights of every strategy, for one replica and the whole stack.",
         cost,
+        csv="speeds.csv",
     ),
 }
 

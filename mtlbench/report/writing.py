@@ -10,7 +10,7 @@ from mtlbench.stats.findings import read
 
 
 def write_report(store: Store) -> Report:
-    """Write `runs.csv`, `curves.csv`, `summary.csv`, `plots/`, `README.md` and `report.html` of a bench.
+    """Write the CSV files, `plots/`, `README.md` and `report.html` of a bench.
 
     Raises:
         UserError: there is no such bench, it has no runs yet, a stored file cannot be read, or its folder cannot be

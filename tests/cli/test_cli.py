@@ -90,8 +90,8 @@ def tiny_bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bench_writes_its_files(tiny_bench: Path) -> None:
     names = {path.name for path in tiny_bench.iterdir()}
     assert names == {
-        "bench.json", "costs.json", "runs", "runs.csv", "curves.csv", "summary.csv", "plots", "README.md",
-        "report.html", ".lock",
+        "bench.json", "costs.json", "runs", "runs.csv", "curves.csv", "scores.csv", "speeds.csv", "summary.csv",
+        "plots", "README.md", "report.html", ".lock",
     }  # fmt: skip
     for kind in ("png", "svg"):
         assert len(list((tiny_bench / "plots" / "mnist-few-labels").glob(f"*.{kind}"))) == 6
@@ -99,7 +99,7 @@ def test_a_bench_writes_its_files(tiny_bench: Path) -> None:
 
 
 def test_report_makes_the_same_files_again(run: Run, tiny_bench: Path) -> None:
-    derived = ["README.md", "summary.csv", "runs.csv", "curves.csv", "report.html"]
+    derived = ["README.md", "summary.csv", "scores.csv", "speeds.csv", "runs.csv", "curves.csv", "report.html"]
     before = {name: (tiny_bench / name).read_bytes() for name in derived}
     code, out, _ = run("report", "tiny", "--out", str(tiny_bench.parent))
     assert code == 0

@@ -31,7 +31,8 @@ NUMBERS = {
     "cost_ratio_one_replica",
     "samples_per_second",
 }
-DERIVED = ("README.md", "report.html", "runs.csv", "curves.csv", "summary.csv")
+CSV_FILES = ("summary.csv", "scores.csv", "speeds.csv", "runs.csv", "curves.csv")
+DERIVED = ("README.md", "report.html", *CSV_FILES)
 RUNS = [
     stored("fixed", 0.9),
     stored("other", 0.92),
@@ -139,7 +140,7 @@ def test_the_csv_files_saved_from_the_page_are_those_on_disk(tmp_path: Path) -> 
     assert packed
     assert "summary.csv" in buttons.values()
     files = [gzip.decompress(base64.b64decode(text)) for text in packed.values()]
-    assert files == [(store.folder / name).read_bytes() for name in ("summary.csv", "runs.csv", "curves.csv")]
+    assert files == [(store.folder / name).read_bytes() for name in CSV_FILES]
     assert buttons["file-1"] == "summary.csv"
 
 
