@@ -16,7 +16,7 @@ from typing import Protocol
 from mtlbench.contracts.collection import Declared, Kind
 from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.space import Space, declared
-from mtlbench.contracts.strategy import Heads, Strategy, source_file
+from mtlbench.contracts.strategy import Heads, Strategy
 from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.plugins import discovery
 from mtlbench.plugins.discovery import BUILT_IN, contained
@@ -158,7 +158,7 @@ class Registry:
 
     def source(self, name: str) -> Path:
         """The file in which a strategy is defined."""
-        return source_file(self.get(name))
+        return Path(inspect.getfile(self.get(name)))
 
     def shipped(self, name: str) -> bool:
         """True if a strategy comes with mtlbench: its code is known and may run in any process."""
