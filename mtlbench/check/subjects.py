@@ -146,7 +146,7 @@ def _load(kind: Kind, targets: Sequence[str], plugins: Sequence[Path]) -> tuple[
 
 
 def _registered_by(registry: Registry, kind: Kind, path: Path) -> list[str]:
-    """The names that a file registers; a UserError if there are none, or the file could not be loaded."""
+    """The names that a file registers; a UserError if it registers none or could not be loaded."""
     entries = registry.strategies if kind == "strategy" else registry.setups
     names = [name for name, entry in entries.items() if Path(entry.origin).resolve() == path.resolve()]
     if not names:
