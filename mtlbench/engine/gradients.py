@@ -57,13 +57,8 @@ def gramian_costs(*, tasks: int, batch: int, into: int, out: int, jacobians: int
     """Costs of `ghost_product` and of `explicit_gramian` for one replica of a layer.
 
     A cost is the multiply-adds of the matrix products, plus `PER_JACOBIAN_VALUE` for each value of the Jacobian.
-
-    Args:
-        tasks: T.
-        batch: rows; for a convolution, the patches of all samples.
-        into: values of a row.
-        out: outputs of a row.
-        jacobians: 1 for a Gramian, 2 for products between two batches, which need the Jacobians of both.
+    `batch` is the number of rows, `into` and `out` are the values and outputs of a row. `jacobians` is 1 for a Gramian,
+    and 2 for products between two batches, which need the Jacobians of both.
     """
     ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
     values = tasks * (into + 1) * out
@@ -129,12 +124,8 @@ class TaskGradients:
     def write(self, weights: Tensor, heads: Heads, step: Step) -> None:
         """Write the gradients of a step into the network's buffers.
 
-        The trunk gets the gradient of `sum_t weights_t L_t`, unless the strategy chose another direction.
-
-        Args:
-            weights: `[K, T]`.
-            heads: `weighted` gives head t its share of that sum, `own` the gradient of L_t itself.
-            step: holds the direction that the strategy chose, if any.
+        The trunk gets the gradient of `sum_t weights_t L_t`, `weights` being `[K, T]`, or the direction that the
+        strategy chose in `step`. Head t gets its share of the sum (`weighted`), or the gradient of L_t itself (`own`).
         """
         network, last, saved = self._network, self._tape.inputs[-1], self._tape.saved[-1]
         delta = self._output_delta * (weights @ network.mask).unsqueeze(1)  # [K, B, O]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.contracts.random_numbers import uniform
-from mtlbench.contracts.setup import Setup, Split, Task
+from mtlbench.contracts.setup import Setup, Split
 from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.engine.gradients import TaskGradients
 from mtlbench.engine.network import Network
@@ -23,8 +23,8 @@ FURTHER_BATCHES = 1 << 20  # number of their first random draw in a step, greate
 class Trainer:
     """K replicas of a setup's network under one strategy, with all state that changes in training.
 
-    `traces` holds what the S steps of the current epoch recorded, `[S, K, ...]` each: `losses`, effective `weights`
-    and, if the strategy asked for it, `gramian`.
+    `replicas` is K. `traces` holds what the S steps of the current epoch recorded, `[S, K, ...]` each: `losses` and
+    effective `weights`, in the order of `tasks`, and, if the strategy asked for it, `gramian`.
 
     Args:
         setup: tasks and shape of the network.
@@ -49,6 +49,7 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.replicas, self.tasks = len(seeds), setup.tasks
         self._setup, self._seeds, self._batch = setup, seeds, batch_size
         self._device, self._dtype = device, dtype
         columns, convolutions = [task.columns for task in setup.tasks], setup.convolutions
@@ -68,16 +69,6 @@ class Trainer:
         self._losses_after = torch.zeros(len(seeds), len(columns), device=device, dtype=dtype)
         self.traces: dict[str, Tensor] = {}
         self._graph: torch.cuda.CUDAGraph | None = None
-
-    @property
-    def replicas(self) -> int:
-        """K."""
-        return len(self._seeds)
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """The tasks in the order of the last dimension of `traces`."""
-        return self._setup.tasks
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -163,7 +154,7 @@ class Trainer:
 
     def _differentiate(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, TaskGradients]:
         """Inputs `[K, B, F]`, targets `[K, B, T]`, losses `[K, T]` and task gradients of samples `[K * B]`."""
-        shape = (len(self._seeds), self._batch, -1)
+        shape = (self.replicas, self._batch, -1)
         inputs = self._scaled(self._samples.inputs.index_select(0, rows)).view(shape)
         targets = self._samples.targets.index_select(0, rows).view(shape)
         tape = self.network.forward(inputs)
