@@ -72,11 +72,8 @@ class Loaded:
 def load(plugins: Sequence[Path] = (), packages: Container[str] | None = None) -> Loaded:
     """Load the strategies and setups of `strategies/`, `setups/`, the entry points of installed packages and `plugins`.
 
-    A plug-in that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
-
-    Args:
-        plugins: files.
-        packages: values of the entry points to load; None loads all.
+    A plug-in that cannot be imported, or takes a name that is taken, is left out and named in `problems`. `plugins` are
+    files; `packages` are values of the entry points to load, None for all.
 
     Raises:
         UserError: a file of `plugins` does not exist.
