@@ -120,11 +120,7 @@ def subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[Subje
 
 
 def setup_subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[SetupSubject]:
-    """The setups that the targets name: each is a file, or a setup's name.
-
-    Raises:
-        UserError: a file or setup does not exist, or a file cannot be loaded or registers no setup.
-    """
+    """The setups that the targets name: each is a file, or a setup's name; raises as `subjects`."""
     registry, names = _load("setup", targets, plugins)
     declared = [registry.setups[registry.setup(name).name] for name in names]
     return [SetupSubject(registry, each.value, each.file, sys.modules[each.module].__doc__ or "") for each in declared]

@@ -171,9 +171,8 @@ def effective_weights(strategy: Strategy, step: Step) -> Tensor:
     parameters, shape, dtype = list(strategy.parameters()), step.losses.shape[:1], step.losses.dtype
     with torch.enable_grad():
         objective = _objective(strategy, step)
-        is_tensor = isinstance(objective, Tensor)
+        is_tensor, found = isinstance(objective, Tensor), type(objective).__name__
         if not (is_tensor and objective.shape == shape and objective.dtype == dtype and objective.requires_grad):
-            found = type(objective).__name__
             if is_tensor:
                 depends = "" if objective.requires_grad else ", which does not"
                 found = f"{objective.dtype} of shape {list(objective.shape)}{depends}"

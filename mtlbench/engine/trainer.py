@@ -26,15 +26,10 @@ class Trainer:
     `replicas` is K. `traces` holds what the S steps of the current epoch recorded, `[S, K, ...]` each: `losses` and
     effective `weights`, in the order of `tasks`, and, if the strategy asked for it, `gramian`.
 
-    Args:
-        setup: tasks and shape of the network.
-        build: makes the strategy for a shape (K, T).
-        seeds: one per replica; a seed fixes initial weights, data order and the strategy's random numbers.
-        samples: the training split.
-        batch_size: B; samples left over at the end of a pass are not used in that pass.
-        lr: Adam's learning rate for the network, and for the strategy's parameters unless the strategy sets its own.
-        device: of all tensors.
-        dtype: of parameters, activations and the strategy.
+    `build` makes the strategy for a shape (K, T). Each seed fixes one replica's initial weights, data order and random
+    numbers of the strategy. `samples` is the training split; those left over at the end of a pass, after the last whole
+    batch, are not used in that pass. `lr` is Adam's learning rate for the network, and for the strategy's parameters
+    unless the strategy sets its own. `dtype` is that of parameters, activations and the strategy.
     """
 
     def __init__(
@@ -78,11 +73,7 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from the state of another trainer of the same setup, strategy and seeds.
-
-        Raises:
-            ValueError: the state has other names or shapes.
-        """
+        """Continue from a trainer's state of the same setup, strategy and seeds; a ValueError if it does not fit."""
         tensors = self.state
         if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in state.items()}:
             raise ValueError("the state does not fit this trainer: its names or shapes differ")

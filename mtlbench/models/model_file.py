@@ -208,11 +208,7 @@ def _tensors(network: Network, card: Card, tasks: Sequence[str]) -> dict[str, Te
 
 
 def save(path: Path, model: Model) -> None:
-    """Write a model atomically.
-
-    Raises:
-        OSError: the file cannot be written; an earlier one is kept.
-    """
+    """Write a model atomically: if an OSError prevents that, an earlier file is kept."""
     save_tensors(path, dict(model.tensors), {"format": "pt", CARD: model.card.model_dump_json()})
 
 

@@ -89,7 +89,7 @@ def load(plugins: Sequence[Path] = (), packages: Container[str] | None = None) -
                 loaded.add(str(entry.value), entry.load)
     for path in dict.fromkeys(plugins):
         if not files.is_there(path):
-            raise UserError(f"there is no plug-in file {path}")
+            raise UserError(f"the plug-in file {path} does not exist")
         if path.resolve() not in shipped:
             loaded.add_file(path)
     return loaded

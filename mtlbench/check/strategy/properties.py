@@ -1,4 +1,7 @@
-"""Properties of a strategy in steps with given losses and gradients, in float64; each function raises what broke."""
+"""Properties of a strategy in steps with given losses and gradients, in float64.
+
+A property that does not hold is a ContractError that names the smallest example.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,7 @@ Life = list[dict[str, Tensor]]
 
 
 def one_weight_per_task(subject: Subject) -> None:
-    """A step gives one objective per replica in the losses' dtype, and finite weights and directions of their shape.
-
-    Raises:
-        ContractError: the property does not hold; names the smallest example, here as in all functions below.
-    """
+    """A step gives one objective per replica in the losses' dtype, and finite weights and directions of their shape."""
     for tasks in subject.counts(2, 3):
         for replicas, dtype in ((1, torch.float64), (3, torch.float32)):
             case = random_case((replicas, tasks), 0).to(dtype)
@@ -77,7 +76,7 @@ def permuting_tasks_permutes_weights(subject: Subject) -> str | None:
 def tasks_are_alike(subject: Subject, case: Case, order: Sequence[int]) -> None:
     """With tasks in this order, weights have the same order and directions are unchanged.
 
-    Whether T random numbers are one for each task cannot be known; it is enough that the property holds either way.
+    T random numbers may or may not be one for each task; the property needs to hold for one of the two readings.
     """
     problem = _unlike(subject, case, order, move_draws=True)
     if problem and _unlike(subject, case, order, move_draws=False):
@@ -133,8 +132,8 @@ def state_round_trips(subject: Subject, case: Case, *, after: int) -> None:
     saved.seek(0)
     other.load_state_dict(torch.load(saved))
     expected, found = ([live(strategy, step) for step in case.steps(first=after)] for strategy in (one, other))
-    where = f"after loading the state of step {after - 1}"
-    if problem := _difference(found, expected, case, 0, where, ("with", "without loading"), first=after, exact=True):
+    where, sources = f"after loading the state of step {after - 1}", ("in the loaded strategy", "in the saved one")
+    if problem := _difference(found, expected, case, 0, where, sources, first=after, exact=True):
         raise ContractError(problem)
 
 

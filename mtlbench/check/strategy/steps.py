@@ -88,9 +88,7 @@ def given_step(
 def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
     """Effective weights `[K, T]` and the gradients of the strategy's parameters, as a trainer computes them.
 
-    Raises:
-        ContractError: the objective is not `[K]` numbers of the losses' dtype that depend on them, or the step was
-            changed.
+    Raises as `mtlbench.contracts.strategy.effective_weights`.
     """
     weights = effective_weights(strategy, step)
     gradients = [parameter.grad for parameter in strategy.parameters() if parameter.grad is not None]
