@@ -1,4 +1,4 @@
-"""A strategy in a training loop of the user's own."""
+"""A strategy in the user's own training loop."""
 
 from mtlbench.balancer.balancer import Balancer
 

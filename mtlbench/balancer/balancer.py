@@ -1,4 +1,4 @@
-"""A strategy of the bench in a training loop of the user's own."""
+"""A strategy of the bench in the user's own training loop."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class LossGradients:
         return self._shared_rows
 
     def _rows(self, losses: Tensors, wanted: Tensors, problem: str) -> list[list[Tensor]]:
-        """Each loss's gradients, flat, with respect to each wanted tensor; `problem` is said if there are none."""
+        """Each loss's gradients, flat, with respect to each wanted tensor; a UserError with `problem` if none exist."""
         _required(self.shared or None, NEEDS_SHARED)
         return self._flat([self._gradients(loss, wanted) for loss in losses], wanted, problem)
 
@@ -239,9 +239,7 @@ def last_layer(shared: nn.Module) -> nn.Module | None:
 
     Normalisation layers have no such weight and are skipped.
     """
-    layers = [
-        module
-        for module in shared.modules()
-        if any(parameter.requires_grad and parameter.dim() > 1 for parameter in module.parameters(recurse=False))
-    ]
-    return layers[-1] if layers else None
+    for module in reversed(list(shared.modules())):
+        if any(parameter.requires_grad and parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
+            return module
+    return None

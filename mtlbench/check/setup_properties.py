@@ -1,4 +1,7 @@
-"""Properties of a setup: its description, splits, losses and scores, and that it can be learned."""
+"""Properties of a setup: its description, splits, losses and scores, and that it can be learned.
+
+A property that does not hold is a ContractError that names an example.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,7 @@ SURE = 20.0
 
 
 def says_what_it_is(subject: SetupSubject) -> None:
-    """`about` and the docstring of the setup's file are not empty.
-
-    Raises:
-        ContractError: the property does not hold; names an example, here as in all functions below.
-    """
+    """`about` and the docstring of the setup's file are not empty."""
     if not subject.setup.about.strip():
         raise ContractError("`about` is empty; describe the data, the tasks and the trunk in one line")
     if not subject.docstring.strip():

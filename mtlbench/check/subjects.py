@@ -120,11 +120,7 @@ def subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[Subje
 
 
 def setup_subjects(targets: Sequence[str], plugins: Sequence[Path] = ()) -> list[SetupSubject]:
-    """The setups that the targets name: each is a file, or a setup's name.
-
-    Raises:
-        UserError: a file or setup does not exist, or a file cannot be loaded or registers no setup.
-    """
+    """The setups that the targets name: each is a file, or a setup's name; raises as `subjects`."""
     registry, names = _load("setup", targets, plugins)
     declared = [registry.setups[registry.setup(name).name] for name in names]
     return [SetupSubject(registry, each.value, each.file, sys.modules[each.module].__doc__ or "") for each in declared]
@@ -146,7 +142,7 @@ def _load(kind: Kind, targets: Sequence[str], plugins: Sequence[Path]) -> tuple[
 
 
 def _registered_by(registry: Registry, kind: Kind, path: Path) -> list[str]:
-    """The names that a file registers; a UserError if there are none, or the file could not be loaded."""
+    """The names that a file registers; a UserError if it registers none or could not be loaded."""
     entries = registry.strategies if kind == "strategy" else registry.setups
     names = [name for name, entry in entries.items() if Path(entry.origin).resolve() == path.resolve()]
     if not names:

@@ -77,13 +77,10 @@ def declare_again(value: object) -> bool:
 
     Returns whether there was anything to add; raises as `Collection.add`.
     """
-
-    def is_wanted(entry: Declared[Any]) -> bool:
-        if isinstance(value, ModuleType):
-            return f"{entry.module}.".startswith(f"{value.__name__}.")
-        return entry.value is value
-
-    entries = list(filter(is_wanted, list(_ever.values())))
-    for entry in entries:
-        _current.get().add(entry)
-    return bool(entries)
+    added = False
+    for entry in list(_ever.values()):
+        in_module = isinstance(value, ModuleType) and f"{entry.module}.".startswith(f"{value.__name__}.")
+        if in_module or entry.value is value:
+            _current.get().add(entry)
+            added = True
+    return added

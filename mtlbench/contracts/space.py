@@ -16,22 +16,16 @@ class Space(Protocol):
     """Values of one hyper-parameter as a function of points in a unit cube."""
 
     def dimensions(self, tasks: int) -> int:
-        """Number of dimensions of the cube, for T tasks."""
-        ...
+        """Number of dimensions of the cube, for T tasks; 1 in a subclass that does not define it."""
+        return 1
 
     def at(self, point: Sequence[float]) -> object:
         """The value at a point; points drawn uniformly give the distribution that is tuned over."""
         ...
 
 
-class _OneDimension:
-    def dimensions(self, tasks: int) -> int:
-        """One, for any number of tasks."""
-        return 1
-
-
 @dataclass(frozen=True)
-class Uniform(_OneDimension):
+class Uniform(Space):
     """Real numbers between two bounds."""
 
     low: float
@@ -43,7 +37,7 @@ class Uniform(_OneDimension):
 
 
 @dataclass(frozen=True)
-class LogUniform(_OneDimension):
+class LogUniform(Space):
     """Real numbers > 0 between two bounds, uniform in their logarithm."""
 
     low: float
@@ -55,7 +49,7 @@ class LogUniform(_OneDimension):
 
 
 @dataclass(frozen=True)
-class Integers(_OneDimension):
+class Integers(Space):
     """Whole numbers between two bounds, both included."""
 
     low: int
@@ -67,7 +61,7 @@ class Integers(_OneDimension):
 
 
 @dataclass(frozen=True)
-class Choice(_OneDimension):
+class Choice(Space):
     """One of several values; a hyper-parameter annotated as a `Literal` has this space by itself."""
 
     values: tuple[object, ...]
@@ -78,7 +72,7 @@ class Choice(_OneDimension):
 
 
 @dataclass(frozen=True)
-class TaskWeights:
+class TaskWeights(Space):
     """T weights >= 0 with sum T, uniform over the simplex (order statistics of T - 1 uniform cuts)."""
 
     def dimensions(self, tasks: int) -> int:

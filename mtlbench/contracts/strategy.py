@@ -5,10 +5,8 @@ Dimension letters used throughout: K replicas, T tasks, B batch, F features, P t
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
@@ -172,10 +170,9 @@ def effective_weights(strategy: Strategy, step: Step) -> Tensor:
     """
     parameters, shape, dtype = list(strategy.parameters()), step.losses.shape[:1], step.losses.dtype
     with torch.enable_grad():
-        objective = objective_of(strategy, step)
-        is_tensor = isinstance(objective, Tensor)
+        objective = _objective(strategy, step)
+        is_tensor, found = isinstance(objective, Tensor), type(objective).__name__
         if not (is_tensor and objective.shape == shape and objective.dtype == dtype and objective.requires_grad):
-            found = type(objective).__name__
             if is_tensor:
                 depends = "" if objective.requires_grad else ", which does not"
                 found = f"{objective.dtype} of shape {list(objective.shape)}{depends}"
@@ -189,12 +186,8 @@ def effective_weights(strategy: Strategy, step: Step) -> Tensor:
     return weights
 
 
-def objective_of(strategy: Strategy, step: Step) -> Any:  # noqa: ANN401 - a plug-in may return anything
-    """The value that a strategy's `forward` returns.
-
-    Raises:
-        ContractError: it changed the step's losses, index or epoch, which are read again after it.
-    """
+def _objective(strategy: Strategy, step: Step) -> Any:  # noqa: ANN401 - a plug-in may return anything
+    """What `forward` returns; a ContractError if it changed the losses, index or epoch, which are read again after."""
     tensors = {name: getattr(step, name) for name in ("losses", "index", "epoch")}
     versions = {name: tensor._version for name, tensor in tensors.items()}
     objective = strategy(step)
@@ -227,15 +220,6 @@ def register(name: str) -> Callable[[S], S]:
 
 
 def require(condition: bool, rule: str, value: object) -> None:
-    """Refuse a hyper-parameter whose condition does not hold.
-
-    Raises:
-        ValueError: with the rule and the value.
-    """
+    """Raise a ValueError with the rule and the value if a hyper-parameter's condition does not hold."""
     if not condition:
         raise ValueError(f"{rule}, not {value}")
-
-
-def source_file(cls: type[Strategy]) -> Path:
-    """The file in which a strategy is defined."""
-    return Path(inspect.getfile(cls))

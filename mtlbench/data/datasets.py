@@ -90,11 +90,8 @@ def fetch(dataset: Dataset, say: Callable[[str], None]) -> Path:
     """Make sure that the four verified files are in the cache, and return their folder.
 
     Intact files are left alone. The others are fetched from the first source that delivers them, into a temporary
-    folder, and moved into place once they are verified.
-
-    Args:
-        dataset: the data set.
-        say: receives lines about files that are damaged and sources that are tried.
+    folder, and moved into place once they are verified. `say` receives lines about files that are damaged and sources
+    that are tried.
 
     Raises:
         UserError: no source delivered, or the cache cannot be written; names files, checksums and folder.

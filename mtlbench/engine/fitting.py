@@ -47,14 +47,9 @@ def fit(
 ) -> History:
     """Train the remaining epochs, with an evaluation on the validation split after each.
 
-    Args:
-        trainer: the stack, in the state in which `so_far` ended.
-        validation: the validation split.
-        epochs: total number of epochs, including those of `so_far`.
-        watched: the task whose loss and score are reported.
-        report: called with the progress about 20 times an epoch.
-        so_far: the history of earlier epochs.
-        keep: called with the history after each epoch, while the trainer is in its state at the end of that epoch.
+    The trainer must be in the state in which `so_far`, the history of earlier epochs, ended; `epochs` includes those.
+    About 20 times an epoch, `report` is called with the progress, for which the task `watched` gives loss and score.
+    `keep` is called with the history after each epoch, while the trainer is in its state at the end of that epoch.
     """
     history = so_far or History([], Trajectory([], [], [], None, None), [None] * trainer.replicas, 0.0)
     steps, task = trainer.steps_per_epoch, trainer.tasks.index(watched)

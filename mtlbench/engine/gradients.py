@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.contracts.strategy import Heads, Step
-from mtlbench.engine.layers import Linear, Saved, explicit_jacobian
+from mtlbench.engine.layers import Linear, Saved
 from mtlbench.engine.network import Network, Tape
 
 LayerDeltas = tuple[Saved, Tensor]
@@ -47,23 +47,12 @@ def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tenso
     return torch.bmm(deltas.reshape(replicas, tasks, batch * out), right.mT)
 
 
-def explicit_gramian(x: Tensor, deltas: Tensor) -> Tensor:
-    """The same as `ghost_product(x, deltas, x, deltas)`, computed from the Jacobian."""
-    jacobian = explicit_jacobian(x, deltas)
-    return torch.bmm(jacobian, jacobian.mT)
-
-
 def gramian_costs(*, tasks: int, batch: int, into: int, out: int, jacobians: int = 1) -> tuple[int, int]:
-    """Costs of `ghost_product` and of `explicit_gramian` for one replica of a layer.
+    """Costs of `ghost_product` and of the same products of explicit Jacobians, for one replica of a layer.
 
     A cost is the multiply-adds of the matrix products, plus `PER_JACOBIAN_VALUE` for each value of the Jacobian.
-
-    Args:
-        tasks: T.
-        batch: rows; for a convolution, the patches of all samples.
-        into: values of a row.
-        out: outputs of a row.
-        jacobians: 1 for a Gramian, 2 for products between two batches, which need the Jacobians of both.
+    `batch` is the number of rows, `into` and `out` are the values and outputs of a row. `jacobians` is 1 for a Gramian,
+    and 2 for products between two batches, which need the Jacobians of both.
     """
     ghost = batch * batch * (into + tasks * out) + tasks * tasks * batch * out
     values = tasks * (into + 1) * out
@@ -90,12 +79,9 @@ def layer_product(layer: Linear, one: LayerDeltas, other: LayerDeltas) -> Tensor
 class TaskGradients:
     """The gradients of one step's task losses, computed layer by layer on demand.
 
-    Args:
-        network: the stack that made the tape.
-        tape: its forward pass.
-        output_delta: gradient of the sum of all task losses with respect to the heads' outputs, `[K, B, O]`. Each
-            column belongs to one task, so this contains the gradient of every single loss.
-        another: makes the gradients of a further batch.
+    `tape` is a forward pass of `network`. `output_delta` is the gradient of the sum of all task losses with respect to
+    the heads' outputs, `[K, B, O]`: each column belongs to one task, so it contains the gradient of every single loss.
+    `another` makes the gradients of a further batch.
     """
 
     def __init__(
@@ -129,12 +115,8 @@ class TaskGradients:
     def write(self, weights: Tensor, heads: Heads, step: Step) -> None:
         """Write the gradients of a step into the network's buffers.
 
-        The trunk gets the gradient of `sum_t weights_t L_t`, unless the strategy chose another direction.
-
-        Args:
-            weights: `[K, T]`.
-            heads: `weighted` gives head t its share of that sum, `own` the gradient of L_t itself.
-            step: holds the direction that the strategy chose, if any.
+        The trunk gets the gradient of `sum_t weights_t L_t`, `weights` being `[K, T]`, or the direction that the
+        strategy chose in `step`. Head t gets its share of the sum (`weighted`), or the gradient of L_t itself (`own`).
         """
         network, last, saved = self._network, self._tape.inputs[-1], self._tape.saved[-1]
         delta = self._output_delta * (weights @ network.mask).unsqueeze(1)  # [K, B, O]

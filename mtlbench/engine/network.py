@@ -34,13 +34,8 @@ class Network:
     belongs to task t. Every replica starts from the default initialisation of `torch.nn.Linear` and `torch.nn.Conv2d`,
     uniform within +-1 / sqrt(fan-in). It is drawn from the seed's own generator and so does not depend on the stack.
 
-    Args:
-        seeds: one per replica.
-        widths: input features of the trunk's linear layers, then the output features of each.
-        outputs: output columns per task.
-        convolutions: layers before the linear ones.
-        device: of the buffers.
-        dtype: of parameters and activations.
+    `seeds` has one for each replica. `widths` are the input features of the trunk's linear layers, which come after the
+    convolutions, then the output features of each; `outputs` are the output columns of each task.
     """
 
     def __init__(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -30,26 +32,21 @@ def interleave(
 
     A turn repeats the call for about `turn_seconds`; the number of repeats is fixed before the rounds, after
     `WARM_UP_STEPS` calls. The order of turns is the same in every round, but starts one function later each time.
-
-    Args:
-        steps: the functions to time, by name.
-        rounds: turns of each function.
-        turn_seconds: length of a turn.
-        wait: returns once the device is idle.
+    `wait` returns once the device is idle.
     """
     repeats: dict[str, int] = {}
     for name, step in steps.items():
         _time(step, WARM_UP_STEPS, wait)
         repeats[name] = max(1, round(turn_seconds * WARM_UP_STEPS / _time(step, WARM_UP_STEPS, wait)))
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
+    names = deque(steps)
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for turn in range(rounds):
-            start = turn % len(names)
-            for name in names[start:] + names[:start]:
+        for _ in range(rounds):
+            for name in names:
                 seconds[name].append(_time(steps[name], repeats[name], wait) / repeats[name])
+            names.rotate(-1)
             gc.collect()
     finally:
         if collecting:
@@ -64,13 +61,11 @@ def waiter(device: torch.device) -> Callable[[], None]:
 
 def endless(trainer: Trainer) -> Callable[[], None]:
     """A function that takes one training step per call, and repeats the first epoch's order of samples forever."""
-    taken = 0
+    positions = itertools.cycle(range(trainer.steps_per_epoch))
 
     def step() -> None:
-        nonlocal taken
-        if taken % trainer.steps_per_epoch == 0:
+        if next(positions) == 0:
             trainer.start_epoch(0)
-        taken += 1
         trainer.step()
 
     return step

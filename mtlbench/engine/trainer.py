@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.contracts.random_numbers import uniform
-from mtlbench.contracts.setup import Setup, Split, Task
+from mtlbench.contracts.setup import Setup, Split
 from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.engine.gradients import TaskGradients
 from mtlbench.engine.network import Network
@@ -23,18 +23,13 @@ FURTHER_BATCHES = 1 << 20  # number of their first random draw in a step, greate
 class Trainer:
     """K replicas of a setup's network under one strategy, with all state that changes in training.
 
-    `traces` holds what the S steps of the current epoch recorded, `[S, K, ...]` each: `losses`, effective `weights`
-    and, if the strategy asked for it, `gramian`.
+    `replicas` is K. `traces` holds what the S steps of the current epoch recorded, `[S, K, ...]` each: `losses` and
+    effective `weights`, in the order of `tasks`, and, if the strategy asked for it, `gramian`.
 
-    Args:
-        setup: tasks and shape of the network.
-        build: makes the strategy for a shape (K, T).
-        seeds: one per replica; a seed fixes initial weights, data order and the strategy's random numbers.
-        samples: the training split.
-        batch_size: B; samples left over at the end of a pass are not used in that pass.
-        lr: Adam's learning rate for the network, and for the strategy's parameters unless the strategy sets its own.
-        device: of all tensors.
-        dtype: of parameters, activations and the strategy.
+    `build` makes the strategy for a shape (K, T). Each seed fixes one replica's initial weights, data order and random
+    numbers of the strategy. `samples` is the training split; those left over at the end of a pass, after the last whole
+    batch, are not used in that pass. `lr` is Adam's learning rate for the network, and for the strategy's parameters
+    unless the strategy sets its own. `dtype` is that of parameters, activations and the strategy.
     """
 
     def __init__(
@@ -49,6 +44,7 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.replicas, self.tasks = len(seeds), setup.tasks
         self._setup, self._seeds, self._batch = setup, seeds, batch_size
         self._device, self._dtype = device, dtype
         columns, convolutions = [task.columns for task in setup.tasks], setup.convolutions
@@ -70,16 +66,6 @@ class Trainer:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @property
-    def replicas(self) -> int:
-        """K."""
-        return len(self._seeds)
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """The tasks in the order of the last dimension of `traces`."""
-        return self._setup.tasks
-
-    @property
     def state(self) -> dict[str, Tensor]:
         """All tensors, not copied, that training continues from: parameters, moments, the strategy's, updates made."""
         strategy = {f"strategy.{name}": tensor for name, tensor in self.strategy.state_dict().items()}
@@ -87,11 +73,7 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from the state of another trainer of the same setup, strategy and seeds.
-
-        Raises:
-            ValueError: the state has other names or shapes.
-        """
+        """Continue from a trainer's state of the same setup, strategy and seeds; a ValueError if it does not fit."""
         tensors = self.state
         if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in state.items()}:
             raise ValueError("the state does not fit this trainer: its names or shapes differ")
@@ -163,7 +145,7 @@ class Trainer:
 
     def _differentiate(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, TaskGradients]:
         """Inputs `[K, B, F]`, targets `[K, B, T]`, losses `[K, T]` and task gradients of samples `[K * B]`."""
-        shape = (len(self._seeds), self._batch, -1)
+        shape = (self.replicas, self._batch, -1)
         inputs = self._scaled(self._samples.inputs.index_select(0, rows)).view(shape)
         targets = self._samples.targets.index_select(0, rows).view(shape)
         tape = self.network.forward(inputs)

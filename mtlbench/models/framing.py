@@ -40,17 +40,17 @@ def framing_of(images: NDArray[np.uint8]) -> Framing | None:
     pixels by mass, for Fashion-MNIST 28 by box. There is no common framing if it would change the images, as it would
     change the two digits of MultiMNIST or figures on a light background.
     """
-    figures = [image for image in images.reshape(-1, SIDE, SIDE) if image.any()]
+    figures = [image.astype(np.float64) for image in images.reshape(-1, SIDE, SIDE) if image.any()]
     if not figures:
         return None
-    framing = _usual_framing([image.astype(np.float64) for image in figures])
+    framing = _usual_framing(figures)
     return framing if np.median([_change(image, framing) for image in figures]) <= STEADY else None
 
 
-def _change(image: NDArray[np.uint8], framing: Framing) -> float:
+def _change(image: Grey, framing: Framing) -> float:
     """The share of an image's ink that framing would change."""
     try:
-        return float(np.abs(framed(image, framing) - image.astype(np.float64)).sum() / image.sum())
+        return float(np.abs(framed(image, framing) - image).sum() / image.sum())
     except UserError:  # the image is blank
         return np.inf
 

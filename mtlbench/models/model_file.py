@@ -155,7 +155,6 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
 
     `samples` is the training split, which determines the framing; `result` gives the card's losses and scores.
     """
-    trained = [task for task in setup.tasks if spec.only in (None, task.name)]
 
     def scored(task: Task, evaluation: Evaluation) -> LossAndScore:
         t = setup.task_names.index(task.name)
@@ -186,7 +185,8 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
                 validation=scored(task, result.validation[-1]),
                 test=scored(task, result.test),
             )
-            for task in trained
+            for task in setup.tasks
+            if spec.only in (None, task.name)
         ],
     )
     return Model(card, _tensors(network, card, setup.task_names))
@@ -200,21 +200,15 @@ def _tensors(network: Network, card: Card, tasks: Sequence[str]) -> dict[str, Te
     biases = network.split_outputs(network.heads.bias[0])
     for task, weight, bias in zip(tasks, weights, biases, strict=True):
         parameters[head_name(task)] = (weight.mT, bias)
-    return {
-        f"{name}.{part}": tensor.reshape(shape).cpu().contiguous().clone()
-        for name, weight_shape in card.shapes.items()
-        for part, tensor, shape in zip(
-            ("weight", "bias"), parameters[name], (weight_shape, weight_shape[:1]), strict=True
-        )
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, shape in card.shapes.items():
+        weight, bias = parameters[name]
+        tensors |= {f"{name}.weight": weight.reshape(shape), f"{name}.bias": bias}
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def save(path: Path, model: Model) -> None:
-    """Write a model atomically.
-
-    Raises:
-        OSError: the file cannot be written; an earlier one is kept.
-    """
+    """Write a model atomically: if an OSError prevents that, an earlier file is kept."""
     save_tensors(path, dict(model.tensors), {"format": "pt", CARD: model.card.model_dump_json()})
 
 

@@ -106,12 +106,10 @@ def _pixels(image: Image.Image) -> NDArray[np.floating]:
     image = ImageOps.exif_transpose(image)
     if image.mode in DEEP:
         deep = Image.fromarray(np.asarray(image).astype(np.float32) * (WHITE / 65_535))
-        pixels = np.asarray(deep.reduce(step))[..., None]
-    elif image.has_transparency_data:
-        pixels = _on_a_background(np.asarray(image.convert("RGBA").reduce(step), np.float32))
-    else:
-        pixels = np.asarray(image.convert("RGB").reduce(step), np.float32)
-    return pixels
+        return np.asarray(deep.reduce(step))[..., None]
+    if image.has_transparency_data:
+        return _on_a_background(np.asarray(image.convert("RGBA").reduce(step), np.float32))
+    return np.asarray(image.convert("RGB").reduce(step), np.float32)
 
 
 def _on_a_background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -33,11 +33,7 @@ class Prediction:
 
 
 def check(card: Card) -> None:
-    """Check that a model takes pictures.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Raise a UserError if a model does not take pictures."""
     if not card.pictures:
         raise UserError(
             f"MODEL must take grey pictures of {SIDE} x {SIDE}; found the setup {card.setup} with {card.inputs} "

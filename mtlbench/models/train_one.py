@@ -32,11 +32,7 @@ class ModelJob:
 
 
 def plan(request: planning.TrainingRequest) -> PlannedTraining:
-    """Plan the training of the one strategy, setup and seed of a request.
-
-    Raises:
-        UserError: the request is invalid.
-    """
+    """Plan the training of the one strategy, setup and seed of a request; a UserError if it is invalid."""
     (setup,), conditions, registry = planning.check(request)
     spec, settings = registry.parse(request.strategies[0], setup), planning.settings_on(setup, conditions)
     job = planning.stack_job(registry, request.plugins, spec, settings)

@@ -72,11 +72,8 @@ class Loaded:
 def load(plugins: Sequence[Path] = (), packages: Container[str] | None = None) -> Loaded:
     """Load the strategies and setups of `strategies/`, `setups/`, the entry points of installed packages and `plugins`.
 
-    A plug-in that cannot be imported, or takes a name that is taken, is left out and named in `problems`.
-
-    Args:
-        plugins: files.
-        packages: values of the entry points to load; None loads all.
+    A plug-in that cannot be imported, or takes a name that is taken, is left out and named in `problems`. `plugins` are
+    files; `packages` are values of the entry points to load, None for all.
 
     Raises:
         UserError: a file of `plugins` does not exist.
@@ -92,7 +89,7 @@ def load(plugins: Sequence[Path] = (), packages: Container[str] | None = None) -
                 loaded.add(str(entry.value), entry.load)
     for path in dict.fromkeys(plugins):
         if not files.is_there(path):
-            raise UserError(f"there is no plug-in file {path}")
+            raise UserError(f"the plug-in file {path} does not exist")
         if path.resolve() not in shipped:
             loaded.add_file(path)
     return loaded

@@ -6,7 +6,7 @@ import ast
 import re
 from dataclasses import dataclass
 
-OWN, WEIGHTED = "own", "weighted"
+WEIGHTED = "weighted"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a strategy needs to see of a step besides the losses, found by running one."""
+"""What a strategy needs to see of a step besides the losses, determined by running one."""
 
 from __future__ import annotations
 

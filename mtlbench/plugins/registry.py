@@ -1,4 +1,4 @@
-"""Strategies and setups by name, and the strategy that `name:hyper=value` stands for."""
+"""Strategies and setups by name, and strategies with hyper-parameters from text such as `name:hyper=value`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Protocol
 from mtlbench.contracts.collection import Declared, Kind
 from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.space import Space, declared
-from mtlbench.contracts.strategy import Heads, Strategy, source_file
+from mtlbench.contracts.strategy import Heads, Strategy
 from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.plugins import discovery
 from mtlbench.plugins.discovery import BUILT_IN, contained
@@ -46,11 +46,7 @@ class Registry:
 
     @classmethod
     def load(cls, plugins: Sequence[Path] = (), packages: Container[str] | None = None) -> Registry:
-        """Load everything that can be found, including the files `plugins`; see `discovery.load`.
-
-        Raises:
-            UserError: a file of `plugins` does not exist.
-        """
+        """Load everything that can be found, including the files `plugins`; raises as `discovery.load`."""
         loaded = discovery.load(plugins, packages)
         return cls(loaded.collection.of("strategy"), loaded.collection.of("setup"), loaded.problems)
 
@@ -60,11 +56,7 @@ class Registry:
         return frozenset(entry.origin for entry in chosen if entry is not None)
 
     def setup(self, name: str) -> Setup:
-        """The setup of that name.
-
-        Raises:
-            UserError: there is none; lists similar names.
-        """
+        """The setup of that name; a UserError that lists similar names if it does not exist."""
         if name not in self.setups:
             raise UserError(self._unknown("setup", name, self.setups))
         return self.setups[name].value
@@ -78,11 +70,7 @@ class Registry:
         return None if entry.origin == BUILT_IN else hashlib.sha256(entry.file.read_bytes()).hexdigest()
 
     def get(self, name: str) -> type[Strategy]:
-        """The strategy of that name; TorchJD is loaded only for a name `torchjd:NAME`, one of its methods.
-
-        Raises:
-            UserError: there is none; lists similar names.
-        """
+        """The strategy of that name; raises as `setup`. Only `torchjd:NAME`, a method of TorchJD, loads TorchJD."""
         owner, _, method = name.partition(":")
         if owner == TORCHJD:
             return _method_of_torchjd(method)
@@ -158,7 +146,7 @@ class Registry:
 
     def source(self, name: str) -> Path:
         """The file in which a strategy is defined."""
-        return source_file(self.get(name))
+        return Path(inspect.getfile(self.get(name)))
 
     def shipped(self, name: str) -> bool:
         """True if a strategy comes with mtlbench: its code is known and may run in any process."""
@@ -177,13 +165,13 @@ class Registry:
     def _unknown(self, kind: Kind, name: str, known: Iterable[str]) -> str:
         names = difflib.get_close_matches(name, known := list(known)) or known
         problems = f" ({'; '.join(self.problems)})" if self.problems else ""
-        return f"no {kind} is called {name!r}; there is {', '.join(names)}{problems}"
+        return f"unknown {kind} {name!r}; choose from {', '.join(names)}{problems}"
 
 
 def _single(task: str, setup: HasTasks) -> Spec:
     if task not in setup.task_names:
         choices = ", ".join(f"{SINGLE}:{name}" for name in setup.task_names)
-        raise UserError(f"there is no task {task!r}; there is {choices}")
+        raise UserError(f"unknown task {task!r}; choose from {choices}")
     weights = [float(name == task) for name in setup.task_names]
     return Spec(label=f"{SINGLE}:{task}", name=REFERENCE, hyper={"weights": weights}, only=task)
 
@@ -201,11 +189,7 @@ def _front(text: str, setup: HasTasks) -> Spec:
 
 
 def torchjd_methods() -> Mapping[str, type[Strategy]]:
-    """The methods that `torchjd:NAME` can name, by NAME.
-
-    Raises:
-        UserError: TorchJD is not installed.
-    """
+    """The methods that `torchjd:NAME` can name, by NAME; a UserError if TorchJD is not installed."""
     try:
         from mtlbench.plugins.torchjd import methods
     except ImportError as error:
@@ -222,5 +206,5 @@ def _method_of_torchjd(name: str) -> type[Strategy]:
         by_lower_case = {method.lower(): method for method in methods}
         close = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case)]
         names = ", ".join(f"{TORCHJD}:{method}" for method in close or methods)
-        raise UserError(f"no method of TorchJD is called {name!r}; there is {names}")
+        raise UserError(f"unknown method of TorchJD {name!r}; choose from {names}")
     return methods[name]

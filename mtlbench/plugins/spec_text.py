@@ -7,11 +7,14 @@ import ctypes
 import inspect
 import keyword
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtlbench.errors import UserError
+
+QUOTED_OR_CHARACTER = re.compile(r"""'(?:\\.?|[^'\\])*(?:'|\Z)|"(?:\\.?|[^"\\])*(?:"|\Z)|.""", re.DOTALL)
 
 
 def split_specs(texts: Iterable[str]) -> list[str]:
@@ -27,8 +30,7 @@ def split_specs(texts: Iterable[str]) -> list[str]:
 def read_arguments(text: str, arguments: str, order: list[str]) -> list[tuple[str, object]]:
     """The hyper-parameters in `arguments` by name; a bare value is for the first one of `order`.
 
-    Raises:
-        UserError: they cannot be read; quotes `text`.
+    Unreadable ones are a UserError that quotes `text`.
     """
     if not arguments:
         return []
@@ -67,11 +69,7 @@ def typed(parameter: inspect.Parameter, value: object) -> object:
 
 
 def checked_value(text: str, parameter: inspect.Parameter, value: object) -> object:
-    """The value as it is stored.
-
-    Raises:
-        UserError: it is not of the parameter's type, or out of the range of float32; quotes `text`.
-    """
+    """The value as it is stored; a UserError that quotes `text` if it has another type or leaves float32's range."""
     try:
         checked = as_lists(typed(parameter, value))
     except ValidationError as error:
@@ -121,17 +119,11 @@ def settings_text(lr: float, hyper: Mapping[str, object]) -> str:
 
 def _outside_brackets(text: str) -> list[str]:
     """Split at white space, except in brackets and in quoted text."""
-    depth, quote, escaped, word, words = 0, "", False, "", list[str]()
-    for char in text:
-        if quote:
-            quote = "" if char == quote and not escaped else quote
-            escaped = char == "\\" and not escaped
+    depth, words = 0, [""]
+    for part in QUOTED_OR_CHARACTER.findall(text):
+        depth += (part in "[(") - (part in "])")
+        if part.isspace() and depth <= 0:
+            words.append("")
         else:
-            depth += (char in "[(") - (char in "])")
-            quote = char if char in "'\"" else ""
-        if char.isspace() and depth <= 0 and not quote:
-            words.append(word)
-            word = ""
-        else:
-            word += char
-    return list(filter(None, [*words, word]))
+            words[-1] += part
+    return list(filter(None, words))

@@ -32,11 +32,7 @@ def test(setup: Setup) -> Split:
 
 
 def read(setup: Setup) -> dict[str, Split]:
-    """All three splits by name, with their content unchecked.
-
-    Raises:
-        ContractError: one of them is not a `Split` of tensors.
-    """
+    """All three splits by name, with their content unchecked; a ContractError if one is not a `Split` of tensors."""
     training, validation = _training_and_validation(setup)
     splits = {"training": training, "validation": validation, "test": setup.test()}
     for name, split in splits.items():
@@ -57,11 +53,9 @@ def check_inputs(setup: Setup, name: str, split: Split) -> None:
 
 def check_targets(setup: Setup, name: str, split: Split) -> None:
     """Raise a ContractError if targets are not `[N, T]` of the values that their tasks take."""
-    shape, found = [len(split.inputs), len(setup.tasks)], list(split.targets.shape)
-    if found != shape:
-        raise _broken(
-            setup, name, f"targets must be {shape}, for {shape[0]} inputs and {shape[1]} tasks; found {found}"
-        )
+    shape, expected = list(split.targets.shape), [len(split.inputs), len(setup.tasks)]
+    if shape != expected:
+        raise _broken(setup, name, f"targets must be {expected}, [N, T] for its inputs and tasks; found {shape}")
     for task, targets in zip(setup.tasks, split.targets.unbind(-1), strict=True):
         if (sample := _first(~_allowed(task, targets))) is not None:
             rule = "finite" if task.classes is None else f"whole numbers in [0, {task.classes})"

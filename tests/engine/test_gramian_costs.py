@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtlbench.engine.gradients import PER_JACOBIAN_VALUE, explicit_gramian, ghost_product, gramian_costs, layer_product
+from mtlbench.engine.gradients import PER_JACOBIAN_VALUE, ghost_product, gramian_costs, layer_product
 from mtlbench.engine.layers import Linear, Saved, explicit_jacobian
 from tests.helpers.reference_networks import TOLERANCE, Reference, networks, relative
-from tests.project.growth.measure import multiply_adds_of
+from tests.project.growth.measure import explicit_gramian, multiply_adds_of
 
 
 def linear_of(x: Tensor, deltas: Tensor) -> Linear:

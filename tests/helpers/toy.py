@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mtlbench.check.strategy.cases import problem
+from mtlbench.check.strategy.cases import random_case
 from mtlbench.check.strategy.small_training import toy_setup
 from mtlbench.check.strategy.steps import GivenGradients, given_step, weigh
 from mtlbench.contracts.strategy import Step, Strategy
@@ -29,6 +29,12 @@ __all__ = [
 
 # An epoch takes a fraction of a second. `tests.helpers.preloaded` registers it.
 TINY = replace(toy_setup(size=200), name="tiny", passes=10)
+
+
+def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Losses `[K, T]` and task gradients `[K, T, 7]` of a random case of one step, in float64."""
+    case = random_case(shape, seed)
+    return case.losses[0], case.jacobians[0]
 
 
 def uneven_problem(tasks: int, seed: int, *, replicas: int = 6, features: int = 9) -> tuple[Tensor, Tensor]:

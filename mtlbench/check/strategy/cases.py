@@ -67,17 +67,11 @@ def shown(tensor: Tensor) -> str:
 
 
 def random_case(shape: tuple[int, int], seed: int, *, steps: int = 1) -> Case:
-    """A different random `problem` in each step."""
-    problems = [problem(shape, seed + 1000 * i) for i in range(steps)]
-    losses, jacobians = map(torch.stack, zip(*problems, strict=True))
-    return Case(losses, jacobians)
-
-
-def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
-    """Positive losses `[K, T]` over several orders of magnitude, and task gradients `[K, T, 7]`, in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    losses = torch.exp(2 * torch.randn(shape, generator=generator, dtype=torch.float64))
-    return losses, torch.randn(*shape, FEATURES, generator=generator, dtype=torch.float64)
+    """Positive losses over several orders of magnitude and normal gradients, different in each step, in float64."""
+    generators = [torch.Generator().manual_seed(seed + 1000 * i) for i in range(steps)]
+    losses = [torch.exp(2 * torch.randn(shape, generator=each, dtype=torch.float64)) for each in generators]
+    jacobians = [torch.randn(*shape, FEATURES, generator=each, dtype=torch.float64) for each in generators]
+    return Case(torch.stack(losses), torch.stack(jacobians))
 
 
 def degenerate_case(tasks: int, *, steps: int = 4) -> Case:

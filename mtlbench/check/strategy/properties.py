@@ -1,4 +1,7 @@
-"""Properties of a strategy in steps with given losses and gradients, in float64; each function raises what broke."""
+"""Properties of a strategy in steps with given losses and gradients, in float64.
+
+A property that does not hold is a ContractError that names the smallest example.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,7 @@ Life = list[dict[str, Tensor]]
 
 
 def one_weight_per_task(subject: Subject) -> None:
-    """A step gives one objective per replica in the losses' dtype, and finite weights and directions of their shape.
-
-    Raises:
-        ContractError: the property does not hold; names the smallest example, here as in all functions below.
-    """
+    """A step gives one objective per replica in the losses' dtype, and finite weights and directions of their shape."""
     for tasks in subject.counts(2, 3):
         for replicas, dtype in ((1, torch.float64), (3, torch.float32)):
             case = random_case((replicas, tasks), 0).to(dtype)
@@ -59,12 +58,9 @@ def replicas_are_independent(subject: Subject, case: Case) -> None:
     """Each replica of this case gets what it gets alone."""
     stack = _lived(subject, case)
     for k in range(case.shape[0]):
-        if difference := _difference(_of_replica(stack, k), _lived(subject, case.replica(k), seed=k)):
-            i, name, found, expected = difference
-            raise ContractError(
-                f"step {i}, replica {k} of {case.shape[0]}: {name} {found} in the stack, {expected} alone; "
-                f"{case.described(i, k)}"
-            )
+        alone, where = _lived(subject, case.replica(k), seed=k), f"replica {k} of {case.shape[0]}"
+        if problem := _difference(_of_replica(stack, k), alone, case, k, where, ("in the stack", "alone")):
+            raise ContractError(problem)
 
 
 def permuting_tasks_permutes_weights(subject: Subject) -> str | None:
@@ -80,7 +76,7 @@ def permuting_tasks_permutes_weights(subject: Subject) -> str | None:
 def tasks_are_alike(subject: Subject, case: Case, order: Sequence[int]) -> None:
     """With tasks in this order, weights have the same order and directions are unchanged.
 
-    Whether T random numbers are one for each task cannot be known; it is enough that the property holds either way.
+    T random numbers may or may not be one for each task; the property needs to hold for one of the two readings.
     """
     problem = _unlike(subject, case, order, move_draws=True)
     if problem and _unlike(subject, case, order, move_draws=False):
@@ -91,14 +87,10 @@ def _unlike(subject: Subject, case: Case, order: Sequence[int], *, move_draws: b
     strategy = subject.permuted(order).build(case.shape)
     moved = [live(strategy, step) for step in case.steps(order=order, move_draws=move_draws)]
     straight = [{name: permuted(tensor, order) for name, tensor in step.items()} for step in _lived(subject, case)]
-    for k in range(case.shape[0]):
-        if difference := _difference(_of_replica(moved, k), _of_replica(straight, k)):
-            i, name, found, expected = difference
-            return (
-                f"step {i}, tasks in the order {', '.join(map(str, order))}: {name} {found}, not {expected}; "
-                f"before permuting: {case.described(i, k)}"
-            )
-    return None
+    where, sources = f"tasks in the order {', '.join(map(str, order))}", ("found", "expected from the original order")
+    pairs = ((k, _of_replica(moved, k), _of_replica(straight, k)) for k in range(case.shape[0]))
+    problems = (_difference(one, other, case, k, where, sources) for k, one, other in pairs)
+    return next(filter(None, problems), None)
 
 
 def finite_everywhere(subject: Subject) -> None:
@@ -140,23 +132,17 @@ def state_round_trips(subject: Subject, case: Case, *, after: int) -> None:
     saved.seek(0)
     other.load_state_dict(torch.load(saved))
     expected, found = ([live(strategy, step) for step in case.steps(first=after)] for strategy in (one, other))
-    if difference := _difference(found, expected, exact=True):
-        i, name, loaded, kept = difference
-        raise ContractError(
-            f"step {after + i}, after loading the state of step {after - 1}: {name} {loaded}, without loading {kept}; "
-            f"{case.described(after + i, 0)}"
-        )
+    where, sources = f"after loading the state of step {after - 1}", ("in the loaded strategy", "in the saved one")
+    if problem := _difference(found, expected, case, 0, where, sources, first=after, exact=True):
+        raise ContractError(problem)
 
 
 def state_is_its_own(subject: Subject, case: Case) -> None:
     """A new strategy repeats bit for bit what one before it did: nothing is kept in its class or module."""
     before, now = _lived(subject, case), _lived(subject, case)
-    if difference := _difference(now, before, exact=True):
-        i, name, found, expected = difference
-        raise ContractError(
-            f"step {i} of a new strategy, after another was trained: {name} {found}, in the other {expected}; "
-            f"keep state in buffers and parameters; {case.described(i, 0)}"
-        )
+    where = "of a new strategy after another was trained (keep state in buffers and parameters)"
+    if problem := _difference(now, before, case, 0, where, ("in the new one", "in the other"), exact=True):
+        raise ContractError(problem)
 
 
 def state_stays_in_place(subject: Subject) -> None:
@@ -208,18 +194,31 @@ def _state(strategy: Strategy) -> dict[str, Tensor]:
     return {name: value for name, value in strategy.state_dict().items() if isinstance(value, Tensor)}
 
 
-def _difference(found: Life, expected: Life, *, exact: bool = False) -> tuple[int, str, str, str] | None:
-    """The first step and tensor that differ, or that only one has, and the values of the first replica in both.
+def _difference(
+    one: Life,
+    other: Life,
+    case: Case,
+    k: int,
+    where: str,
+    sources: tuple[str, str],
+    *,
+    first: int = 0,
+    exact: bool = False,
+) -> str | None:
+    """Names the first tensor that differs, or that only one has, with its values in both for replica k of the case.
 
-    Unless `exact`, differences are those that torch's own tests do not accept for the dtype.
+    `first` is the step of the case in which both begin. Unless `exact`, differences are those that torch's own tests do
+    not accept for the dtype.
     """
     tolerance = 0.0 if exact else None
-    for i, (mine, other) in enumerate(zip(found, expected, strict=True)):
-        for name in {**other, **mine}:
+    for step, (tensors, others) in enumerate(zip(one, other, strict=True), first):
+        for name in {**others, **tensors}:
+            pair = tensors.get(name), others.get(name)
             try:
-                torch.testing.assert_close(mine.get(name), other.get(name), rtol=tolerance, atol=tolerance)
+                torch.testing.assert_close(*pair, rtol=tolerance, atol=tolerance)
             except AssertionError:
-                return i, name, _first(mine.get(name)), _first(other.get(name))
+                values = ", ".join(f"{_first(tensor)} {source}" for tensor, source in zip(pair, sources, strict=True))
+                return f"step {step}, {where}: {name} {values}; {case.described(step, k)}"
     return None
 
 

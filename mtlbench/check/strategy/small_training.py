@@ -1,4 +1,4 @@
-"""Properties of a strategy in short trainings of a tiny network."""
+"""Properties of a strategy in short trainings of a tiny network; one that does not hold is a ContractError."""
 
 from __future__ import annotations
 
@@ -81,11 +81,7 @@ def advance(trainer: Trainer, taken: int) -> None:
 
 
 def stack_trains_as_each_alone(subject: Subject, seeds: Sequence[int] = SEEDS) -> None:
-    """The last seed of a stack gets the same parameters as when trained alone.
-
-    Raises:
-        ContractError: the property does not hold, here as in all functions below.
-    """
+    """The last seed of a stack gets the same parameters as when trained alone."""
     together, alone = trainer_of(subject, seeds), trainer_of(subject, seeds[-1:])
     last = len(seeds) - 1
     for taken in range(STEPS):

@@ -53,7 +53,7 @@ def permuted(tensor: Tensor, order: Sequence[int]) -> Tensor:
     """The tensor for permuted tasks: all dimensions of size T are permuted, except the first, which is K."""
     for dim in range(1, tensor.dim()):
         if tensor.shape[dim] == len(order):
-            tensor = tensor.index_select(dim, torch.tensor(order))
+            tensor = tensor.index_select(dim, torch.tensor(list(order)))
     return tensor
 
 
@@ -74,24 +74,21 @@ def given_step(
     `further` holds the Jacobians of two further batches.
     """
     jacobian = torch.zeros(*losses.shape, 1, dtype=losses.dtype) if jacobian is None else jacobian
-    step = (Step if order is None else PermutedStep)(
+    step = PermutedStep(
         losses.detach().clone().requires_grad_(),
         GivenGradients(jacobian, further),
         index=torch.tensor(index),
         epoch=torch.tensor(epoch),
         seeds=torch.tensor(range(len(losses)) if seeds is None else seeds),
     )
-    if isinstance(step, PermutedStep):
-        step.order = order or ()
+    step.order = range(losses.shape[1]) if order is None else order
     return step
 
 
 def weigh(strategy: Strategy, step: Step) -> tuple[Tensor, list[Tensor]]:
     """Effective weights `[K, T]` and the gradients of the strategy's parameters, as a trainer computes them.
 
-    Raises:
-        ContractError: the objective is not `[K]` numbers of the losses' dtype that depend on them, or the step was
-            changed.
+    Raises as `mtlbench.contracts.strategy.effective_weights`.
     """
     weights = effective_weights(strategy, step)
     gradients = [parameter.grad for parameter in strategy.parameters() if parameter.grad is not None]

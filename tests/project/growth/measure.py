@@ -12,13 +12,15 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtlbench import setups
 from mtlbench.contracts.setup import Setup, Split, binary
 from mtlbench.engine import speed
-from mtlbench.engine.gradients import explicit_gramian, ghost_product, gramian_costs
+from mtlbench.engine.gradients import ghost_product, gramian_costs
+from mtlbench.engine.layers import explicit_jacobian
 from mtlbench.engine.trainer import Trainer
 from mtlbench.plugins.registry import Registry
 
@@ -174,6 +176,12 @@ def peak_bytes(work: Callable[[], object]) -> int:
         events = json.loads(trace.read_text())["traceEvents"]
     changes = sorted((e for e in events if e["name"] == "[memory]"), key=lambda event: event["ts"])
     return max(accumulate(event["args"]["Bytes"] for event in changes))
+
+
+def explicit_gramian(x: Tensor, deltas: Tensor) -> Tensor:
+    """The same as `ghost_product(x, deltas, x, deltas)`, computed from the Jacobian."""
+    jacobian = explicit_jacobian(x, deltas)
+    return torch.bmm(jacobian, jacobian.mT)
 
 
 def multiply_adds_of(step: Callable[[], object]) -> int:
