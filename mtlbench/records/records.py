@@ -286,9 +286,7 @@ def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    if isinstance(value, tuple):
-        first, last = value[0], value[-1]
-        if value == tuple(range(first, last + 1)) and len(value) > 2:
-            return f"{first}-{last}"
-        return ",".join(str(item) for item in value)
-    return str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    is_range = len(value) > 2 and value == tuple(range(value[0], value[-1] + 1))
+    return f"{value[0]}-{value[-1]}" if is_range else ",".join(map(str, value))

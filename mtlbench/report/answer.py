@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -36,11 +35,8 @@ def answer(scores: pd.DataFrame, speeds: pd.DataFrame, setup: str, task: str) ->
 def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: str) -> str:
     if rows.empty:
         return f"No strategy was compared with {reference} on {setup}."
-    metric, seeds, comparisons = (
-        Metric.of(rows.iloc[0].to_dict()),
-        int(rows["seeds"].min()),
-        int(rows["comparisons"].max()),
-    )
+    metric = Metric.of(rows.iloc[0].to_dict())
+    seeds, comparisons = int(rows["seeds"].min()), int(rows["comparisons"].max())
     score = f"{task} {metric.name} on {setup}"
     if (rows["verdict"] == "too few seeds").all():
         return (
@@ -104,11 +100,11 @@ def _difference(row: pd.Series) -> str:
 
 
 def _listed(rows: pd.DataFrame, most: int = 4) -> str:
-    """`a, b and c`; of more than `most` names the first, and how many there are besides; empty for none."""
-    names: Sequence[str] = [_name(label) for label in rows["strategy"]]
+    """`a, b and c`; for more than `most` names, the first ones and the number of the others; empty for none."""
+    names = [_name(label) for label in rows["strategy"]]
     if len(names) > most:
-        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return " and ".join(part for part in (", ".join(names[:-1]), names[-1] if names else "") if part)
+        names[most - 1 :] = [f"{len(names) - most + 1} more"]
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def _name(label: object) -> str:

@@ -93,10 +93,9 @@ def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, speeds: pd.Da
             row |= {"seeds": score["seeds"], "reference": score["reference"]}
         largest_first = speeds[speeds["strategy"] == label].sort_values("replicas", ascending=False)
         for position, speed in enumerate(largest_first.to_dict("records")):
-            stack = "" if position == 0 else "_one_replica"
-            row[f"replicas{stack}"] = speed["replicas"]
-            row[f"samples_per_second{stack}"] = speed["samples_per_second"]
-            row |= {f"cost_{column}{stack}": speed[column] for column in ("ratio", "ratio_low", "ratio_high")}
+            stack = "_one_replica" if position else ""
+            row |= {f"{name}{stack}": speed[name] for name in ("replicas", "samples_per_second")}
+            row |= {f"cost_{name}{stack}": speed[name] for name in ("ratio", "ratio_low", "ratio_high")}
             row[f"peak_memory{stack}"] = speed["peak_memory"]
         rows.append(row)
     return pd.DataFrame(rows)
