@@ -14,11 +14,8 @@ from mtlbench.stats.comparisons import seeds_needed
 def answer(scores: pd.DataFrame, speeds: pd.DataFrame, setup: str, task: str) -> list[str]:
     """One sentence on the main task of the main setup, and one on the other setups or, if there is only one, on cost.
 
-    Args:
-        scores: `comparisons.scores_frame` of all setups.
-        speeds: `frames.speeds_frame`.
-        setup: the main setup.
-        task: its main task.
+    `scores` is `comparisons.scores_frame` of all setups, `speeds` is `frames.speeds_frame`, `setup` is the main setup
+    and `task` its main task.
     """
     roles = scores["strategy"].map(lambda name: role_of(str(name)))
     compared = scores[roles.isin(("strategy", "tuned")) & (scores["verdict"] != "")]

@@ -98,9 +98,7 @@ class Table:
 def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
     """The runs of one setup: scores, differences and speeds, with tuned strategies below the untuned ones.
 
-    Args:
-        summary: `frames.summary_frame` of the setup.
-        tasks: tasks of the setup, main task first.
+    `summary` is `frames.summary_frame` of the setup; `tasks` are its tasks, main task first.
     """
     main = tasks[0]
     metrics = {task: _metric(summary, task) for task in (tasks if len(tasks) <= MOST_TASKS else [main])}

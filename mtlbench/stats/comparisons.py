@@ -85,8 +85,8 @@ def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
 
     def group(key: ScoreKey) -> Group:
         scores, reference = by_key[key], reference_of(key.strategy)
-        others = by_key.get(key._replace(strategy=reference), scores.iloc[:0])
-        others = others.iloc[:0] if key.strategy == reference else others  # no difference to itself
+        none = scores.iloc[:0]  # no difference to itself
+        others = none if key.strategy == reference else by_key.get(key._replace(strategy=reference), none)
         tested = role_of(key.strategy) in ("strategy", "tuned") and key.strategy != REFERENCE
         return paired(key, reference, scores, others, tested=tested)
 
@@ -153,9 +153,8 @@ def rankings(runs: pd.DataFrame, main_tasks: dict[str, str]) -> list[Ranking]:
         if table.shape[0] < 2 or table.shape[1] < 2:
             continue
         directions = rows.groupby(block, sort=False)["better"].first().reindex(table.index)
-        better = [direction == "higher" for direction in directions]
-        names = [str(name) for name in table.columns]
-        ranked.append(Ranking(score, names, rank_test(table.to_numpy(), better), "setups" if several else "seeds"))
+        ranks = rank_test(table.to_numpy(), [direction == "higher" for direction in directions])
+        ranked.append(Ranking(score, list(map(str, table.columns)), ranks, "setups" if several else "seeds"))
     return ranked
 
 

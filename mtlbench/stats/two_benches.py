@@ -67,6 +67,6 @@ def _conditions(before: BenchRecord, after: BenchRecord) -> list[str]:
     return [*before.conditions.differences(after.conditions), *changed]
 
 
-def _facts(at: Environment) -> dict[str, object]:
+def _facts(at: Environment) -> dict[str, str | int]:
     facts = {"machine": at.machine, "cores": at.cores, "memory": f"{at.memory_gib} GiB", "system": at.system}
     return facts | {"commit": at.commit or "unknown"} | at.versions
