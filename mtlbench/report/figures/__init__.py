@@ -1,1 +1,1 @@
-"""The drawings of the plots. Means and intervals come with the frames; no statistics are computed here."""
+"""The drawings of the plots; means and intervals come with the frames, no statistics are computed here."""
