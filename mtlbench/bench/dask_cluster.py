@@ -56,10 +56,8 @@ class Parcel:
 class Cluster:
     """A Dask cluster; each of its worker threads takes one job at a time (on cuda, each worker that declares `GPU`).
 
-    Args:
-        address: of the scheduler, as Dask writes it (`tcp://host:8786`), or the path of its scheduler file.
-        device: what is trained on.
-        limits: what each process may take.
+    `address` is that of the scheduler, as Dask writes it (`tcp://host:8786`), or the path of its scheduler file; jobs
+    train on `device`, in processes within `limits`.
 
     Raises:
         UserError: there is no scheduler, it has no workers, or none of them can take a job.
@@ -96,9 +94,8 @@ class Cluster:
         The future raises `ProcessError` if the job failed, `UserError` if the scheduler was lost.
         """
         topic = f"mtlbench-{uuid.uuid4()}"
-        registry = Registry.load(job.plugins)
+        code = _code_of(Registry.load(job.plugins), job)
         plugins = tuple((path.name, path.read_bytes()) for path in job.plugins)
-        code = _code_of(registry, job)
         parcel = Parcel(replace(job, plugins=()), plugins, code, self._limits, topic, self._bench)
 
         def listen(event: tuple[float, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""How the progress of jobs is shown; `mtlbench.cli.progress` has the displays of the command line."""
+"""The interface that shows the progress of jobs; `mtlbench.cli.progress` implements it for the command line."""
 
 from __future__ import annotations
 
@@ -37,13 +37,7 @@ class Display(ABC):
 
 
 class ShownJob:
-    """Shows a job's progress, starting with its first report.
-
-    Args:
-        display: where the job is shown.
-        title: what the job is called there.
-        epochs: epochs that it trains.
-    """
+    """Shows a job that trains some number of epochs, under a title, starting with its first report."""
 
     def __init__(self, display: Display, title: str, epochs: int) -> None:
         self._display, self.title, self.epochs = display, title, epochs

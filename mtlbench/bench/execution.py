@@ -66,7 +66,7 @@ def place_of(request: TrainingRequest, device: str, processes: Processes) -> Pla
 
 
 def write_request(plan: Plan) -> None:
-    """Store what is asked for under a bench's name, in addition to what was asked before."""
+    """Add the requested runs and the command to the stored record of the bench."""
     before = plan.store.bench()
     runs, commands = bench_runs(before, plan.runs), [*(before.commands if before else []), plan.request.command]
     asked = before or BenchRecord(

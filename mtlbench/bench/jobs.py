@@ -1,4 +1,4 @@
-"""What a worker process does: train a stack, or measure speeds. Jobs hold names, which the process looks up itself."""
+"""The jobs of worker processes: train a stack, or measure speeds. Jobs hold names, which the process looks up."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ PRELOAD = ["mtlbench.bench.jobs", "torch._dynamo"]
 THREADS = 1
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
+Build = Callable[[tuple[int, int]], Strategy]
 Notify = Callable[[Progress | str], None]
 """Receives the progress of a job, or a line about it."""
 
@@ -128,7 +129,7 @@ def measure(job: SpeedJob, report: Notify) -> list[StepSpeed]:
     registry = _loaded(job.plugins, job.packages)
     setup = registry.setup(job.settings.setup)
     samples, _ = splits.samples(setup)
-    builds: dict[str, Callable[[tuple[int, int]], Strategy]] = {REFERENCE: partial(registry.get(REFERENCE))}
+    builds: dict[str, Build] = {REFERENCE: partial(registry.get(REFERENCE))}
     builds |= {spec.label: partial(registry.build, spec) for spec in job.specs.values()}
     device = torch.device(job.settings.device)
     measured: list[StepSpeed] = []
@@ -151,13 +152,7 @@ def measure(job: SpeedJob, report: Notify) -> list[StepSpeed]:
     return measured
 
 
-def _trainer(
-    setup: Setup,
-    settings: Settings,
-    seeds: tuple[int, ...],
-    samples: Split,
-    build: Callable[[tuple[int, int]], Strategy],
-) -> Trainer:
+def _trainer(setup: Setup, settings: Settings, seeds: tuple[int, ...], samples: Split, build: Build) -> Trainer:
     device = torch.device(settings.device)
     return Trainer(setup, build, seeds, samples, batch_size=settings.batch_size, lr=settings.lr, device=device)
 

@@ -1,4 +1,4 @@
-"""Where jobs are carried out: side by side on this machine, or on a cluster (`mtlbench.bench.dask_cluster`)."""
+"""Places that carry out jobs: this machine, several at a time, or a cluster (`mtlbench.bench.dask_cluster`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Place(Protocol):
 
 
 class Here:
-    """This machine: up to `at_once` of the given processes at a time; whoever made them ends them."""
+    """This machine: up to `at_once` of the given processes at a time; the caller ends the processes."""
 
     def __init__(self, processes: Processes, at_once: int) -> None:
         self._processes = processes

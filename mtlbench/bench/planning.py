@@ -1,4 +1,4 @@
-"""Turns a request into a plan, and refuses what would fail later."""
+"""Turns a request into a plan; requests that would fail later are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN_COST = max(COSTS.values())
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What to train: `strategies` on `setups` under common conditions; no strategies means all of them.
+    """A request to train `strategies` on `setups` under common conditions; no strategies means all of them.
 
     `run_timeout` (seconds) and `run_memory` (GiB) limit each process; `jobs` is the number of processes at a time;
     `cluster` is the address of a Dask scheduler.
@@ -48,7 +48,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Request(TrainingRequest):
-    """A bench or its tuning: what to train, where it is stored, and the command that asked for it."""
+    """A request for a bench or its tuning, with the place of its results and the command that asked for it."""
 
     name: str
     out: Path
@@ -61,8 +61,8 @@ class Request(TrainingRequest):
 class PlannedRun:
     """One strategy on one setup; `name` is unique within its plan.
 
-    `digests` are those of the files of strategy and setup, and part of the `key`; `work` is a rough relative estimate
-    of the time that the run takes.
+    `digests` are those of the files of strategy and setup, and part of the `key`; `work` estimates the time that the
+    run takes: samples per epoch, times multiply-adds per sample, times the strategy's relative step time.
     """
 
     name: str
@@ -76,7 +76,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """A valid request: the runs, notes for the user, and where results are stored."""
+    """A valid request: its runs, notes for the user, and the store of the results."""
 
     runs: list[PlannedRun]
     notes: list[str]
@@ -107,8 +107,7 @@ def plan(request: Request) -> Plan:
         if request.tuned:
             tuned = _tuned(specs, setup, conditions, registry, store)
             labels = {spec.label for spec in tuned}
-            missing = dict.fromkeys(spec.label for spec in specs if f"{TUNED}:{spec.label}" not in labels)
-            if missing:
+            if missing := dict.fromkeys(spec.label for spec in specs if f"{TUNED}:{spec.label}" not in labels):
                 notes.append(f"not tuned on {setup.name}, so only run with their defaults: {', '.join(missing)}")
             specs += tuned
         if request.front:
@@ -155,17 +154,11 @@ def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry
     # The label is left out: a run is the same whatever it is called.
     key = key_of(name=spec.name, hyper=spec.hyper, only=spec.only, settings=settings, **digests)
     name = f"{setup.name} {spec.label}" if several else spec.label
-    return PlannedRun(name, setup, spec, settings, digests, key, _work(spec, setup, registry))
-
-
-def _work(spec: Spec, setup: Setup, registry: Registry) -> float:
-    """Samples per epoch, times multiply-adds per sample, times the strategy's relative step time.
-
-    The code of other strategies than mtlbench's own does not run in this process: they count as the slowest.
-    """
+    # Only mtlbench's own strategies run their code in this process; others count as the slowest.
     shipped = registry.shipped(spec.name)
     cost = COSTS.get(needs_of(registry.get(spec.name)), 1.0) if shipped else UNKNOWN_COST
-    return setup.passes * setup.training_size * setup.multiply_adds * cost
+    work = setup.passes * setup.training_size * setup.multiply_adds * cost
+    return PlannedRun(name, setup, spec, settings, digests, key, work)
 
 
 def digests_of(registry: Registry, strategy: str, setup: str) -> dict[str, str]:

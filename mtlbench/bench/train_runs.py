@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from mtlbench.bench import jobs
 from mtlbench.bench.display import Display, ShownJob
@@ -14,8 +15,8 @@ from mtlbench.bench.processes import ProcessError
 from mtlbench.contracts.setup import Setup
 from mtlbench.plugins.registry import Registry
 from mtlbench.records import environment
-from mtlbench.records.history import Evaluation, Matrix, Result, Trajectory
-from mtlbench.records.records import Conditions, OwnSetup, RunRecord, key_of
+from mtlbench.records.history import Evaluation, Result, Trajectory
+from mtlbench.records.records import OwnSetup, RunRecord, key_of
 from mtlbench.records.roles import role_of
 
 MANY_CORES = 32  # about as many as a bench of all strategies has runs
@@ -27,7 +28,10 @@ def train_missing(plan: Plan, complete: set[str], place: Place, display: Display
     """Train the runs that are not complete; returns the names of those that are complete now."""
     conditions = plan.conditions
     runs = {run.name: run for run in plan.runs if run.name not in complete}
-    stacks = {run.name: stacks_of(run, conditions) for run in runs.values()}
+    cores, count = environment.cores() if conditions.device == "cpu" else 1, len(conditions.seeds)
+    stacks = {
+        name: split(conditions.seeds, stack_count(count, cores, single=_is_single(run))) for name, run in runs.items()
+    }
     ended: dict[str, dict[int, Result | ProcessError]] = {name: {} for name in runs}
     trained: set[str] = set()
 
@@ -52,19 +56,16 @@ def train_missing(plan: Plan, complete: set[str], place: Place, display: Display
         for number, seeds in enumerate(stacks[run.name]):
             part = f" (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
             title = run.name + (part if len(stacks[run.name]) > 1 else "")
-            work[run.name, number] = _job(plan, run, number, seeds), ShownJob(display, title, conditions.epochs)
+            key = key_of(run=run.key, seeds=list(seeds), versions=environment.versions())
+            checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, number)
+            job = stack_job(plan.registry, plan.request.plugins, run.spec, run.settings, seeds, key, checkpoint)
+            work[run.name, number] = job, ShownJob(display, title, conditions.epochs)
     carry_out_all(place, jobs.train, work, done)
     return trained
 
 
 def _is_single(run: PlannedRun) -> bool:
     return role_of(run.spec.label) == "single"
-
-
-def stacks_of(run: PlannedRun, conditions: Conditions) -> tuple[Seeds, ...]:
-    """The seeds of each stack of a run."""
-    cores = environment.cores() if conditions.device == "cpu" else 1
-    return split(conditions.seeds, stack_count(len(conditions.seeds), cores, single=_is_single(run)))
 
 
 def stack_count(seeds: int, cores: int, *, single: bool) -> int:
@@ -87,20 +88,16 @@ def joined(results: Sequence[Result]) -> Result:
     """The result of a run from those of its stacks, in their order."""
     first = results[0].trajectory
 
-    def stretches(name: str) -> list[Matrix]:
-        """One matrix per stretch of training, with the rows of all stacks."""
+    def stretches(name: str) -> Any:  # noqa: ANN401 - None only if the field may be None
+        """One matrix per stretch of training, with the rows of all stacks; None if it was not recorded."""
+        if getattr(first, name) is None:
+            return None
         columns = [getattr(result.trajectory, name) for result in results]
         return [[row for matrix in stretch for row in matrix] for stretch in zip(*columns, strict=True)]
 
     return Result(
         [_joined(epoch) for epoch in zip(*(result.validation for result in results), strict=True)],
-        Trajectory(
-            first.epochs,
-            stretches("losses"),
-            stretches("weights"),
-            None if first.norms is None else stretches("norms"),
-            None if first.cosines is None else stretches("cosines"),
-        ),
+        Trajectory(first.epochs, *map(stretches, ("losses", "weights", "norms", "cosines"))),
         [step for result in results for step in result.diverged],
         sum(result.training_seconds for result in results),
         _joined([result.test for result in results]),
@@ -111,12 +108,6 @@ def _joined(evaluations: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(
         [row for each in evaluations for row in each.losses], [row for each in evaluations for row in each.scores]
     )
-
-
-def _job(plan: Plan, run: PlannedRun, number: int, seeds: Seeds) -> jobs.StackJob:
-    key = key_of(run=run.key, seeds=list(seeds), versions=environment.versions())
-    checkpoint = plan.store.checkpoint(run.setup.name, run.spec.label, number)
-    return stack_job(plan.registry, plan.request.plugins, run.spec, run.settings, seeds, key, checkpoint)
 
 
 def _store(

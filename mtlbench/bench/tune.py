@@ -38,7 +38,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """What to tune, and where the trials are stored."""
+    """The planned tunings, and the store of their trials."""
 
     tunings: list[Tuning]
     registry: Registry

@@ -1,4 +1,4 @@
-"""The program: its commands, and what its exit codes mean. Each command imports torch only if it needs it."""
+"""The program: its commands and exit codes. Each command imports torch only if it needs it."""
 
 from __future__ import annotations
 

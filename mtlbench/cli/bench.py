@@ -131,10 +131,8 @@ def _start(values: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Request, Con
     from mtlbench.bench.planning import Request
     from mtlbench.plugins.spec_text import split_specs
 
-    parsed = ("seeds", "strategies")
-    same: dict[str, Any] = {
-        name: value for name, value in values.items() if name in Request.__dataclass_fields__ and name not in parsed
-    }
+    copied = Request.__dataclass_fields__.keys() & values.keys() - {"seeds", "strategies"}
+    same: dict[str, Any] = {name: values[name] for name in copied}
     request = Request(
         **same,
         seeds=seeds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,10 +54,8 @@ def show(versus: Versus, console: Console) -> None:
     console.print(table)
     if len(versus.scores) > SHOWN:
         console.print(f"{len(versus.scores) - SHOWN} more with a larger p are not shown", style="dim", highlight=False)
-    verdicts = versus.scores["verdict"].value_counts()
-    counts = ", ".join(
-        f"{int(verdicts.get(name, 0))} {name}" for name in ("better", "worse", "none shown", "too few seeds")
-    )
+    verdicts = list(versus.scores["verdict"])
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in ("better", "worse", "none shown", "too few seeds"))
     console.print(
         f"{len(versus.scores)} scores, {versus.identical} of them identical for every seed; after Holm's correction "
         f"for each metric: {counts}",
@@ -66,18 +65,13 @@ def show(versus: Versus, console: Console) -> None:
 
 def _cells(row: dict[Any, Any]) -> list[str]:
     metric = Metric.of(row)
-    mean, difference, low, high, p, p_holm = (
-        float(str(row[name])) for name in ("mean", "difference", "difference_low", "difference_high", "p", "p_holm")
-    )
-    interval = f" [{metric.difference(low, unit=False)}, {metric.difference(high, unit=False)}]"
+    text = partial(metric.difference, unit=False)
+    mean, difference, low, high = (row[name] for name in ("mean", "difference", "difference_low", "difference_high"))
     return [
-        str(row["setup"]),
-        str(row["strategy"]),
-        str(row["task"]),
+        *(row[name] for name in ("setup", "strategy", "task")),
         f"{metric.name} {metric.score(mean - difference)}",
         f"{metric.name} {metric.score(mean)}",
-        metric.difference(difference, unit=False) + (interval if math.isfinite(low) else ""),
-        f"{p:.2g}" if math.isfinite(p) else "",
-        f"{p_holm:.2g}" if math.isfinite(p_holm) else "",
-        str(row["verdict"]),
+        text(difference) + (f" [{text(low)}, {text(high)}]" if math.isfinite(low) else ""),
+        *(f"{row[name]:.2g}" if math.isfinite(row[name]) else "" for name in ("p", "p_holm")),
+        row["verdict"],
     ]

@@ -1,4 +1,4 @@
-"""What commands print to: the terminal or a log, and error messages of one line."""
+"""The output of commands: to a terminal or a log, with one-line error messages."""
 
 from __future__ import annotations
 

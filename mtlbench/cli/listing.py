@@ -49,9 +49,8 @@ def markdown(registry: Registry) -> str:
     lines = ["| strategy | source | needs | heads | hyper-parameters |", "| --- | --- | --- | --- | --- |"]
     for entry in entries(registry):
         hyper = ", ".join(f"`{item}`" for item in entry.hyper)
-        lines.append(
-            f"| `{entry.name}` | {entry.source} | {entry.needs} | {entry.heads} | {hyper} |".replace("  ", " ")
-        )
+        line = f"| `{entry.name}` | {entry.source} | {entry.needs} | {entry.heads} | {hyper} |"
+        lines.append(line.replace("  ", " "))
     return "\n".join(lines)
 
 

@@ -112,7 +112,7 @@ def run_predict(
         of_file, problems = predictions.predict(trained, path)
         predicted += of_file
         warn(problems)
-        failed = failed or bool(problems)
+        failed |= bool(problems)
     if as_json:
         typer.echo(predictions.as_json(predicted))
     elif predicted:
@@ -122,11 +122,7 @@ def run_predict(
 
 
 def _check_target(path: Path, *, force: bool) -> None:
-    """Check, before anything is trained, that a file can be written.
-
-    Raises:
-        UserError: the file cannot be written, or it exists.
-    """
+    """Check, before anything is trained, that a file can be written."""
     if path.is_dir():
         raise UserError(f"--save must be a file; found the folder {path}")
     if path.exists() and not force:
@@ -144,10 +140,8 @@ def scores(card: Card) -> Table:
     """Table of a model's losses and scores, with one row per task."""
     table = table_of("task", "validation loss", "validation score", "test loss", "test score", left=1)
     for task in card.tasks:
-        cells = (
-            cell
-            for each in (task.validation, task.test)
-            for cell in (f"{each.loss:.4f}", named_score(each.score, task.metric))
-        )
-        table.add_row(escape(task.name), *cells)
+        row = [escape(task.name)]
+        for split in (task.validation, task.test):
+            row += [f"{split.loss:.4f}", named_score(split.score, task.metric)]
+        table.add_row(*row)
     return table

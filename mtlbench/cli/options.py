@@ -26,8 +26,7 @@ EpochsOption = Annotated[int, typer.Option(help="Passes over the training data."
 BatchOption = Annotated[int, typer.Option(help="Samples per step.")]
 LrOption = Annotated[float, typer.Option(help="Adam's learning rate.")]
 SetupOption = Annotated[
-    list[str] | None,
-    typer.Option(help="One or more setups, separated by spaces (mnist); see `mtlbench list`."),
+    list[str] | None, typer.Option(help="One or more setups, separated by spaces (mnist); see `mtlbench list`.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 JobsOption = Annotated[
@@ -76,11 +75,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 
 def check_name(name: str) -> None:
-    """Check that the name of a bench is a plain folder name.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Check that the name of a bench is a plain folder name; a `UserError` says so if it is not."""
     if not name or not all(char.isalnum() or char in "-_." for char in name) or name.startswith("."):
         raise UserError(f"a bench's name must be letters, digits, dashes, dots and underscores; found {name!r}")
 

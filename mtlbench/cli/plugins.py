@@ -104,8 +104,7 @@ def run_check_setup(
 
 def run_new(
     name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="Name of the new strategy: lower-case words joined by dashes."),
+        str, typer.Argument(metavar="NAME", help="Name of the new strategy: lower-case words joined by dashes.")
     ],
     out: FolderOption = None,
 ) -> None:

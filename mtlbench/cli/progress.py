@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mtlbench.bench.display import Display, ShownJob
@@ -21,7 +21,7 @@ class Bars(Display):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars: dict[ShownJob, TaskID] = {}
-        self._progress = Progress(
+        self.progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             TextColumn("epoch {task.fields[epoch]}"),
@@ -35,11 +35,11 @@ class Bars(Display):
         )
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self.progress.stop()
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
@@ -47,9 +47,8 @@ class Bars(Display):
 
     def started(self, job: ShownJob) -> None:
         """Add the job's bar."""
-        epoch = f"0/{job.epochs}"
-        self._bars[job] = self._progress.add_task(
-            job.title, total=job.epochs, epoch=epoch, loss=job.loss, score=job.score
+        self._bars[job] = self.progress.add_task(
+            job.title, total=job.epochs, epoch=f"0/{job.epochs}", loss=job.loss, score=job.score
         )
 
     def moved(self, job: ShownJob) -> None:
@@ -57,15 +56,11 @@ class Bars(Display):
         if job in self._bars:  # a report from a cluster may arrive after the job's end
             done = job.progress.done if job.progress else 0.0
             epoch = f"{min(int(done) + 1, job.epochs)}/{job.epochs}"
-            self._progress.update(self._bars[job], completed=done, epoch=epoch, loss=job.loss, score=job.score)
+            self.progress.update(self._bars[job], completed=done, epoch=epoch, loss=job.loss, score=job.score)
 
     def ended(self, job: ShownJob) -> None:
         """Remove the job's bar."""
-        self._progress.remove_task(self._bars.pop(job))
-
-    def renderable(self) -> RenderableType:
-        """The bars as they are now."""
-        return self._progress.get_renderable()
+        self.progress.remove_task(self._bars.pop(job))
 
 
 class Lines(Display):

@@ -46,8 +46,8 @@ def write(kind: Kind, name: str, out: Path | None = None) -> tuple[Path, Path]:
     path_between = Path(os.path.relpath(paths[0], tests)).as_posix()
     try:
         for path, template in zip(paths, (f"{kind}.py.j2", f"test_{kind}.py.j2"), strict=True):
+            text = templates.get_template(template).render(values, path=path_between)
             with files.replaced(path) as scratch:
-                text = templates.get_template(template).render(values, path=path_between)
                 scratch.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
@@ -68,11 +68,7 @@ def next_steps(kind: Kind, name: str, written: Path, test: Path) -> list[str]:
 
 
 def _checked_class_name(kind: Kind, name: str) -> str:
-    """The name of the class in the file, for a valid name of a strategy or setup.
-
-    Raises:
-        UserError: the name is malformed or taken, or the class would hide another one.
-    """
+    """The name of the class in the file; raises if the name is malformed or taken, or the class would hide another."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
         raise UserError(
             f"the name of a new {kind} must be lower-case words joined by dashes, at most {LONGEST_NAME} characters, "

@@ -1,4 +1,4 @@
-"""Stopping a command by Ctrl-C or SIGTERM, with a line about what it leaves."""
+"""Stopping a command by Ctrl-C or SIGTERM, with a line about the results that are kept."""
 
 from __future__ import annotations
 

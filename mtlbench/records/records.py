@@ -1,4 +1,4 @@
-"""What a bench is asked for and what it stores, as validated records; `results/` holds them as JSON."""
+"""The requests and results of benches as validated records, which `results/` holds as JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Spec(Record):
 
 
 class Conditions(Record):
-    """What all runs of a bench share; tuned runs have learning rates of their own."""
+    """The conditions that all runs of a bench share; tuned runs have learning rates of their own."""
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     epochs: Annotated[int, Field(ge=1)]
@@ -93,7 +93,7 @@ class OwnSetup(Record):
 
 
 class RunRecord(Record):
-    """One run: what was asked for, the files of strategy and setup, and the result or the error.
+    """One run: its spec and settings, the files of strategy and setup, and the result or the error.
 
     `stacks` lists the seeds that were trained together; this affects a seed's result only by rounding.
     """
@@ -245,7 +245,7 @@ class Environment(Record):
 
 
 class BenchRecord(Record):
-    """What was asked for under a bench's name, and under which conditions.
+    """The runs that were requested under the name of a bench, and their conditions.
 
     `runs` has the labels of each setup's runs; `runs` and `commands` grow when more is asked for later.
     """
@@ -286,9 +286,8 @@ def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    if isinstance(value, tuple):
-        first, last = value[0], value[-1]
-        if value == tuple(range(first, last + 1)) and len(value) > 2:
-            return f"{first}-{last}"
-        return ",".join(str(item) for item in value)
-    return str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    if len(value) > 2 and value == tuple(range(value[0], value[-1] + 1)):
+        return f"{value[0]}-{value[-1]}"
+    return ",".join(map(str, value))

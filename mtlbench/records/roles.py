@@ -1,4 +1,4 @@
-"""The role of a run, which its label tells, and what it is compared with."""
+"""The role of a run and the run that it is compared with, both determined by its label."""
 
 from __future__ import annotations
 

@@ -70,11 +70,11 @@ class Store:
             yield
 
     def bench(self) -> BenchRecord | None:
-        """What was asked for under this name, if anything."""
+        """The record of the bench; None if there is none yet."""
         return _read(self.folder / "bench.json", BenchRecord, "delete the folder to start again")
 
     def require_bench(self) -> BenchRecord:
-        """What was asked for under this name.
+        """The record of the bench.
 
         Raises:
             UserError: there is no such bench, or its record cannot be read.
@@ -109,7 +109,7 @@ class Store:
         return _read(self.folder / "costs.json", SpeedRecord, "delete it to measure the speeds again")
 
     def write_bench(self, record: BenchRecord) -> None:
-        """Store what was asked for."""
+        """Store the record of the bench."""
         self.write("bench.json", record.model_dump_json(indent=1))
 
     def write_run(self, record: RunRecord, details: str = "") -> None:

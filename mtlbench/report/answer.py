@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -15,11 +14,8 @@ from mtlbench.stats.comparisons import seeds_needed
 def answer(scores: pd.DataFrame, speeds: pd.DataFrame, setup: str, task: str) -> list[str]:
     """One sentence on the main task of the main setup, and one on the other setups or, if there is only one, on cost.
 
-    Args:
-        scores: `comparisons.scores_frame` of all setups.
-        speeds: `frames.speeds_frame`.
-        setup: the main setup.
-        task: its main task.
+    `scores` is `comparisons.scores_frame` of all setups, `speeds` is `frames.speeds_frame`, `setup` is the main setup
+    and `task` its main task.
     """
     roles = scores["strategy"].map(lambda name: role_of(str(name)))
     compared = scores[roles.isin(("strategy", "tuned")) & (scores["verdict"] != "")]
@@ -36,11 +32,8 @@ def answer(scores: pd.DataFrame, speeds: pd.DataFrame, setup: str, task: str) ->
 def _on_main(rows: pd.DataFrame, reference: str, lead: str, setup: str, task: str) -> str:
     if rows.empty:
         return f"No strategy was compared with {reference} on {setup}."
-    metric, seeds, comparisons = (
-        Metric.of(rows.iloc[0].to_dict()),
-        int(rows["seeds"].min()),
-        int(rows["comparisons"].max()),
-    )
+    metric = Metric.of(rows.iloc[0].to_dict())
+    seeds, comparisons = int(rows["seeds"].min()), int(rows["comparisons"].max())
     score = f"{task} {metric.name} on {setup}"
     if (rows["verdict"] == "too few seeds").all():
         return (
@@ -104,11 +97,11 @@ def _difference(row: pd.Series) -> str:
 
 
 def _listed(rows: pd.DataFrame, most: int = 4) -> str:
-    """`a, b and c`; of more than `most` names the first, and how many there are besides; empty for none."""
-    names: Sequence[str] = [_name(label) for label in rows["strategy"]]
+    """`a, b and c`; for more than `most` names, the first ones and the number of the others; empty for none."""
+    names = [_name(label) for label in rows["strategy"]]
     if len(names) > most:
-        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return " and ".join(part for part in (", ".join(names[:-1]), names[-1] if names else "") if part)
+        names[most - 1 :] = [f"{len(names) - most + 1} more"]
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def _name(label: object) -> str:

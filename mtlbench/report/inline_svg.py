@@ -35,15 +35,10 @@ FONT = "'DejaVu Sans', Verdana, Arial, sans-serif"
 def inline(svg: str, prefix: str, alt: str, marks: Mapping[str, Mark]) -> Markup:
     """The SVG as an element of an HTML page.
 
-    Only drawn elements are kept. Ids that something refers to get the prefix, all others are removed. Greys become
-    variables of the page, `var(--grey-33, #333333)`, so that a dark theme can change them. The group of a mark gets
-    `data-strategy` and a `<title>`; ids of marks that the SVG lacks (an empty line is not drawn) are ignored.
-
-    Args:
-        svg: text of the whole SVG file.
-        prefix: unique within the page.
-        alt: description for readers who cannot see the plot.
-        marks: by the id of the group.
+    Only drawn elements are kept. Ids that something refers to get the `prefix` (unique within the page), all others are
+    removed. Greys become variables of the page, `var(--grey-33, #333333)`, so that a dark theme can change them. The
+    group of a mark (`marks` are by its id) gets `data-strategy` and a `<title>`; ids that the SVG lacks (an empty line
+    is not drawn) are ignored. `alt` describes the plot to readers who cannot see it.
 
     Raises:
         xml.etree.ElementTree.ParseError: the text is not XML.

@@ -1,4 +1,4 @@
-"""What a report contains. README, HTML page and terminal are three renderings of this one model."""
+"""The content of a report. README, HTML page and terminal are three renderings of this one model."""
 
 from __future__ import annotations
 

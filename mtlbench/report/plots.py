@@ -1,4 +1,4 @@
-"""The plots of a bench: their list, and how they are drawn and saved. `figures/` has what each one draws."""
+"""The plots of a bench: their list, and how they are drawn and saved. `figures/` has their drawings."""
 
 from __future__ import annotations
 

@@ -98,14 +98,10 @@ class Table:
 def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
     """The runs of one setup: scores, differences and speeds, with tuned strategies below the untuned ones.
 
-    Args:
-        summary: `frames.summary_frame` of the setup.
-        tasks: tasks of the setup, main task first.
+    `summary` is `frames.summary_frame` of the setup; `tasks` are its tasks, main task first.
     """
-    main, metrics = (
-        tasks[0],
-        {task: _metric(summary, task) for task in tasks[: None if len(tasks) <= MOST_TASKS else 1]},
-    )
+    main = tasks[0]
+    metrics = {task: _metric(summary, task) for task in (tasks if len(tasks) <= MOST_TASKS else [main])}
     columns: list[Column] = []
     for task, metric in metrics.items():
         unit, points = ("%", "points") if metric.is_share else ("", "")
@@ -128,20 +124,22 @@ def lay_out(summary: pd.DataFrame, tasks: Sequence[TaskInfo]) -> Table:
     ]
     rows: list[Row] = []
     for row in _tuned_below_untuned(summary).to_dict("records"):
+        if row["problem"]:
+            rows.append(Row(str(row["strategy"]), (), str(row["problem"])))
+            continue
         cells: list[Cell] = []
-        for task, metric in metrics.items() if not row["problem"] else ():
+        for task, metric in metrics.items():
             cells.append(_plain(row, task.column, partial(metric.score, unit=False)))
             cells.append(_difference(row, metric, f"{task.column}_", interval=True))
             if task == main:
                 cells.append(_p(row, task.column))
                 cells.append(_plain(row, f"{task.column}_gained", "{:.0%}".format))
                 cells.append(_detectable(row, task.column, metric))
-        if not row["problem"]:
-            delta_m = Metric(DELTA_M, "higher")
-            cells.append(_plain(row, DELTA_M.replace("-", "_"), partial(delta_m.score, unit=False)))
-            cells.append(_plain(row, "samples_per_second", "{:,.0f}".format))
-            cells.append(_plain(row, "cost_ratio", "{:.2f}".format))
-        rows.append(Row(str(row["strategy"]), tuple(cells), str(row["problem"])))
+        delta_m = partial(Metric(DELTA_M, "higher").score, unit=False)
+        cells.append(_plain(row, DELTA_M.replace("-", "_"), delta_m))
+        cells.append(_plain(row, "samples_per_second", "{:,.0f}".format))
+        cells.append(_plain(row, "cost_ratio", "{:.2f}".format))
+        rows.append(Row(str(row["strategy"]), tuple(cells)))
     units = dict.fromkeys(f"{metric.name}: {metric.direction}" for metric in metrics.values() if not metric.is_share)
     return Table(tuple(columns), tuple(rows), "; ".join(units))
 
@@ -153,16 +151,12 @@ def over_setups(scores: pd.DataFrame, main_tasks: dict[str, str]) -> Table:
     by_key = {(row["strategy"], row["setup"]): row for row in main.to_dict("records")}
     metrics = {str(row["setup"]): Metric.of(row) for row in by_key.values()}
     units = (f"{name} in {metric.name} ({metric.direction})" for name, metric in metrics.items() if not metric.is_share)
-    rows: list[Row] = []
-    for name in names:
-        keys = [(name, setup) for setup in main_tasks]
-        cells = (_difference(by_key[key], metrics[key[1]]) if key in by_key else Cell(NOTHING) for key in keys)
-        rows.append(Row(name, tuple(cells)))
-    return Table(
-        tuple(Column(setup) for setup in main_tasks),
-        tuple(rows),
-        ", ".join(units),
-    )
+
+    def cell(name: str, setup: str) -> Cell:
+        return _difference(by_key[name, setup], metrics[setup]) if (name, setup) in by_key else Cell(NOTHING)
+
+    rows = [Row(name, tuple(cell(name, setup) for setup in main_tasks)) for name in names]
+    return Table(tuple(map(Column, main_tasks)), tuple(rows), ", ".join(units))
 
 
 def _tuned_below_untuned(summary: pd.DataFrame) -> pd.DataFrame:
@@ -185,12 +179,9 @@ def _difference(row: dict[Any, Any], metric: Metric, prefix: str = "", *, interv
     value, low, high = (_number(row, f"{prefix}difference{suffix}") for suffix in ("", "_low", "_high"))
     if row["strategy"] == REFERENCE or math.isnan(value):
         return Cell(NOTHING)
-    bounds = (
-        ""
-        if math.isnan(low) or not interval
-        else f"{metric.difference(low, unit=False)} {metric.difference(high, unit=False)}"
-    )
-    return Cell(metric.difference(value, unit=False), bounds, key=value, verdict=str(row[f"{prefix}verdict"]))
+    text = partial(metric.difference, unit=False)
+    bounds = f"{text(low)} {text(high)}" if interval and not math.isnan(low) else ""
+    return Cell(text(value), bounds, key=value, verdict=str(row[f"{prefix}verdict"]))
 
 
 def _p(row: dict[Any, Any], name: str) -> Cell:

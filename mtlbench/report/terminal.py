@@ -1,4 +1,4 @@
-"""A report on the terminal: the tables, the answer, and where the files are."""
+"""A report on the terminal: the tables, the answer, and the paths of the files."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def _dim(text: str, console: Console) -> None:
 def _two_lines_each(table: Table) -> RichTable:
     shown = _empty(table)
     for row in table.rows:
-        cells = (
-            _value(cell) + (f"\n[dim]{escape(cell.interval)}[/dim]" if cell.interval else "") for cell in row.cells
-        )
+        cells = [_value(cell) + f"\n[dim]{escape(cell.interval)}[/dim]" * bool(cell.interval) for cell in row.cells]
         shown.add_row(escape(row.label), *([row.problem.partition(":")[0]] if row.problem else cells))
     return shown
 

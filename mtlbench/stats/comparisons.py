@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ SCORE_COLUMNS = [
     "setup", "strategy", "task", "metric", "better", "seeds", "mean", "low", "high", "reference", "difference",
     "difference_low", "difference_high", "p", "p_holm", "gained", "detectable", "comparisons", "verdict",
 ]  # fmt: skip
+UNTESTED = (*[math.nan] * 5, "")  # the last six columns of groups that are not tested
 DIRECTED = {("more", 1): "better", ("less", -1): "better", ("less", 1): "worse", ("more", -1): "worse"}
 """Verdicts by the sign of the difference, and 1 if a higher score is better, else -1."""
 
@@ -84,8 +85,8 @@ def scores_frame(runs: pd.DataFrame) -> pd.DataFrame:
 
     def group(key: ScoreKey) -> Group:
         scores, reference = by_key[key], reference_of(key.strategy)
-        others = by_key.get(key._replace(strategy=reference), scores.iloc[:0])
-        others = others.iloc[:0] if key.strategy == reference else others  # no difference to itself
+        none = scores.iloc[:0]  # no difference to itself
+        others = none if key.strategy == reference else by_key.get(key._replace(strategy=reference), none)
         tested = role_of(key.strategy) in ("strategy", "tuned") and key.strategy != REFERENCE
         return paired(key, reference, scores, others, tested=tested)
 
@@ -109,22 +110,11 @@ def comparison_table(groups: Sequence[Group]) -> pd.DataFrame:
 
     Holm's correction covers all comparisons of one metric, including those of other setups and tasks and of tuned
     settings. `comparisons` is their number, `detectable` the smallest difference that would be found with 80% power,
-    `gained` the share of seeds with a better score. These three, p values and verdict are empty for groups that are
-    not tested. A verdict is `better` or `worse` whatever the direction of the metric.
+    `gained` the share of seeds with a better score. These, p values and verdict are empty for groups that are not
+    tested. A verdict is `better` or `worse` whatever the direction of the metric.
     """
     means, gains = _estimates([group.values for group in groups]), _estimates([group.differences for group in groups])
-    rows: list[dict[str, object]] = [
-        {
-            **dict.fromkeys(SCORE_COLUMNS, math.nan),
-            **group.score._asdict(),
-            "seeds": len(group.values),
-            **{"mean": mean.value, "low": mean.low, "high": mean.high},
-            "reference": group.reference,
-            **{"difference": gain.value, "difference_low": gain.low, "difference_high": gain.high},
-            "verdict": "",
-        }
-        for group, mean, gain in zip(groups, means, gains, strict=True)
-    ]
+    tests: dict[int, tuple[object, ...]] = {}
     for metric in dict.fromkeys(group.score.metric for group in groups):
         family = [i for i, group in enumerate(groups) if group.score.metric == metric and group.tested]
         ps = [estimates.sign_flip_p(groups[i].differences) for i in family]
@@ -133,14 +123,12 @@ def comparison_table(groups: Sequence[Group]) -> pd.DataFrame:
             share = estimates.gained(sign * differences)
             comparison = Comparison(gains[i], p, share, len(differences))
             outcome = estimates.verdict(comparison, p_holm, len(family))
-            rows[i] |= {
-                "p": p,
-                "p_holm": p_holm,
-                "gained": share,
-                "detectable": estimates.detectable(differences, len(family)),
-                "comparisons": len(family),
-                "verdict": DIRECTED.get((outcome, sign), outcome),
-            }
+            detectable = estimates.detectable(differences, len(family))
+            tests[i] = p, p_holm, share, detectable, len(family), DIRECTED.get((outcome, sign), outcome)
+    rows = [
+        (*group.score, len(group.values), *astuple(mean), group.reference, *astuple(gain), *tests.get(i, UNTESTED))
+        for i, (group, mean, gain) in enumerate(zip(groups, means, gains, strict=True))
+    ]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
@@ -165,9 +153,8 @@ def rankings(runs: pd.DataFrame, main_tasks: dict[str, str]) -> list[Ranking]:
         if table.shape[0] < 2 or table.shape[1] < 2:
             continue
         directions = rows.groupby(block, sort=False)["better"].first().reindex(table.index)
-        better = [direction == "higher" for direction in directions]
-        names = [str(name) for name in table.columns]
-        ranked.append(Ranking(score, names, rank_test(table.to_numpy(), better), "setups" if several else "seeds"))
+        ranks = rank_test(table.to_numpy(), [direction == "higher" for direction in directions])
+        ranked.append(Ranking(score, list(map(str, table.columns)), ranks, "setups" if several else "seeds"))
     return ranked
 
 

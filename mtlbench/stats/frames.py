@@ -25,12 +25,13 @@ SPEED_COLUMNS = [
 
 def runs_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Test score and loss of each strategy, seed and task; tasks that a run does not train have no rows."""
-    rows: list[tuple[object, ...]] = []
-    for run, test in ((run, run.scored.test) for run in runs if run.scored):
-        for k, seed in enumerate(run.settings.seeds):
-            for t, task in run.trained:
-                values = test.scores[k][t], test.losses[k][t]
-                rows.append((run.settings.setup, run.spec.label, seed, task.name, task.metric, task.better, *values))
+    rows = [
+        (run.settings.setup, run.spec.label, seed, task.name, task.metric, task.better, scores[t], losses[t])
+        for run in runs
+        if run.scored
+        for seed, scores, losses in zip(run.settings.seeds, run.scored.test.scores, run.scored.test.losses, strict=True)
+        for t, task in run.trained
+    ]
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
@@ -93,10 +94,9 @@ def summary_frame(runs: Sequence[RunRecord], scores: pd.DataFrame, speeds: pd.Da
             row |= {"seeds": score["seeds"], "reference": score["reference"]}
         largest_first = speeds[speeds["strategy"] == label].sort_values("replicas", ascending=False)
         for position, speed in enumerate(largest_first.to_dict("records")):
-            stack = "" if position == 0 else "_one_replica"
-            row[f"replicas{stack}"] = speed["replicas"]
-            row[f"samples_per_second{stack}"] = speed["samples_per_second"]
-            row |= {f"cost_{column}{stack}": speed[column] for column in ("ratio", "ratio_low", "ratio_high")}
+            stack = "_one_replica" if position else ""
+            row |= {f"{name}{stack}": speed[name] for name in ("replicas", "samples_per_second")}
+            row |= {f"cost_{name}{stack}": speed[name] for name in ("ratio", "ratio_low", "ratio_high")}
             row[f"peak_memory{stack}"] = speed["peak_memory"]
         rows.append(row)
     return pd.DataFrame(rows)
@@ -122,10 +122,8 @@ def _training_rows(run: RunRecord, result: Result) -> Iterator[tuple[object, ...
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
                 norm = path.norms[p][k][t] if path.norms else None
-                cosine = None
-                if path.cosines and pairs:
-                    cosines = [path.cosines[p][k][i] for i, pair in enumerate(pairs) if t in pair]
-                    cosine = sum(cosines) / len(cosines)
+                cosines = [path.cosines[p][k][i] for i, pair in enumerate(pairs) if t in pair] if path.cosines else []
+                cosine = sum(cosines) / len(cosines) if cosines else None
                 key = run.settings.setup, run.spec.label, seed, "training", epoch, task.name
                 yield *key, path.losses[p][k][t], None, path.weights[p][k][t], norm, cosine
 
@@ -134,6 +132,5 @@ def _validation_rows(run: RunRecord, result: Result) -> Iterator[tuple[object, .
     for epoch, evaluation in enumerate(result.validation, start=1):
         for k, seed in enumerate(run.settings.seeds):
             for t, task in run.trained:
-                loss, score = evaluation.losses[k][t], evaluation.scores[k][t]
                 key = run.settings.setup, run.spec.label, seed, "validation", float(epoch), task.name
-                yield *key, loss, score, None, None, None
+                yield *key, evaluation.losses[k][t], evaluation.scores[k][t], None, None, None

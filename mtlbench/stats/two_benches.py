@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mtlbench.errors import UserError
-from mtlbench.records.records import BenchRecord
+from mtlbench.records.records import BenchRecord, Environment
 from mtlbench.records.roles import role_of
 from mtlbench.records.store import Store
 from mtlbench.stats.comparisons import ScoreKey, comparison_table, paired, samples_of, with_delta_m
@@ -61,17 +61,12 @@ def _read(store: Store) -> tuple[BenchRecord, Mapping[ScoreKey, pd.Series[float]
 
 def _conditions(before: BenchRecord, after: BenchRecord) -> list[str]:
     """A phrase for each difference in how the runs were trained and in the machine that trained them."""
-    old, new = before.environment, after.environment
-    pairs = {
-        "machine": (old.machine, new.machine),
-        "cores": (old.cores, new.cores),
-        "memory": (f"{old.memory_gib} GiB", f"{new.memory_gib} GiB"),
-        "system": (old.system, new.system),
-        "commit": (old.commit or "unknown", new.commit or "unknown"),
-        **{
-            name: (old.versions.get(name, "none"), new.versions.get(name, "none"))
-            for name in dict.fromkeys([*old.versions, *new.versions])
-        },
-    }
+    old, new = _facts(before.environment), _facts(after.environment)
+    pairs = {name: (old.get(name, "none"), new.get(name, "none")) for name in old | new}
     changed = [f"{name} {one}, not {other}" for name, (one, other) in pairs.items() if one != other]
     return [*before.conditions.differences(after.conditions), *changed]
+
+
+def _facts(at: Environment) -> dict[str, str | int]:
+    facts = {"machine": at.machine, "cores": at.cores, "memory": f"{at.memory_gib} GiB", "system": at.system}
+    return facts | {"commit": at.commit or "unknown"} | at.versions

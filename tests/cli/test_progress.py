@@ -80,7 +80,7 @@ def test_only_shares_are_shown_as_percentages(terminal: bool) -> None:
 def bars_of(shown: Bars) -> io.StringIO:
     """The bars as they look now."""
     screen, out = console(terminal=False)
-    screen.print(shown.renderable())
+    screen.print(shown.progress.get_renderable())
     return out
 
 

@@ -1,1 +1,1 @@
-"""What each plot draws; means and intervals come with the frames, no statistics are computed here."""
+"""The drawings of the plots; means and intervals come with the frames, no statistics are computed here."""

@@ -43,8 +43,7 @@ def critical_difference(overview: Overview) -> Figure:
 
 
 def _groups(ranking: Ranking) -> list[tuple[int, int]]:
-    difference = ranking.ranks.critical_difference
-    return cliques(ranking.ranks.mean_ranks, difference) if math.isfinite(difference) else []
+    return cliques(ranking.ranks.mean_ranks, ranking.ranks.critical_difference)
 
 
 def _height(ranking: Ranking) -> float:
@@ -105,9 +104,8 @@ def _scale_bar(ax: Axes, difference: float, y: float, place: Callable[[float], f
         return
     text = f"CD = {difference:.2f}"
     if difference > count - 1:
-        ax.text(
-            place(1), y, f"{text}: longer than the axis, so no strategies can be distinguished", size=8, va="center"
-        )
+        text += ": longer than the axis, so no strategies can be distinguished"
+        ax.text(place(1), y, text, size=8, va="center")
         return
     left, right = place(1), place(1 + difference)
     ax.plot([left, right], [y, y], color=INK, linewidth=1.4)

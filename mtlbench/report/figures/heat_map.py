@@ -45,8 +45,8 @@ def heat_map(overview: Overview) -> Figure:
     """Differences to fixed weights in the main task, and in Delta-m where it is known, by strategy and setup."""
     title = "Difference to fixed weights on every setup"
     scores = overview.scores.astype({"difference": float})
-    scores = scores[scores["strategy"].map(lambda name: role_of(str(name)) == "strategy").astype(bool)]
-    scores = scores[scores["strategy"] != REFERENCE]
+    compared = [name != REFERENCE and role_of(str(name)) == "strategy" for name in scores["strategy"]]
+    scores = scores[np.array(compared, dtype=bool)]
     signs = scores["better"].map({"higher": 1, "lower": -1})  # more `merit` is better
     scores = scores.assign(merit=scores["difference"] * signs, significant=scores["verdict"].isin(["better", "worse"]))
     main = scores["setup"].map(overview.main_tasks) == scores["task"]
@@ -61,9 +61,9 @@ def heat_map(overview: Overview) -> Figure:
     note = "In percentage points; blue is better than fixed weights, orange worse, grey not significant after Holm's "
     note += "correction, – no run. Rows are in the order of their mean rank over the setups."
     others = tables.get("main task", scores.iloc[:0]).drop_duplicates(["metric", "better"])
-    others = others[~others["metric"].isin(SHARES)]
+    others = others.loc[~others["metric"].isin(SHARES), ["metric", "better"]].to_numpy()
     if len(others):
-        units = sorted(f"{metric} ({way} is better)" for metric, way in others[["metric", "better"]].to_numpy())
+        units = sorted(f"{metric} ({way} is better)" for metric, way in others)
         note = f"{note} Not in percentage points: {', '.join(units)}."
     figure = blank(overview.caption, title, height * (1 if beside else len(tables)), note=note)
     grid = (1, len(tables)) if beside else (len(tables), 1)
@@ -118,10 +118,9 @@ def _cells(table: pd.DataFrame) -> dict[tuple[str, str], _Cell]:
             if not math.isfinite(difference):
                 continue
             size = PALEST + (1 - PALEST) * min(1.0, abs(merit) / reach if reach else 1.0)
-            ends = [_text(float(row[end]), metric) for end in ("difference_low", "difference_high")]
-            text = _text(difference, metric)
+            text, low, high = (_text(float(row[f"difference{end}"]), metric) for end in ("", "_low", "_high"))
             verdict = "" if row["significant"] else ", not significant"
-            tooltip = f"{name} on {setup}: {text} [{ends[0]}, {ends[1]}]{verdict}"
+            tooltip = f"{name} on {setup}: {text} [{low}, {high}]{verdict}"
             cells[setup, name] = _Cell(text, bool(row["significant"]), math.copysign(size, merit), tooltip)
     return cells
 

@@ -48,11 +48,9 @@ class Frames:
         rows = pd.concat([scores, self.runs[self.runs["task"] == task]])
         if rows.empty:
             return Metric("score", "lower")
-        scale = scores.loc[scores["strategy"] == REFERENCE, "mean"].to_numpy(dtype=np.float64)
-        first = rows.iloc[0]
-        return Metric(
-            str(first["metric"]), cast("Better", first["better"]), float(scale[0]) if scale.size else math.nan
-        )
+        scales = scores.loc[scores["strategy"] == REFERENCE, "mean"].to_numpy(dtype=np.float64)
+        first, scale = rows.iloc[0], float(scales[0]) if scales.size else math.nan
+        return Metric(str(first["metric"]), cast("Better", first["better"]), scale)
 
 
 @dataclass(frozen=True)

@@ -59,24 +59,21 @@ def many_lines(
         ax.set_yscale("log")
     ax.set_ylim(*((10**low, 10**high) if log else (low, high)))
     few_points = len(means) <= 8
-
-    def written(end: float) -> str:
-        return score_text(end, "loss") if log else number(end, metric)
-
     texts: dict[str, Annotation] = {}
     for name, end in ends.items():
         style, line, clear = look[name], means[name].dropna(), name in marked
+        written = score_text(end, "loss") if log else number(end, metric)
         drawn = ax.plot(
             line.index.to_numpy(dtype=np.float64), line.to_numpy(dtype=np.float64),
             color=style.colour if clear else "#c9c9c9", linewidth=1.8 if clear else 0.9, zorder=2.5 if clear else 2,
             marker=style.marker if few_points else "", markersize=6 if clear else 2.5, markeredgewidth=0.6,
             markeredgecolor="white" if clear else "#c9c9c9",
         )  # fmt: skip
-        mark(drawn, name, f"{shown(name)}: {written(end)} at the end")
+        mark(drawn, name, f"{shown(name)}: {written} at the end")
         if clear and style.dashes:
             drawn[0].set_dashes(style.dashes)
         if clear or not log:
-            away = "" if name in near else f" {'↓' if scale(end) < low else '↑'} {written(end)}"
+            away = "" if name in near else f" {'↓' if scale(end) < low else '↑'} {written}"
             texts[name] = ax.annotate(
                 wrapped(shown(name), 30, 1) + away, (1, 0.5), (GAP, 0), xycoords="axes fraction",
                 textcoords="offset points", size=7, va="center_baseline", color=style.ink if clear else FAINT,

@@ -54,7 +54,7 @@ def curves(frames: Frames) -> Figure:
     names = [name for name in look if name in names_of(data)]
     if not names:
         return nothing(frames.caption, title, "not recorded")
-    few = len([name for name in names if not is_baseline(name)]) <= FEW
+    few = sum(not is_baseline(name) for name in names) <= FEW
     tasks = frames.tasks[: MAX_FACETS if few else 2]
     legend = [look[n].line(wrapped(shown(n), 44, 1)) for n in names] if few else []
     above_height = 2.7 if few else 0.5 + len(names) * LINE / 72
@@ -137,5 +137,4 @@ def _weight_axes(ax: Axes, data: pd.DataFrame, span: tuple[float, float], *, few
         log_axis(ax, "y")
         return
     margin = 0.06 * (largest - smallest) or 0.1
-    low, high = (0, 1.06 * max(largest, 1.0)) if smallest >= 0 else (smallest - margin, largest + margin)
-    ax.set_ylim(low, high)
+    ax.set_ylim((0, 1.06 * max(largest, 1.0)) if smallest >= 0 else (smallest - margin, largest + margin))

@@ -65,9 +65,9 @@ def label_points(ax: Axes, labels: Sequence[PointName], arrows: Sequence[Sequenc
         edges = np.clip(at, boxes[:, :2] + [0, 2], boxes[:, 2:] - [0, 2])
         far = np.hypot(*(edges - at).T) > FAR * pixels
         links = edges[:, None] + np.linspace(0, 1, 20)[:, None] * (at - edges)[:, None]  # [places, 20, 2]
-        hidden = _inside(covered, _padded(boxes, 2, 2)).sum(1)
+        hidden = _inside(covered, boxes + np.array([-2, -2, 2, 2])).sum(1)
         hidden += far * _inside(links.reshape(-1, 2), taken).sum(0).reshape(len(boxes), -1).sum(1)
-        clashes = _overlaps(_padded(boxes, 5, 3), taken).sum(1)
+        clashes = _overlaps(boxes + np.array([-5, -3, 5, 3]), taken).sum(1)
         outside = (boxes[:, :2] < inner.min).any(1) | (boxes[:, 2:] > inner.max).any(1)
         badness = RADIUS + 3 * hidden + CLASH * (clashes + outside)
         best = int(badness.argmin())
@@ -91,8 +91,7 @@ def _drawn(ax: Axes) -> Floats:
     """Points along everything drawn, in pixels, `[points, 2]`."""
     points = [np.empty((0, 2))]
     points += [ax.transData.transform(np.asarray(dots.get_offsets(), dtype=float)) for dots in ax.collections]
-    for line in ax.lines:
-        points.append(_along(line.get_transform().transform(np.asarray(line.get_xydata(), dtype=float))))
+    points += [_along(line.get_transform().transform(np.asarray(line.get_xydata(), dtype=float))) for line in ax.lines]
     for text in ax.texts:
         box = text.get_window_extent()
         points.append(np.stack(np.meshgrid(np.linspace(box.x0, box.x1, 30), [box.y0, box.y1]), axis=-1).reshape(-1, 2))
@@ -105,18 +104,14 @@ def _along(corners: Floats) -> Floats:
     return np.concatenate(parts) if parts else corners
 
 
-def _padded(boxes: Floats, x: float, y: float) -> Floats:
-    return boxes + np.array([-x, -y, x, y])
-
-
 def _inside(points: Floats, boxes: Floats) -> NDArray[np.bool_]:
-    """Whether each box contains each point, `[boxes, points]`."""
+    """True where a box contains a point, `[boxes, points]`."""
     x, y = points.T
     x0, y0, x1, y1 = boxes.T[..., None]
     return np.asarray((x0 < x) & (x < x1) & (y0 < y) & (y < y1))
 
 
 def _overlaps(boxes: Floats, others: Floats) -> NDArray[np.bool_]:
-    """Whether each box overlaps each of the others, `[boxes, others]`."""
+    """True where a box overlaps one of the others, `[boxes, others]`."""
     a, b = boxes[:, None], others[None]
     return np.asarray((a[..., :2] < b[..., 2:]).all(-1) & (b[..., :2] < a[..., 2:]).all(-1))

@@ -72,7 +72,7 @@ def forest(ax: Axes, frames: Frames, task: str, names: list[str], *, numbers: bo
 
 
 def _row(ax: Axes, y: int, name: str, style: Style, seeds: Floats, values: Floats, metric: Metric) -> None:
-    """Seeds, mean and interval of a strategy; a triangle at the edge stands for what is off the scale."""
+    """Seeds, mean and interval of a strategy; a triangle at the edge marks values off the scale."""
     span = ax.get_xlim()
     mean, low, high = values
     seeds = np.sort(seeds[np.isfinite(seeds)])
@@ -106,7 +106,7 @@ def beside(ax: Axes, y: float, texts: tuple[str, str], name: str = "", *, signif
 
 
 def _differences_note(frames: Frames, tasks: Sequence[str], *, numbers: bool) -> str:
-    """What bold numbers mean, what tuned strategies are compared with, and the smallest detectable difference."""
+    """A note on bold numbers, on the reference of tuned strategies, and on the smallest detectable difference."""
     rows = frames.scores[frames.scores["task"].isin(tasks)]
     compared = rows[rows["verdict"] != ""]
     if compared.empty:
@@ -174,29 +174,29 @@ def cost(frames: Frames) -> Figure:
     figure = blank(frames.caption, title, height_of(names), legend)
     keys = [(str(n), int(k)) for n, k in zip(data["strategy"], data["replicas"], strict=True)]
     strategy_axis((panels := figure.subplots(1, 2, sharey=True))[0], names)
-    for ax, value, prefix in zip(panels, ("samples_per_second", "ratio"), ("samples", "ratio"), strict=True):
-        columns = value, f"{prefix}_low", f"{prefix}_high"
-        for row, (name, replicas) in zip(floats(data, *columns), keys, strict=True):
-            offset = 0.44 * (stacks.index(replicas) / (len(stacks) - 1) - 0.5) if len(stacks) > 1 else 0
-            y, style, (middle, low, high) = names.index(name) + offset, look[name], row
+    for ax, columns, form, unit in (
+        (panels[0], ("samples_per_second", "samples_low", "samples_high"), "{:,.0f}", " samples/s"),
+        (panels[1], ("ratio", "ratio_low", "ratio_high"), "{:.2f}×", " the time of fixed"),
+    ):
+        for (middle, low, high), (name, replicas) in zip(floats(data, *columns), keys, strict=True):
             if not math.isfinite(middle):
                 continue
-            if math.isfinite(low) and math.isfinite(high):
+            offset = 0.44 * (stacks.index(replicas) / (len(stacks) - 1) - 0.5) if len(stacks) > 1 else 0
+            y, style, written = names.index(name) + offset, look[name], form.format(middle)
+            if math.isfinite(low + high):
                 mark(ax.plot([low, high], [y, y], color=style.colour, linewidth=2, solid_capstyle="round"), name)
-            written = f"{middle:.2f}×" if value == "ratio" else f"{middle:,.0f}"
-            unit = " the time of fixed" if value == "ratio" else " samples/s"
             point = ax.plot(middle, y, style.marker, color=style.colour, markersize=6.5,
                             markerfacecolor=style.colour if fills[replicas] else "white")  # fmt: skip
             mark(point, name, f"{shown(name)}, {replicas} at once: {written}{unit}")
             text = ax.text(1.01, y, written, size=7, va="center", color=FAINT, transform=ax.get_yaxis_transform())
             mark(text, name)
+    logarithmic = bool(data["ratio"].max() > LOG_COSTS)
     panels[0].set_xlabel("samples per second, log scale (higher is better)")
-    panels[1].set_xlabel("time per step relative to fixed (lower is better)")
+    panels[1].set_xlabel(f"time per step relative to fixed{', log scale' * logarithmic} (lower is better)")
     panels[1].axvline(1, color=INK, linewidth=0.9, dashes=(4, 3), zorder=1)
     panels[1].spines["left"].set_visible(False)
-    if data["ratio"].max() > LOG_COSTS:
+    if logarithmic:
         log_axis(panels[1], "x")
-        panels[1].set_xlabel("time per step relative to fixed, log scale (lower is better)")
     speeds = data["samples_per_second"].dropna()
     panels[0].set_xlim(speeds.min() / 1.3, speeds.max() * 1.15)
     log_axis(panels[0], "x")

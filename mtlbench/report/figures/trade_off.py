@@ -32,7 +32,7 @@ Spans = tuple[tuple[float, float], tuple[float, float]]
 
 @dataclass
 class _Data:
-    """What is drawn: tasks as (x, y), intervals by label in each, scores by seed, and labels with both means."""
+    """The data of the plot: tasks as (x, y), intervals by label in each, scores by seed, and labels with both means."""
 
     tasks: tuple[str, str]
     metrics: tuple[Metric, Metric]
@@ -51,9 +51,9 @@ class _Data:
         return f"{written} ({number(y, of_y)}, {number(x, of_x)})"
 
     def tooltip(self, name: str) -> str:
-        parts = zip(self.tasks, (self.x, self.y), self.metrics, strict=True)
-        texts = [f"{task} {estimate(scores[name], metric)}" for task, scores, metric in parts if name in scores]
-        return f"{shown(name)}: {', '.join(reversed(texts))}"
+        parts = zip(self.tasks[::-1], (self.y, self.x), self.metrics[::-1], strict=True)
+        texts = (f"{task} {estimate(scores[name], metric)}" for task, scores, metric in parts if name in scores)
+        return f"{shown(name)}: {', '.join(texts)}"
 
 
 def trade_off(frames: Frames) -> Figure:
@@ -78,14 +78,11 @@ def _data(frames: Frames) -> _Data:
     seeds = frames.runs.pivot_table(index=["strategy", "seed"], columns="task", values="score")
     seeds = seeds.reindex(columns=list(tasks)).replace([np.inf, -np.inf], np.nan).dropna()
     names = [name for name in names_of(frames.scores, baselines=False) if name in both]
-    shares = {float(name.partition(":")[2]): name for name in both if role_of(name) == FRONT}
-    front: dict[float, str] = {}
-    if len(shares) >= LEAST:
-        if REFERENCE in both:
-            shares[0.5] = REFERENCE
-        front = dict(sorted(shares.items()))
-    metrics = (frames.metric(tasks[0]), frames.metric(tasks[1]))
-    return _Data(tasks, metrics, x, y, seeds, names, front)
+    front = {float(name.partition(":")[2]): name for name in both if role_of(name) == FRONT}
+    if len(front) >= LEAST and REFERENCE in both:
+        front[0.5] = REFERENCE
+    front = dict(sorted(front.items())) if len(front) >= LEAST else {}
+    return _Data(tasks, (frames.metric(tasks[0]), frames.metric(tasks[1])), x, y, seeds, names, front)
 
 
 def _intervals(frames: Frames, task: str) -> dict[str, Floats]:
@@ -114,7 +111,7 @@ def _spans(data: _Data, *, few: bool) -> Spans:
 
 
 def _draw(frames: Frames, data: _Data, *, direct: bool) -> tuple[Figure, bool]:
-    """The figure, with names beside the points or in a legend, and whether there was room for every name."""
+    """The figure, with names beside the points or in a legend, and True if there was room for every name."""
     look, few = styles(frames), len(data.names) <= FEW
     spans = _spans(data, few=few)
     points = [name for name in data.names if _within(data.at(name), spans)]
@@ -173,7 +170,7 @@ def _legend(data: _Data, points: list[str], look: dict[str, Style], *, direct: b
 
 
 def _note(data: _Data, points: list[str], spans: Spans, clouds: dict[str, Floats]) -> str:
-    """The corner that is best, and what is off the scale."""
+    """A note on the best corner, and on strategies, seeds and shares off the scale."""
     x, y = (metric.higher_is_better for metric in data.metrics)
     note = f"Best is the {'upper' if y else 'lower'} {'right' if x else 'left'} corner."
     away = [data.text(name, shown(name)) for name in data.names if name not in points]
