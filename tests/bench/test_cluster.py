@@ -72,6 +72,7 @@ def local_cluster(workers: int, *, threads: int = 1, processes: bool = False) ->
         n_workers=workers,
         threads_per_worker=threads,
         processes=processes,
+        protocol="tcp://",  # within one process Dask would connect through memory, which now and then fails
         dashboard_address=":0",
         preload="tests.helpers.preloaded" if processes else (),
     ) as cluster:
