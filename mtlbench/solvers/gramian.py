@@ -38,7 +38,7 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     """Weights `[..., T]` of the shortest vector in the convex hull of the task gradients.
 
     argmin w'Gw over w >= 0, sum w = 1; in closed form for T = 2 (Sener & Koltun, NeurIPS 2018, eq. 4). If several
-    weights give the shortest vector, returns one of them.
+    weights give the shortest vector, returns some whose w_t g_t are short, so that less cancels.
     """
     wide = in_double(gramian)
     if wide.shape[-1] == 2:
@@ -46,7 +46,8 @@ def min_norm_point(gramian: Tensor) -> Tensor:
         return _shares(second - cross, first - cross).to(gramian.dtype)
     # x = s w, w on the simplex, minimises x'Gx + (1'x - 1)^2: the weighting of the two terms changes only its size s.
     normal, matrix = _scaled(wide)
-    sides = matrix + normal.unsqueeze(-1) * normal.unsqueeze(-2)
+    ridge = torch.finfo(wide.dtype).eps * identity_like(wide)
+    sides = matrix + ridge + normal.unsqueeze(-1) * normal.unsqueeze(-2)
     weights = normal * nonnegative_point(sides, -normal, _rounding(gramian))
     return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 

@@ -118,7 +118,8 @@ def test_predictions_for_pictures_equal_those_for_tensors(
     for task, truth in (("digit", labels), ("above_five", labels > 5)):
         told = torch.tensor([next(iter(each["tasks"][task].values())) for each in answers]).view(2, DIGITS)
         pictures, tensors = (told == truth).float().mean(1).tolist()
-        assert abs(pictures - tensors) <= 0.005, task
+        # Digits on the border between two answers differ from one trained network, and so one processor, to another.
+        assert abs(pictures - tensors) <= 0.01, task
 
 
 def test_a_file_that_is_not_a_picture_does_not_affect_the_others(

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, brentq, minimize, nnls
 from torch import Tensor
@@ -110,6 +110,7 @@ def test_min_norm_point_of_two_tasks_is_exact(kind: str, seed: int, spread: floa
 
 
 @given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
+@example(kind="opposite", tasks=11, seed=11, spread=12.0)  # opposite gradients 1e6 times as long as the shortest
 @few
 def test_min_norm_point_meets_its_optimality_conditions(kind: str, tasks: int, seed: int, spread: float) -> None:
     """<d, g_t> >= |d|^2, in units of |g_t| and of the shortest gradient, with equality where w_t > 0."""
