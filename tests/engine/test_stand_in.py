@@ -12,9 +12,8 @@ from mtlbench.contracts.setup import Setup
 from mtlbench.engine.products import Products
 from mtlbench.engine.trainer import Trainer
 from mtlbench.plugins.registry import Registry
-from tests.engine.test_trainer import convolved_setup
 from tests.helpers.definitions import PLAIN
-from tests.helpers.toy import toy_setup
+from tests.helpers.toy import convolved_setup, toy_setup
 
 stand_in = pytest.importorskip(
     "tests.helpers.stand_in", reason="this torch has no backends in Python", exc_type=ImportError
