@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtlbench.bench.jobs import StackJob
 from mtlbench.contracts.setup import Setup
+from mtlbench.engine import products
 from mtlbench.engine.device import DEVICES, resolve_device
 from mtlbench.errors import UserError
 from mtlbench.plugins.needs import needs_of
@@ -40,6 +42,8 @@ class TrainingRequest:
     lr: float
     device: str
     plugins: tuple[Path, ...]
+    products: str = "auto"
+    precision: str = "float32"
     jobs: int | None = None
     run_timeout: float | None = None
     run_memory: float | None = None
@@ -95,6 +99,8 @@ def plan(request: Request) -> Plan:
     setups, conditions, registry = check(request)
     store = Store(request.out / request.name)
     before = store.bench()
+    if before is not None:
+        conditions = _with_products_of(before, conditions, request)
     if before is not None and (changed := before.conditions.differences(conditions)):
         raise UserError(
             f"{store.folder} was made with {'; '.join(changed)}: choose another --name, or delete that folder"
@@ -141,8 +147,19 @@ def check(request: TrainingRequest) -> tuple[list[Setup], Conditions, Registry]:
     for option, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{option} must be finite and > 0; found {value}")
-    same = {name: getattr(request, name) for name in ("seeds", "epochs", "batch_size", "lr")}
-    return setups, Conditions(**same, device=resolve_device(request.device)), registry
+    same: dict[str, Any] = {name: getattr(request, name) for name in ("seeds", "epochs", "batch_size", "lr")}
+    device = resolve_device(request.device)
+    same["products"] = products.library(request.products, device)
+    same["precision"] = products.precision(request.precision, device)
+    return setups, Conditions(**same, device=device), registry
+
+
+def _with_products_of(before: BenchRecord, conditions: Conditions, request: TrainingRequest) -> Conditions:
+    """Conditions with the library of products that a bench began with, unless the request names one."""
+    began_with = before.conditions.products
+    if request.products != "auto" or began_with == conditions.products:
+        return conditions
+    return conditions.model_copy(update={"products": products.library(began_with, conditions.device)})
 
 
 def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, *, several: bool) -> PlannedRun:

@@ -16,6 +16,8 @@ from mtlbench.records.history import LARGEST, Evaluation, Result, check_evaluati
 
 FORMAT = 3
 Positive = Annotated[float, Field(gt=0, lt=LARGEST)]
+Library = Literal["bmm", "onednn"]
+Precision = Literal["float32", "bf16"]
 
 
 class Record(BaseModel):
@@ -39,13 +41,19 @@ class Spec(Record):
 
 
 class Conditions(Record):
-    """The conditions that all runs of a bench share; tuned runs have learning rates of their own."""
+    """The conditions that all runs of a bench share; tuned runs have learning rates of their own.
+
+    `products` is the library of matrix products, and `precision` that of their operands: results of different ones
+    differ by rounding, and are not mixed.
+    """
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     device: str
+    products: Library = "bmm"
+    precision: Precision = "float32"
 
     def differences(self, other: Conditions) -> list[str]:
         """A phrase for each condition in which `other` differs."""
@@ -266,8 +274,16 @@ class BenchRecord(Record):
 
 def key_of(**parts: object) -> str:
     """SHA-256 of everything that determines a computation, given as records and plain values."""
-    plain = {name: part.model_dump() if isinstance(part, BaseModel) else part for name, part in parts.items()}
+    plain = {name: _plain(part) for name, part in parts.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(part: object) -> object:
+    """A part of a key; conditions without the fields that older runs lack, if these have the values of older runs."""
+    if not isinstance(part, BaseModel):
+        return part
+    later = {name: Conditions.model_fields[name].default for name in ("products", "precision")}
+    return {name: value for name, value in part.model_dump().items() if name not in later or value != later[name]}
 
 
 def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
