@@ -20,7 +20,7 @@ PROPERTIES: dict[str, Proof[Subject]] = {
     "state_dict is the whole state": properties.state_is_whole,
     "state is changed in place": properties.state_stays_in_place,
     "a step runs on meta": small_training.runs_on_meta,
-    "memory does not grow over 200 steps": small_training.memory_does_not_grow,
+    "memory does not grow over 40 steps": small_training.memory_does_not_grow,
 }
 SETUP_PROPERTIES: dict[str, Proof[SetupSubject]] = {
     "about and the file's docstring describe it": setup.says_what_it_is,

@@ -65,16 +65,15 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 
 
 @contextlib.contextmanager
-def local_cluster(workers: int, *, threads: int = 1, processes: bool = False) -> Generator[str]:
-    """Context manager that gives the address of a cluster made by Dask, with workers in this process or in others."""
+def local_cluster(workers: int, *, threads: int = 1) -> Generator[str]:
+    """Context manager that gives the address of a cluster whose workers are in this process."""
     made: Any = LocalCluster
     with made(
         n_workers=workers,
         threads_per_worker=threads,
-        processes=processes,
+        processes=False,
         protocol="tcp://",  # within one process Dask would connect through memory, which now and then fails
         dashboard_address=":0",
-        preload="tests.helpers.preloaded" if processes else (),
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -103,17 +102,6 @@ def cluster() -> Generator[tuple[str, Processes]]:
         with Client(address, timeout=60) as client:
             client.wait_for_workers(len(made), timeout=60)
         yield address, [scheduler, *made]
-
-
-def test_a_local_cluster_gives_identical_results_and_only_the_bad_plugin_fails(
-    tmp_path: Path, local: dict[str, dict[str, object]]
-) -> None:
-    plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
-    with local_cluster(2, threads=4, processes=True) as address:
-        assert not execute(tmp_path, address, plugins=[plugin])
-    failed = [run for run in small_plan(tmp_path).store.runs(SETUP) if run.problem]
-    assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
-    assert results(tmp_path) == local
 
 
 def test_a_setup_from_a_plugin_is_sent_to_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +160,7 @@ def test_plugins_with_the_same_file_name_are_sent_unchanged(tmp_path: Path) -> N
     assert replace(sent, training_seconds=0) == replace(local, training_seconds=0)
 
 
-def test_an_error_on_a_worker_fails_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_on_a_worker_or_of_dask_fails_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def raises(*_: object) -> None:
         raise OSError("no room\nleft")
 
@@ -183,6 +171,9 @@ def test_an_error_on_a_worker_fails_one_run(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(ProcessError, match=r"^on the Dask worker: OSError: no room$") as raised:
             cluster.submit(jobs.train, own_job(file), lambda _: None).result()
         assert "in raises" in raised.value.traceback
+        monkeypatch.setattr("mtlbench.bench.dask_cluster._carry_out_there", len)
+        with pytest.raises(ProcessError, match="TypeError: len"):
+            cluster.submit(jobs.train, own_job(file), lambda _: None).result(PATIENCE)
         cluster.stop()
 
 
@@ -216,6 +207,13 @@ def test_a_stopped_bench_ends_only_its_own_runs_including_later_ones(
         other.stop()
 
 
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a worker of the cluster with all its processes."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
+    process.kill()
+
+
 class Striking(Quiet):
     """Kills a worker of the cluster once a run is under way."""
 
@@ -226,55 +224,39 @@ class Striking(Quiet):
     def moved(self, job: ShownJob) -> None:
         if job.progress and job.progress.done > 0.5 and not self.struck.is_set():
             self.struck.set()
-            for child in psutil.Process(self._victim.pid).children(recursive=True):
-                child.kill()
-            self._victim.kill()
+            kill_all(self._victim)
 
 
-def test_runs_of_a_killed_worker_restart_on_another(
-    tmp_path: Path, local: dict[str, dict[str, object]], cluster: tuple[str, Processes]
+def test_a_bench_survives_a_killed_worker_and_the_loss_of_the_others_and_of_the_scheduler_is_reported(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    local: dict[str, dict[str, object]],
+    cluster: tuple[str, Processes],
 ) -> None:
-    address, (*_, victim) = cluster
+    """One test, since starting the cluster takes most of the time."""
+    address, (scheduler, under_a_nanny, victim) = cluster
+    plugin = write(tmp_path, "raises", "raise RuntimeError('not today')")
     display = Striking(victim)
-    assert execute(tmp_path, address, display)
+    assert not execute(tmp_path, address, display, plugins=[plugin])
     assert display.struck.is_set()
     assert victim.poll() is not None
+    failed = [run for run in small_plan(tmp_path).store.runs(SETUP) if run.problem]
+    assert [(run.spec.label, run.error) for run in failed] == [("raises", "RuntimeError: not today")]
     assert results(tmp_path) == local
 
-
-def test_the_loss_of_all_workers_is_reported(monkeypatch: pytest.MonkeyPatch, cluster: tuple[str, Processes]) -> None:
     monkeypatch.setattr("mtlbench.bench.dask_cluster.LOOK_EVERY", 0.2)
-    address, (_, *victims) = cluster
+    monkeypatch.setattr("mtlbench.bench.dask_cluster.CONNECT_WITHIN", 4)
     said: queue.Queue[Progress | str] = queue.Queue()
     place = Cluster(address, "cpu", Limits())
-    place.submit(jobs.train, own_job(setup=SETUP, epochs=10_000), said.put)
+    result = place.submit(jobs.train, own_job(setup=SETUP, epochs=10_000), said.put)
     assert isinstance(said.get(timeout=PATIENCE), Progress)
-    for victim in victims:
-        for child in psutil.Process(victim.pid).children(recursive=True):
-            child.kill()
-        victim.kill()
+    kill_all(under_a_nanny)
     while isinstance(message := said.get(timeout=PATIENCE), Progress):
         pass
     assert "no Dask worker" in message
-    place.stop()
-
-
-def test_a_lost_scheduler_is_named_and_an_error_of_dask_fails_one_run(
-    monkeypatch: pytest.MonkeyPatch, cluster: tuple[str, Processes]
-) -> None:
-    address, (scheduler, *_) = cluster
-    monkeypatch.setattr("mtlbench.bench.dask_cluster.CONNECT_WITHIN", 2)
-    begun = threading.Event()
-    place = Cluster(address, "cpu", Limits())
-    job = own_job(setup=SETUP, epochs=10_000)
-    with monkeypatch.context() as patch, pytest.raises(ProcessError, match="TypeError: len"):
-        patch.setattr("mtlbench.bench.dask_cluster._carry_out_there", len)
-        place.submit(jobs.train, job, lambda _: None).result(PATIENCE)
-    future = place.submit(jobs.train, job, lambda _: begun.set())
-    assert begun.wait(PATIENCE)
     scheduler.kill()
     with pytest.raises(UserError, match=f"the Dask scheduler at {address} was lost"):
-        future.result(PATIENCE)
+        result.result(PATIENCE)
     place.stop()
 
 

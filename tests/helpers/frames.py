@@ -79,7 +79,7 @@ def make_frames(
             scores.append(
                 about | {"seeds": seeds} | compared(name, values, scores_by_seed.get((reference_of(name), task)))
             )
-            curves += made_curves(rng, about, errors, epochs, points, effect)
+            curves.append(made_curves(rng, about, errors, epochs, points, effect))
         if role_of(name) == "strategy":
             speeds += made_speeds(name, seeds)
         if role_of(name) in ("strategy", "tuned"):
@@ -147,27 +147,29 @@ def compared(name: str, values: Points, reference: Points | None) -> dict[str, o
 
 def made_curves(
     rng: np.random.Generator, about: dict[str, object], errors: Points, epochs: int, points: int, effect: float
-) -> list[pd.DataFrame]:
+) -> pd.DataFrame:
     """Training stretches and validation of one strategy and task, for every seed."""
-    name, task, parts = str(about["strategy"]), about["task"], list[pd.DataFrame]()
+    name, task = str(about["strategy"]), str(about["task"])
     steps, ends = np.arange(1, points + 1) * epochs / points, np.arange(1.0, epochs + 1)
     drift = 0.25 * (hash_of(name) - 0.5) * np.log1p(3 * steps) * (1 if task == MAIN else -1)
     moves = not name.startswith(("fixed", "single:", "front:"))
-    for seed, last in enumerate(errors):
+    rows: list[Points] = []  # of each seed: loss, score, weight
+    for last in errors:
         loss = (0.05 + 0.5 / (1 + 6 * steps)) * np.exp(rng.normal(0, 0.05, points)) * (1 + 40 * effect)
         weight = (0.1 if "0.1]" in name and task != MAIN else 1) + (drift + rng.normal(0, 0.03, points)) * moves
         error = last + 0.016 * np.exp(-1.2 * (ends - 1)) + rng.normal(0, 0.0005, epochs)
         score = 1 - error if task == MAIN else error
-        parts += [
-            pd.DataFrame({"split": "training", "epoch": steps, "loss": loss, "score": np.nan, "weight": weight}),
-            pd.DataFrame({"split": "validation", "epoch": ends, "loss": 0.07, "score": score, "weight": np.nan}),
-        ]
-        for part in parts[-2:]:
-            part["seed"] = seed
-    return [
-        part.assign(setup=str(about["setup"]), strategy=name, task=str(task), gradient_norm=0.1, cosine=0.1)
-        for part in parts
-    ]
+        training = np.stack([loss, np.full(points, np.nan), weight])
+        validation = np.stack([np.full(epochs, 0.07), score, np.full(epochs, np.nan)])
+        rows.append(np.concatenate([training, validation], axis=1))
+    loss, score, weight = np.concatenate(rows, axis=1)
+    seeds = len(errors)
+    return pd.DataFrame({
+        "split": np.tile(np.repeat(np.array(["training", "validation"], dtype=object), [points, epochs]), seeds),
+        "epoch": np.tile(np.concatenate([steps, ends]), seeds),
+        "loss": loss, "score": score, "weight": weight, "seed": np.repeat(np.arange(seeds), points + epochs),
+        "setup": str(about["setup"]), "strategy": name, "task": task, "gradient_norm": 0.1, "cosine": 0.1,
+    })  # fmt: skip
 
 
 def made_speeds(name: str, seeds: int) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -78,15 +79,15 @@ def start(out: Path, setup: str, epochs: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "tests.helpers.kills", *asked])
 
 
-def strike(main: subprocess.Popen[bytes], longest: float, chance: random.Random, workers: float) -> str:
+def strike(main: subprocess.Popen[bytes], longest: float, chance: random.Random, what: str) -> bool:
     """Kill the main process at a random moment of the next `longest` seconds, or a worker soon after one has started.
 
-    `workers` is the probability that it is a worker.
+    `what` is "a worker" or "the main process".
 
     Returns:
-        "a worker" or "the main process"; empty if the bench ended first.
+        False if the bench ended first.
     """
-    wants_worker = chance.random() < workers
+    wants_worker = what == "a worker"
     patience = chance.uniform(0, longest / 8 if wants_worker else longest)
     begun = None if wants_worker else time.monotonic()
     while main.poll() is None:
@@ -95,26 +96,18 @@ def strike(main: subprocess.Popen[bytes], longest: float, chance: random.Random,
             begun = time.monotonic()
         if begun is not None and time.monotonic() - begun >= patience and (candidates or not wants_worker):
             with contextlib.suppress(psutil.NoSuchProcess):
-                victim = chance.choice(candidates) if wants_worker else psutil.Process(main.pid)
-                victim.kill()
-                return "a worker" if wants_worker else "the main process"
+                (chance.choice(candidates) if wants_worker else psutil.Process(main.pid)).kill()
+                return True
         time.sleep(0.05)
-    return ""
+    return False
 
 
 def survive(
-    kills: int,
-    folder: Path,
-    chance: random.Random,
-    workers: float = 0.5,
-    *,
-    setup: str = SETUP,
-    epochs: int = MOMENTS,
-) -> list[str]:
-    """Kill benches this many times, restart each until it is complete, and compare it with an undisturbed one.
+    victims: Sequence[str], folder: Path, chance: random.Random, *, setup: str = SETUP, epochs: int = MOMENTS
+) -> None:
+    """Kill benches, restart each until it is complete, and compare it with an undisturbed one.
 
-    Returns:
-        What was killed each time.
+    `victims` are what is killed each time: "a worker" or "the main process".
 
     Raises:
         AssertionError: a result differs, or a process fails by itself.
@@ -124,23 +117,22 @@ def survive(
     assert start(undisturbed, setup, epochs).wait() == 0
     longest = time.monotonic() - begun
     expected = results(undisturbed, setup)
-    struck: list[str] = []
-    while len(struck) < kills:
-        out = folder / f"killed-{len(struck)}"
+    struck = 0
+    while struck < len(victims):
+        out = folder / f"killed-{struck}"
         main = start(out, setup, epochs)
-        while len(struck) < kills and (what := strike(main, longest, chance, workers)):
-            struck.append(what)
-            print(f"kill {len(struck)}: {what}", flush=True)
-            if what == "the main process":
+        while struck < len(victims) and strike(main, longest, chance, victims[struck]):
+            print(f"kill {struck + 1}: {victims[struck]}", flush=True)
+            if victims[struck] == "the main process":
                 main.wait()
                 main = start(out, setup, epochs)
+            struck += 1
         if (
             main.wait() != 0
         ):  # a run fails if its stack is killed too often within an epoch; restarting the bench retries it
             assert start(out, setup, epochs).wait() == 0
         assert results(out, setup) == expected
         assert not [*out.rglob("*.safetensors"), *out.rglob(".*.json")]
-    return struck
 
 
 def _workers(main: int) -> list[psutil.Process]:
@@ -165,6 +157,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.monotonic()
         chance = random.Random(asked.seed)
-        killed = survive(asked.kills, Path(scratch), chance, setup=asked.setup, epochs=asked.epochs)
-        kinds = ", ".join(f"{killed.count(kind)} of {kind}" for kind in sorted(set(killed)))
-        print(f"{len(killed)} kills ({kinds}), all results bit for bit the same, {time.monotonic() - begun:.0f} s")
+        victims = [chance.choice(("a worker", "the main process")) for _ in range(asked.kills)]
+        survive(victims, Path(scratch), chance, setup=asked.setup, epochs=asked.epochs)
+        kinds = ", ".join(f"{victims.count(kind)} of {kind}" for kind in sorted(set(victims)))
+        print(f"{len(victims)} kills ({kinds}), all results bit for bit the same, {time.monotonic() - begun:.0f} s")

@@ -96,12 +96,15 @@ def _panel(
         for x, setup in enumerate(heads):
             cell = cells.get((setup, name), _Cell("–", False, 0.0, f"{name} on {setup}: no score"))
             colour = to_hex(WORSE_TO_BETTER(0.5 + cell.merit / 2)) if cell.significant else "white"
-            box = ax.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=colour, linewidth=0))
+            # Not `add_patch`, which updates the limits, and outside the layout: no cell leaves the axes.
+            box = ax.add_artist(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=colour, linewidth=0))
             mark(box, name, cell.tooltip)
             dark = cell.significant and float(np.dot(to_rgb(colour), (0.3, 0.59, 0.11))) < 0.5
             text = ax.text(x, y, cell.text, size=7.5, ha="center", va="center_baseline",
                            color=FAINT if not cell.significant else "white" if dark else INK)  # fmt: skip
             mark(text, name, cell.tooltip)
+            for artist in (box, text):
+                artist.set_in_layout(False)
 
 
 def _cells(table: pd.DataFrame) -> dict[tuple[str, str], _Cell]:
