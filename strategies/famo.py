@@ -30,6 +30,8 @@ class FAMO(Strategy):
         least: b, a lower bound of every loss, finite.
     """
 
+    losses = "positive"
+
     def __init__(
         self,
         shape: tuple[int, int],
@@ -43,6 +45,8 @@ class FAMO(Strategy):
         require(math.isfinite(weight_decay) and weight_decay >= 0, "weight_decay must be finite and >= 0", weight_decay)
         require(math.isfinite(least), "least must be finite", least)
         self.rate, self.weight_decay, self.least = lr, weight_decay, least
+        if least < 0:
+            self.losses = "any"
         self.logits: Tensor
         self.before: Tensor
         self.first_moment: Tensor

@@ -31,6 +31,8 @@ class GO4Align(Strategy):
         beta: step size of the indicator, finite and >= 0.
     """
 
+    losses = "positive"
+
     def __init__(
         self,
         shape: tuple[int, int],

@@ -24,6 +24,7 @@ class IMTL(Strategy):
     """
 
     heads = "own"
+    losses = "positive"
 
     def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__(shape)

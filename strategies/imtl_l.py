@@ -20,6 +20,8 @@ class IMTLL(Strategy):
         shape: (K, T).
     """
 
+    losses = "positive"
+
     def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__(shape)
         self.scales = nn.Parameter(torch.zeros(shape))  # [K, T], s

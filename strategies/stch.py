@@ -41,6 +41,7 @@ class SmoothTchebycheff(Strategy):
         require(math.isfinite(ideal), "ideal must be finite", ideal)
         require(warm_up >= 0, "warm_up must be >= 0", warm_up)
         self.mu, self.ideal, self.warm_up = mu, ideal, warm_up
+        self.losses = "positive" if warm_up else "any"
         self.last_means: Tensor
         self.epochs: Tensor
         self.register_buffer("last_means", torch.ones(shape))  # [K, T]

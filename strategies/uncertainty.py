@@ -30,6 +30,8 @@ class Uncertainty(Strategy):
         s: start of the log-variances, finite.
     """
 
+    losses = "positive"
+
     def __init__(self, shape: tuple[int, int], *, c: float = 1.0, s: Annotated[float, Uniform(-2, 2)] = 0.0) -> None:
         super().__init__(shape)
         if not (math.isfinite(c) and c > 0):
