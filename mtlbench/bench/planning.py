@@ -13,6 +13,7 @@ from mtlbench.contracts.setup import Setup
 from mtlbench.engine import products
 from mtlbench.engine.device import DEVICES, resolve_device
 from mtlbench.errors import UserError
+from mtlbench.plugins.discovery import contained
 from mtlbench.plugins.needs import needs_of
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import BenchRecord, Conditions, Settings, Spec, TaskInfo, TuningRecord, key_of
@@ -121,6 +122,7 @@ def plan(request: Request) -> Plan:
         specs += [registry.parse(f"{SINGLE}:{task}", setup) for task in setup.task_names]
         unique = {spec.label: spec for spec in specs}.values()
         runs += [planned(spec, setup, conditions, registry, several=len(setups) > 1) for spec in unique]
+    notes += warm_up_notes(runs, registry)
     return Plan(runs, notes, conditions, registry, store, request)
 
 
@@ -176,6 +178,17 @@ def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry
     cost = COSTS.get(needs_of(registry.get(spec.name)), 1.0) if shipped else UNKNOWN_COST
     work = setup.passes * setup.training_size * setup.multiply_adds * cost
     return PlannedRun(name, setup, spec, settings, digests, key, work)
+
+
+def warm_up_notes(runs: Iterable[PlannedRun], registry: Registry) -> list[str]:
+    """A note that names the strategies whose declared warm-up does not end within their runs."""
+    warming: dict[str, str] = {}
+    for run in runs:
+        with contained():
+            warm_up = registry.build(run.spec, (1, len(run.setup.task_names))).warm_up
+        if warm_up >= run.settings.epochs:
+            warming[run.spec.label] = f"{run.spec.label} (warm-up of {warm_up} epochs)"
+    return [f"too few epochs to leave the warm-up: {', '.join(warming.values())}"] if warming else []
 
 
 def digests_of(registry: Registry, strategy: str, setup: str) -> dict[str, str]:
