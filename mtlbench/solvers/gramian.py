@@ -52,23 +52,30 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 
 
-def conflict_averse_point(gramian: Tensor, c: float) -> Tensor:
+def conflict_averse_point(gramian: Tensor, c: float | Tensor) -> Tensor:
     """The w on the simplex, `[..., T]`, that minimises <g_w, g_0> + c |g_0| |g_w|, where g_0 is the mean gradient.
 
     In closed form for T = 2; for more tasks converged while lengths differ by a factor of up to 1e4. If g_0 is 0, any
-    w is a minimum. `c` must be >= 0. Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3.
+    w is a minimum. `c` must be >= 0: one number, or one for each problem, `[...]`; beyond 1e8, g_w is the shortest
+    vector up to rounding. Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3.
     """
     wide = in_double(gramian)
+    if isinstance(c, Tensor):
+        c = in_double(c)
     if wide.shape[-1] == 2:
         return _conflict_averse_pair(wide, c).to(gramian.dtype)
     mean = wide.mean(-1)  # <g_t, g_0>
     linear = mean * reciprocal(gradient_norms(wide)) * reciprocal(mean.mean(-1, keepdim=True).clamp_min(0).sqrt())
     normal, matrix = _scaled(wide)
+    if isinstance(c, Tensor):
+        c = c.unsqueeze(-1)
+        size = c.clamp_min(1)
+        linear, c = linear / size, c / size
     weights = normal * averse_point(matrix, linear, normal, c, _rounding(gramian))
     return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 
 
-def _conflict_averse_pair(gramian: Tensor, c: float) -> Tensor:
+def _conflict_averse_pair(gramian: Tensor, c: float | Tensor) -> Tensor:
     """Minimises a s + c |g_0| |g_s| with g_s = s g_1 + (1 - s) g_2, a = <g_1 - g_2, g_0>: a root of a quadratic."""
     first, cross, second = gramian[..., 0, 0], gramian[..., 0, 1], gramian[..., 1, 1]
     to_first, to_second = second - cross, first - cross  # proportions of the shortest g_s

@@ -161,6 +161,24 @@ def test_conflict_averse_point_of_two_tasks_is_a_minimum(kind: str, seed: int, s
     assert float(value - others.min()) <= 1e-7 * float(norms.amin()) + 1e-14 * float((weights * norms).sum())
 
 
+@given(kind=anything, tasks=st.integers(2, 8), seed=seeds)
+@few
+def test_conflict_averse_point_takes_one_c_for_each_problem(kind: str, tasks: int, seed: int) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, 1.0)
+    cs = torch.tensor([0.0, 0.3, 1.0, 1.5, 1e8], dtype=torch.float64)
+    weights = conflict_averse_point(gramian.expand(len(cs), -1, -1), cs)
+    assert_on_simplex(weights)
+    jacobian = units * scales[:, None]
+    if float(jacobian.mean(0).norm()) > 1e-12:  # any w is a minimum if the mean gradient is 0
+        for one, c in zip(weights[:-1], cs.tolist(), strict=False):
+            both = torch.stack([one, conflict_averse_point(gramian, c)])
+            value, alone = averse(units, scales, both, c)  # the minimum may lie at several w
+            torch.testing.assert_close(value, alone, rtol=0, atol=1e-7)
+    shortest = (min_norm_point(gramian) @ jacobian).norm()
+    # Lengths from 0.1 to 10, whose combination may be the square root of a rounding instead of 0.
+    torch.testing.assert_close((weights[-1] @ jacobian).norm(), shortest, rtol=1e-6, atol=1e-6)
+
+
 @given(
     kind=anything,
     tasks=st.integers(3, 16),
