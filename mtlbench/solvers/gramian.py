@@ -19,6 +19,7 @@ from mtlbench.solvers.linalg import cosines, eigen, gradient_norms, identity_lik
 
 MOST_STEPS = 100  # of Newton's method for an extreme alpha
 PAIR_STEPS = 8
+MISSED, FARTHEST = 1e-6, 1e9  # of a condition with distances of the order of 1
 
 
 def simplex_projection(v: Tensor) -> Tensor:
@@ -106,6 +107,25 @@ def dual_cone_projection(gramian: Tensor, start: Tensor) -> Tensor:
     matrix = cosines(wide) + _rounding(gramian) * identity_like(wide)
     x = nonnegative_point(matrix, linear * reciprocal(size), 0.0)
     return (u + x * size * inverse).to(gramian.dtype)
+
+
+def least_push(gramian: Tensor, progress: Tensor) -> Tensor:
+    """Weights v >= 0, `[..., T]`, of the shortest d = sum_t v_t g_t with <d, g_t> >= p_t for each task.
+
+    argmin v'Gv / 2 - p'v over v >= 0, where p = `progress`, `[..., T]`. If no d meets the conditions, as with progress
+    along two opposite gradients, or if only v_t |g_t| beyond 1e9 times the largest p_t / |g_t| do, v is 0. A task with
+    a zero gradient gets 0 and has no condition.
+    """
+    wide, wanted = in_double(gramian), in_double(progress)
+    inverse = reciprocal(gradient_norms(wide))
+    distances = wanted * inverse  # p_t / |g_t|
+    size = distances.abs().amax(-1, keepdim=True)
+    distances = distances * reciprocal(size)
+    matrix = cosines(wide)
+    x = nonnegative_point(matrix + _rounding(gramian) * identity_like(wide), -distances, 0.0)
+    slack = (times(matrix, x) - distances).amin(-1, keepdim=True)
+    met = (slack > -MISSED) & (x.sum(-1, keepdim=True) < FARTHEST)
+    return torch.where(met, x * size * inverse, 0.0).to(gramian.dtype)
 
 
 def inverse_power_point(gramian: Tensor, alpha: float) -> Tensor:

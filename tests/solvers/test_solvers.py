@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -22,6 +24,7 @@ from mtlbench.solvers import (
     gradient_norms,
     impartial_weights,
     inverse_power_point,
+    least_push,
     min_norm_point,
     reciprocal,
     simplex_projection,
@@ -41,6 +44,7 @@ SOLVERS: dict[str, Callable[[Tensor], Tensor]] = {
     "dual_cone_projection": lambda gramian: dual_cone_projection(gramian, torch.ones_like(gramian[..., 0])),
     "inverse_power_point 1": lambda gramian: inverse_power_point(gramian, 1.0),
     "inverse_power_point 2": lambda gramian: inverse_power_point(gramian, 2.0),
+    "least_push": lambda gramian: least_push(gramian, gradient_norms(gramian)),
     "equiangular_weights": equiangular_weights,
     "impartial_weights": impartial_weights,
     "eigen": lambda gramian: eigen(gramian)[1],
@@ -134,6 +138,32 @@ def test_min_norm_point_meets_its_optimality_conditions(kind: str, tasks: int, s
         # The squared length is minimised, so vectors may differ by the root of a rounding of its terms.
         root = 1e-6 * shortest + 1e-7 * lengths.sum()
         torch.testing.assert_close(units.mT @ lengths, expected, rtol=0, atol=float(root))
+
+
+@given(kind=anything, tasks=st.integers(1, 5), seed=seeds, spread=decades)
+@few
+def test_least_push_is_the_shortest_that_meets_its_conditions(kind: str, tasks: int, seed: int, spread: float) -> None:
+    units, scales, gramian = problem(kind, max(tasks, 2), seed, spread)
+    units, scales, gramian = units[:tasks], scales[:tasks], gramian[:tasks, :tasks]
+    distances = torch.from_numpy(np.random.default_rng(seed + 2).standard_normal(tasks))
+    distances = distances * (units.norm(dim=-1) > 0)
+    weights = least_push(gramian, distances * scales)
+    pushes = weights * scales
+    assert bool((weights >= 0).all())
+    cosines_ = (units @ units.mT).numpy()
+    shortest, solution = math.inf, np.zeros(tasks)
+    for active in itertools.product([False, True], repeat=tasks):
+        some = np.flatnonzero(active)
+        v = np.zeros(tasks)
+        v[some] = np.linalg.pinv(cosines_[np.ix_(some, some)], rcond=1e-10) @ distances.numpy()[some]
+        missed = max((distances.numpy() - cosines_ @ v).max(), -v.min())
+        if missed < 1e-7 and v @ cosines_ @ v < shortest:
+            shortest, solution = float(v @ cosines_ @ v), v
+    if math.isinf(shortest):
+        assert not weights.any()
+    else:
+        expected = torch.from_numpy(solution) @ units
+        torch.testing.assert_close(pushes @ units, expected, rtol=0, atol=1e-5 * (1 + float(expected.norm())))
 
 
 def averse(units: Tensor, scales: Tensor, weights: Tensor, c: float) -> Tensor:
