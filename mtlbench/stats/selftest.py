@@ -14,7 +14,7 @@ from scipy import stats
 from mtlbench.errors import UserError
 from mtlbench.records.store import Store
 from mtlbench.stats.comparisons import samples_of
-from mtlbench.stats.estimates import CONFIDENCE, ENOUGH_SEEDS, LEVEL, Floats, detectable, sign_flip_p
+from mtlbench.stats.estimates import CONFIDENCE, ENOUGH_SEEDS, LEVEL, Floats, detectable, sign_flip_ps
 from mtlbench.stats.frames import runs_frame
 
 RESAMPLINGS = 200
@@ -71,13 +71,12 @@ def count_declared(
         raise ValueError(f"`values` must have at least {ENOUGH_FOR_HALVES} entries; found {len(sample)}")
     if not np.isfinite(sample).all():
         raise ValueError("`values` must be finite")
-    half, declared = len(sample) // 2, 0
-    for _ in range(resamplings):
-        order = rng.permutation(sample)
-        differences = order[:half] - order[half : 2 * half]
-        shift = planted * detectable(differences, 1) if planted else 0.0
-        declared += sign_flip_p(differences + shift) <= LEVEL
-    return declared
+    half = len(sample) // 2
+    orders = np.array([rng.permutation(sample) for _ in range(resamplings)])
+    differences = orders[:, :half] - orders[:, half : 2 * half]  # [resamplings, K // 2]
+    if planted:
+        differences = differences + planted * np.array([[detectable(row, 1)] for row in differences])
+    return int((sign_flip_ps(differences) <= LEVEL).sum())
 
 
 def run(store: Store, resamplings: int = RESAMPLINGS) -> tuple[Control, Control]:

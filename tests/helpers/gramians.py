@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import settings
@@ -14,7 +16,8 @@ REGULAR = ("full", "near", "positive", "parallel", "conflicting", "one-zero")
 DEGENERATE = ("rank-1", "half-rank", "opposite", "zero")
 tasks_ = st.integers(2, 16)
 seeds = st.integers(0, 100_000)
-decades = st.sampled_from([0.0, 2.0, 12.0])
+DECADES = (0.0, 2.0, 12.0)
+decades = st.sampled_from(DECADES)
 regular = st.sampled_from(REGULAR)
 anything = st.sampled_from(REGULAR + DEGENERATE)
 few = settings(max_examples=60)
@@ -48,3 +51,9 @@ def problem(kind: str, tasks: int, seed: int, spread: float) -> tuple[Tensor, Te
     units = gradients(kind, tasks, seed)
     scales = torch.from_numpy(10 ** np.random.default_rng(seed + 1).uniform(-spread, spread, tasks))
     return units, scales, (units @ units.mT) * scales[:, None] * scales
+
+
+def every_gramian(tasks: int, seed: int) -> Tensor:
+    """A Gramian of every kind and spread, `[30, T, T]`."""
+    kinds = itertools.product(REGULAR + DEGENERATE, DECADES)
+    return torch.stack([problem(kind, tasks, seed + k, spread)[2] for k, (kind, spread) in enumerate(kinds)])

@@ -26,7 +26,7 @@ from tests.helpers.toy import TINY
 
 SETUP, NAME = TINY.name, "killed"
 STRATEGIES = ("gradnorm", "famo")
-MOMENTS = 20  # epochs of the tiny setup; a killed bench resumes from the last one completed
+MOMENTS = 10  # epochs of the tiny setup; a killed bench resumes from the last one completed
 
 
 class Quiet(Display):

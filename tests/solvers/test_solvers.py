@@ -29,7 +29,7 @@ from mtlbench.solvers import (
     reciprocal,
     simplex_projection,
 )
-from tests.helpers.gramians import anything, decades, few, problem, seeds, tasks_
+from tests.helpers.gramians import anything, decades, every_gramian, few, problem, seeds, tasks_
 
 
 def assert_on_simplex(weights: Tensor) -> None:
@@ -56,7 +56,7 @@ every_solver = pytest.mark.parametrize("name", SOLVERS)
 
 @every_solver
 @given(kind=st.sampled_from(["full", "conflicting", "positive"]), tasks=tasks_, seed=seeds)
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_leading_dimensions_are_independent_problems(name: str, kind: str, tasks: int, seed: int) -> None:
     gramians = torch.stack([problem(kind, tasks, seed + k, 2.0)[2] for k in range(4)])
     alone = torch.stack([SOLVERS[name](gramian) for gramian in gramians])
@@ -75,12 +75,10 @@ def test_solvers_run_without_reading_values_from_the_device(name: str, tasks: in
 
 @every_solver
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)
-@settings(max_examples=40)
-def test_results_are_finite_and_keep_the_dtype(
-    name: str, dtype: torch.dtype, kind: str, tasks: int, seed: int, spread: float
-) -> None:
-    result = SOLVERS[name](problem(kind, tasks, seed, spread)[2].to(dtype))
+@given(tasks=tasks_, seed=seeds)
+@settings(max_examples=4)
+def test_results_are_finite_and_keep_the_dtype(name: str, dtype: torch.dtype, tasks: int, seed: int) -> None:
+    result = SOLVERS[name](every_gramian(tasks, seed).to(dtype))
     assert result.dtype == dtype
     assert bool(result.isfinite().all())
 
@@ -225,14 +223,21 @@ def test_conflict_averse_point_is_as_low_as_slsqp(kind: str, tasks: int, seed: i
         return  # any w is a minimum if the mean gradient is 0
     value = float(averse(units, scales, weights, c))
     normal = (scales.amin() / scales).numpy()
+    rows = (units * scales.amin()).numpy()  # of lengths: w_t g_t = lengths_t * rows_t
+    mean = (units * scales[:, None]).mean(0).numpy()
+    mean /= np.linalg.norm(mean)
 
-    def objective(lengths: np.ndarray) -> float:
-        shares = torch.from_numpy(lengths * normal)
-        return float(averse(units, scales, shares, c) / scales.amin())
+    def objective(lengths: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value and its gradient, in units of the shortest gradient."""
+        combined = lengths @ rows
+        size = np.linalg.norm(combined)
+        slope = rows @ (mean + c * combined / (size or 1.0))
+        return float(combined @ mean + c * size) / float(scales.amin()), slope / float(scales.amin())
 
     found = minimize(
         objective,
         np.full(tasks, 1 / normal.sum()),
+        jac=True,
         method="SLSQP",
         bounds=[(0, None)] * tasks,
         constraints=LinearConstraint(normal, 1, 1),

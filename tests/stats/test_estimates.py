@@ -66,8 +66,7 @@ def test_no_rows_have_no_estimates() -> None:
         means_over_seeds([1.0, 2.0])
 
 
-@pytest.mark.parametrize("seeds", [10, 16])
-@pytest.mark.parametrize("shape", [None, 4.0])
+@pytest.mark.parametrize(("seeds", "shape"), [(10, None), (10, 4.0), (16, 4.0)])
 def test_the_interval_covers_the_mean_in_93_to_97_of_100_simulations(seeds: int, shape: float | None) -> None:
     # Normal, and gamma of shape 4 with skewness 1. 2,000 simulations have a standard error of 0.5 in 100.
     rng = np.random.default_rng(7)
