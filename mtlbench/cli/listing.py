@@ -17,7 +17,7 @@ from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.strategy import Family, Strategy
 from mtlbench.plugins.explain import cited
 from mtlbench.plugins.needs import NEEDS, UNKNOWN, family_of, needs_of
-from mtlbench.plugins.registry import TORCHJD, Registry, torchjd_methods
+from mtlbench.plugins.registry import SMOOTH, TORCHJD, Registry, torchjd_methods
 from mtlbench.plugins.spec_text import defaults
 from mtlbench.records.roles import SINGLE
 
@@ -87,6 +87,7 @@ def show_all(registry: Registry, console: Console) -> None:
     console.print("heads: weighted is w_t dL_t for head t, own is dL_t; set it with NAME:heads=...\n", highlight=False)
     for one in registry.setups.values():
         console.print(f"setup {one.name}: {one.value.about} ({one.file.name})", highlight=False, markup=False)
+    console.print(f"{SMOOTH}:NAME averages the weights of a strategy over the steps (CR-MOGM)", highlight=False)
     console.print(f"{TORCHJD}:NAME is a method of TorchJD; see mtlbench list {TORCHJD}", highlight=False)
 
 

@@ -19,7 +19,7 @@ from mtlbench.errors import ContractError
 Heads = Literal["weighted", "own"]
 Losses = Literal["any", "positive"]
 Family = Literal["loss-only", "gradient-norm", "Gramian", "Jacobian", "representation", "main-task", "bilevel"]
-RESERVED = ("single", "tuned", "front", "torchjd")
+RESERVED = ("single", "tuned", "front", "torchjd", "smooth")
 
 
 class GradientSignals(Protocol):
