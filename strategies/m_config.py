@@ -24,7 +24,7 @@ class MConFIG(Strategy):
     the averages.
 
     Source: Liu, Chu & Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR
-    2025, algorithm 1 (M-ConFIG), with one gradient a step.
+    2025, M-ConFIG, and the authors' code, whose defaults these are.
 
     Deviations: the authors train network and heads by plain SGD, for which the division replaces Adam; here the setup's
     optimizer comes on top. Their gain in speed, from backward passes for the tasks in turn only, is not had here, where

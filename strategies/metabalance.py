@@ -18,7 +18,7 @@ class MetaBalance(Strategy):
     and with r = 1 all gradients have its usual length. A task whose gradient was always zero has weight 1 - r.
 
     Source: He, Feng, Cheng, Ji, Guo & Caverlee, "MetaBalance: Improving Multi-Task Recommendations via Adapting
-    Gradient Magnitudes of Auxiliary Tasks", WWW 2022, algorithm 1; defaults are those of the authors' code.
+    Gradient Magnitudes of Auxiliary Tasks", WWW 2022; defaults are those of the authors' code.
 
     Deviation: the paper balances each parameter tensor of the shared network separately. Here lengths are over all
     trunk parameters at once, so that a step needs norms only.
