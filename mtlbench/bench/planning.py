@@ -67,7 +67,8 @@ class PlannedRun:
     """One strategy on one setup; `name` is unique within its plan.
 
     `digests` are those of the files of strategy and setup, and part of the `key`; `work` estimates the time that the
-    run takes: samples per epoch, times multiply-adds per sample, times the strategy's relative step time.
+    run takes: samples per epoch, times multiply-adds per sample, times the strategy's relative step time. `warm_up` is
+    the number of first epochs in which the strategy does not follow its own rule yet.
     """
 
     name: str
@@ -77,6 +78,7 @@ class PlannedRun:
     digests: dict[str, str]
     key: str
     work: float
+    warm_up: int
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def plan(request: Request) -> Plan:
         specs += [registry.parse(f"{SINGLE}:{task}", setup) for task in setup.task_names]
         unique = {spec.label: spec for spec in specs}.values()
         runs += [planned(spec, setup, conditions, registry, several=len(setups) > 1) for spec in unique]
-    notes += warm_up_notes(runs, registry)
+    notes += warm_up_notes(runs)
     return Plan(runs, notes, conditions, registry, store, request)
 
 
@@ -177,17 +179,18 @@ def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry
     shipped = registry.shipped(spec.name)
     cost = COSTS.get(needs_of(registry.get(spec.name)), 1.0) if shipped else UNKNOWN_COST
     work = setup.passes * setup.training_size * setup.multiply_adds * cost
-    return PlannedRun(name, setup, spec, settings, digests, key, work)
+    with contained():
+        warm_up = registry.build(spec, (1, len(setup.task_names))).warm_up
+    return PlannedRun(name, setup, spec, settings, digests, key, work, warm_up)
 
 
-def warm_up_notes(runs: Iterable[PlannedRun], registry: Registry) -> list[str]:
+def warm_up_notes(runs: Iterable[PlannedRun]) -> list[str]:
     """A note that names the strategies whose declared warm-up does not end within their runs."""
-    warming: dict[str, str] = {}
-    for run in runs:
-        with contained():
-            warm_up = registry.build(run.spec, (1, len(run.setup.task_names))).warm_up
-        if warm_up >= run.settings.epochs:
-            warming[run.spec.label] = f"{run.spec.label} (warm-up of {warm_up} epochs)"
+    warming = {
+        run.spec.label: f"{run.spec.label} (warm-up of {run.warm_up} epochs)"
+        for run in runs
+        if run.warm_up >= run.settings.epochs
+    }
     return [f"too few epochs to leave the warm-up: {', '.join(warming.values())}"] if warming else []
 
 

@@ -103,7 +103,8 @@ class OwnSetup(Record):
 class RunRecord(Record):
     """One run: its spec and settings, the files of strategy and setup, and the result or the error.
 
-    `stacks` lists the seeds that were trained together; this affects a seed's result only by rounding.
+    `stacks` lists the seeds that were trained together; this affects a seed's result only by rounding. In the first
+    `warm_up` epochs the strategy does not follow its own rule yet.
     """
 
     format: Literal[3] = FORMAT
@@ -111,6 +112,7 @@ class RunRecord(Record):
     spec: Spec
     settings: Settings
     tasks: Annotated[list[TaskInfo], Field(min_length=1)]
+    warm_up: int = 0
     source_file: str
     source: str
     own_setup: OwnSetup | None = None
@@ -287,11 +289,14 @@ def _plain(part: object) -> object:
 
 
 def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
-    """A line for each pair of strategies whose losses and scores are exactly equal."""
+    """A line for each pair of strategies whose losses and scores are exactly equal.
+
+    Runs that do not last longer than their warm-up are left out: they may well be equal to others.
+    """
     numbers = {
         run.spec.label: (run.scored.test, run.scored.validation, run.scored.trajectory.losses)
         for run in runs
-        if run.scored
+        if run.scored and (run.warm_up == 0 or run.warm_up < run.settings.epochs)
     }
     return [
         f"{first} and {second} gave identical numbers for every seed: "
