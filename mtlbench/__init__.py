@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mtlbench.contracts.convolutions import Conv, Convolutions
     from mtlbench.contracts.registration import register_setup
     from mtlbench.contracts.setup import Setup, Split, Task, binary, classification, regression, scaled
-    from mtlbench.contracts.space import Choice, Integers, LogUniform, TaskWeights, Uniform
+    from mtlbench.contracts.space import Choice, Integers, LogUniform, PerTask, TaskWeights, Uniform
     from mtlbench.contracts.strategy import Step, Strategy, register, require
     from mtlbench.errors import UserError
 
@@ -21,7 +21,7 @@ _HOMES = {
     "mtlbench.contracts.registration": ("register_setup",),
     "mtlbench.errors": ("UserError",),
     "mtlbench.contracts.convolutions": ("Conv", "Convolutions"),
-    "mtlbench.contracts.space": ("Choice", "Integers", "LogUniform", "TaskWeights", "Uniform"),
+    "mtlbench.contracts.space": ("Choice", "Integers", "LogUniform", "PerTask", "TaskWeights", "Uniform"),
     "mtlbench.contracts.strategy": ("Step", "Strategy", "register", "require"),
     "mtlbench.contracts.setup": ("Setup", "Split", "Task", "binary", "classification", "regression", "scaled"),
 }
@@ -32,6 +32,7 @@ __all__ = [
     "Convolutions",
     "Integers",
     "LogUniform",
+    "PerTask",
     "Setup",
     "Split",
     "Step",

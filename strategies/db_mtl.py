@@ -31,6 +31,9 @@ class DBMTL(Strategy):
         decay: s, by which it falls, finite and >= 0.
     """
 
+    family = "gradient-norm"
+    losses = "positive"
+
     def __init__(
         self,
         shape: tuple[int, int],

@@ -14,15 +14,20 @@ class DynamicWeightAverage(Strategy):
     """More weight to the tasks whose loss fell least over the last epoch.
 
     w = T softmax(r / tau), r_t the mean training loss of task t over the last epoch divided by that of the epoch
-    before; w = 1 in the first two epochs, when there is no such ratio.
+    before; w = 1 in the first two epochs, when there is no such ratio: a training of two epochs is that of `fixed`.
 
-    Source: Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019,
-    dynamic weight average.
+    Source: Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, dynamic weight average;
+    tau = 2 is the paper's, and the default of the authors' code.
+
+    Deviations elsewhere: Nash-MTL's and FAMO's code takes means over 25 steps instead of epochs.
 
     Args:
         shape: (K, T).
         tau: temperature, finite and > 0; large is equal weights.
     """
+
+    losses = "positive"
+    warm_up = 2
 
     def __init__(self, shape: tuple[int, int], *, tau: Annotated[float, LogUniform(0.5, 8)] = 2.0) -> None:
         super().__init__(shape)

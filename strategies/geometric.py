@@ -20,6 +20,8 @@ class Geometric(Strategy):
         shape: (K, T).
     """
 
+    losses = "positive"
+
     def forward(self, step: Step) -> Tensor:
         losses = step.losses.clamp_min(torch.finfo(step.losses.dtype).tiny)
         return losses.log().mean(-1).exp()

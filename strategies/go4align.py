@@ -22,14 +22,17 @@ class GO4Align(Strategy):
     2024, section 3 and the authors' code, whose step size of 1e-4 is the default here. With two tasks in two groups
     it is u itself.
 
-    Deviations: the authors' K-means starts at random centres and may end in a poorer clustering. A loss counts as at
-    least eps^2 of their sum (eps the rounding of a number, 1e-7 in float32), so that a loss of 0 has a finite weight.
+    Deviations: the authors' trainer has one group unless it is told otherwise, which weighs all tasks alike. Their
+    K-means starts at random centres and may end in a poorer clustering. A loss counts as at least eps^2 of their sum
+    (eps the rounding of a number, 1e-7 in float32), so that a loss of 0 has a finite weight.
 
     Args:
         shape: (K, T).
         groups: number of groups, >= 1; more than T is T.
         beta: step size of the indicator, finite and >= 0.
     """
+
+    losses = "positive"
 
     def __init__(
         self,

@@ -33,6 +33,9 @@ class GradNorm(Strategy):
         floor: smallest weight before renormalisation, > 0 and < 1.
     """
 
+    family = "gradient-norm"
+    losses = "positive"
+
     def __init__(
         self,
         shape: tuple[int, int],

@@ -37,6 +37,7 @@ class MGDA(Strategy):
     def __init__(self, shape: tuple[int, int], *, normalise: Literal["none", "l2", "loss", "loss+"] = "none") -> None:
         super().__init__(shape)
         self.normalise = normalise
+        self.losses = "positive" if normalise in ("loss", "loss+") else "any"
 
     def forward(self, step: Step) -> Tensor:
         gramian, losses = step.gramian(), step.losses.detach()

@@ -17,11 +17,13 @@ class RandomLossWeighting(Strategy):
     weights sum to 1, not T.
 
     Source: Lin, Ye, Zhang & Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
-    Learning", TMLR 2022.
+    Learning", TMLR 2022; normal is what the authors' code (LibMTL) draws.
+
+    Deviation elsewhere: the code of IGB multiplies the weights by T.
 
     Args:
         shape: (K, T).
-        distribution: `normal` (softmax of it, the paper's default) or `dirichlet`.
+        distribution: `normal` (softmax of it) or `dirichlet`.
     """
 
     def __init__(self, shape: tuple[int, int], *, distribution: Literal["normal", "dirichlet"] = "normal") -> None:

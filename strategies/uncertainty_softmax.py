@@ -27,6 +27,8 @@ class UncertaintySoftmax(Strategy):
         tau: temperature, finite and > 0; large is equal weights, small is the smallest loss alone.
     """
 
+    losses = "positive"
+
     def __init__(self, shape: tuple[int, int], *, tau: Annotated[float, LogUniform(1, 100)] = 20.0) -> None:
         super().__init__(shape)
         require(math.isfinite(tau) and tau > 0, "tau must be finite and > 0", tau)

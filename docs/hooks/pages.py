@@ -10,8 +10,7 @@ from formulas import typeset
 
 from mtlbench.cli import listing
 from mtlbench.contracts.space import Space
-from mtlbench.plugins.explain import cited
-from mtlbench.plugins.needs import HOOKS, needs_of
+from mtlbench.plugins.needs import HOOKS
 from mtlbench.plugins.registry import Registry
 from mtlbench.plugins.spec_text import written
 from mtlbench.report.plots import OVERVIEW_PLOTS, PLOTS
@@ -24,8 +23,9 @@ def strategies_index(registry: Registry) -> str:
     table = re.sub(r"^\| `([^`]+)` ", r"| [`\1`](\1.md) ", listing.markdown(registry), flags=re.MULTILINE)
     return f"""# Strategies
 
-The cost of a strategy depends on what it needs to know about a step; the strategies that need least come first. Head t
-of a `weighted` strategy learns from {HEADS["weighted"]}, and that of an `own` strategy from {HEADS["own"]}.
+Strategies are grouped by family. The cost of a strategy depends on what it needs to know about a step; those that need
+least come first. A strategy for `positive` losses computes logarithms or ratios of them. Head t of a `weighted`
+strategy learns from {HEADS["weighted"]}, and that of an `own` strategy from {HEADS["own"]}.
 
 {table}
 """
@@ -36,7 +36,7 @@ def strategy_page(registry: Registry, name: str) -> str:
     cls = registry.get(name)
     summary, *paragraphs = (inspect.getdoc(cls) or "").split("\n\n")
     described = "\n\n".join(_labelled(typeset(text)) for text in paragraphs if not text.startswith("Args:"))
-    path = registry.source(name)
+    path, row = registry.source(name), listing.entry_of(cls, registry)
     return f"""---
 hide: [toc]
 ---
@@ -45,9 +45,9 @@ hide: [toc]
 
 **{typeset(summary)}**
 
-| source | needs | heads learn from |
-| --- | --- | --- |
-| {cited(inspect.getdoc(cls) or "")} | {needs_of(cls)} | {HEADS[cls.heads]} (`{cls.heads}`) |
+| family | source | needs | losses | heads learn from |
+| --- | --- | --- | --- | --- |
+| {row.family} | {row.source} | {row.needs} | {row.losses} | {HEADS[row.heads]} (`{row.heads}`) |
 
 {described}
 
@@ -61,7 +61,7 @@ hide: [toc]
 mtlbench bench --name mine --strategies {name}
 ```
 
-In [a loop of your own](../balancer.md): `Balancer("{name}", tasks=2{_further_arguments(needs_of(cls))})`.
+In [a loop of your own](../balancer.md): `Balancer("{name}", tasks=2{_further_arguments(row.needs)})`.
 
 ## The file
 

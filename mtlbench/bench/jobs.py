@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from mtlbench.contracts.setup import Setup, Split
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.engine import fitting, speed
 from mtlbench.engine.fitting import Progress
+from mtlbench.engine.products import Products
 from mtlbench.engine.trainer import Trainer
+from mtlbench.engine.turns import Turns, trainer_of
 from mtlbench.errors import first_line
 from mtlbench.plugins.registry import Registry
 from mtlbench.records import checkpoint
@@ -81,7 +83,10 @@ class Training:
         self.samples, self._held_out = splits.samples(self.setup)
         self._watched = setup.tasks[setup.task_names.index(job.spec.only) if job.spec.only else 0]
         report(Progress(0.0, None, None, self._watched.metric))
-        self.trainer = _trainer(self.setup, job.settings, job.seeds, self.samples, partial(registry.build, job.spec))
+        build = partial(registry.build, job.spec)
+        self.trainer: Trainer | Turns = trainer_of(
+            self.setup, build, job.seeds, self.samples, **_arguments(job.settings)
+        )
 
     def fit(self) -> History:
         """Train the epochs that are missing, starting from the last checkpoint if there is one."""
@@ -135,7 +140,10 @@ def measure(job: SpeedJob, report: Notify) -> list[StepSpeed]:
     measured: list[StepSpeed] = []
     for replicas in job.stacks:
         report(f"{len(builds)} strategies, stack of {replicas}")
-        make = partial(_trainer, setup, job.settings, job.settings.seeds[:replicas], samples)
+        # Stacks that take turns are alike, so one of them is measured.
+        products = Products(job.settings.products, job.settings.precision)
+        stack = job.settings.seeds[: products.replicas(setup.dense_weights, replicas)]
+        make = partial(Trainer, setup, seeds=stack, samples=samples, **_arguments(job.settings))
         speeds = speed.measure(make, builds, rounds=job.rounds, turn_seconds=job.turn_seconds, device=device)
         for key, spec in job.specs.items():
             steps, baseline = speeds[spec.label].step_seconds, speeds[REFERENCE].step_seconds
@@ -144,7 +152,7 @@ def measure(job: SpeedJob, report: Notify) -> list[StepSpeed]:
                     key=key,
                     label=spec.label,
                     replicas=replicas,
-                    samples_per_second=[job.settings.batch_size * replicas / seconds for seconds in steps],
+                    samples_per_second=[job.settings.batch_size * len(stack) / seconds for seconds in steps],
                     ratios=[seconds / base for seconds, base in zip(steps, baseline, strict=True)],
                     peak_memory=speeds[spec.label].peak_memory,
                 )
@@ -152,9 +160,11 @@ def measure(job: SpeedJob, report: Notify) -> list[StepSpeed]:
     return measured
 
 
-def _trainer(setup: Setup, settings: Settings, seeds: tuple[int, ...], samples: Split, build: Build) -> Trainer:
+def _arguments(settings: Settings) -> dict[str, Any]:
+    """The arguments of a trainer that settings determine."""
+    products = Products(settings.products, settings.precision)
     device = torch.device(settings.device)
-    return Trainer(setup, build, seeds, samples, batch_size=settings.batch_size, lr=settings.lr, device=device)
+    return {"batch_size": settings.batch_size, "lr": settings.lr, "device": device, "products": products}
 
 
 def _loaded(plugins: tuple[Path, ...], packages: frozenset[str] | None) -> Registry:

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtlbench.bench.jobs import StackJob
 from mtlbench.contracts.setup import Setup
+from mtlbench.engine import products
 from mtlbench.engine.device import DEVICES, resolve_device
 from mtlbench.errors import UserError
+from mtlbench.plugins.discovery import contained
 from mtlbench.plugins.needs import needs_of
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import BenchRecord, Conditions, Settings, Spec, TaskInfo, TuningRecord, key_of
@@ -40,6 +43,8 @@ class TrainingRequest:
     lr: float
     device: str
     plugins: tuple[Path, ...]
+    products: str = "auto"
+    precision: str = "float32"
     jobs: int | None = None
     run_timeout: float | None = None
     run_memory: float | None = None
@@ -62,7 +67,8 @@ class PlannedRun:
     """One strategy on one setup; `name` is unique within its plan.
 
     `digests` are those of the files of strategy and setup, and part of the `key`; `work` estimates the time that the
-    run takes: samples per epoch, times multiply-adds per sample, times the strategy's relative step time.
+    run takes: samples per epoch, times multiply-adds per sample, times the strategy's relative step time. `warm_up` is
+    the number of first epochs in which the strategy does not follow its own rule yet.
     """
 
     name: str
@@ -72,6 +78,7 @@ class PlannedRun:
     digests: dict[str, str]
     key: str
     work: float
+    warm_up: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,8 @@ def plan(request: Request) -> Plan:
     setups, conditions, registry = check(request)
     store = Store(request.out / request.name)
     before = store.bench()
+    if before is not None:
+        conditions = _with_products_of(before, conditions, request)
     if before is not None and (changed := before.conditions.differences(conditions)):
         raise UserError(
             f"{store.folder} was made with {'; '.join(changed)}: choose another --name, or delete that folder"
@@ -115,6 +124,7 @@ def plan(request: Request) -> Plan:
         specs += [registry.parse(f"{SINGLE}:{task}", setup) for task in setup.task_names]
         unique = {spec.label: spec for spec in specs}.values()
         runs += [planned(spec, setup, conditions, registry, several=len(setups) > 1) for spec in unique]
+    notes += warm_up_notes(runs)
     return Plan(runs, notes, conditions, registry, store, request)
 
 
@@ -141,8 +151,19 @@ def check(request: TrainingRequest) -> tuple[list[Setup], Conditions, Registry]:
     for option, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{option} must be finite and > 0; found {value}")
-    same = {name: getattr(request, name) for name in ("seeds", "epochs", "batch_size", "lr")}
-    return setups, Conditions(**same, device=resolve_device(request.device)), registry
+    same: dict[str, Any] = {name: getattr(request, name) for name in ("seeds", "epochs", "batch_size", "lr")}
+    device = resolve_device(request.device)
+    same["products"] = products.library(request.products, device)
+    same["precision"] = products.precision(request.precision, device)
+    return setups, Conditions(**same, device=device), registry
+
+
+def _with_products_of(before: BenchRecord, conditions: Conditions, request: TrainingRequest) -> Conditions:
+    """Conditions with the library of products that a bench began with, unless the request names one."""
+    began_with = before.conditions.products
+    if request.products != "auto" or began_with == conditions.products:
+        return conditions
+    return conditions.model_copy(update={"products": products.library(began_with, conditions.device)})
 
 
 def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry, *, several: bool) -> PlannedRun:
@@ -158,7 +179,19 @@ def planned(spec: Spec, setup: Setup, conditions: Conditions, registry: Registry
     shipped = registry.shipped(spec.name)
     cost = COSTS.get(needs_of(registry.get(spec.name)), 1.0) if shipped else UNKNOWN_COST
     work = setup.passes * setup.training_size * setup.multiply_adds * cost
-    return PlannedRun(name, setup, spec, settings, digests, key, work)
+    with contained():
+        warm_up = registry.build(spec, (1, len(setup.task_names))).warm_up
+    return PlannedRun(name, setup, spec, settings, digests, key, work, warm_up)
+
+
+def warm_up_notes(runs: Iterable[PlannedRun]) -> list[str]:
+    """A note that names the strategies whose declared warm-up does not end within their runs."""
+    warming = {
+        run.spec.label: f"{run.spec.label} (warm-up of {run.warm_up} epochs)"
+        for run in runs
+        if run.warm_up >= run.settings.epochs
+    }
+    return [f"too few epochs to leave the warm-up: {', '.join(warming.values())}"] if warming else []
 
 
 def digests_of(registry: Registry, strategy: str, setup: str) -> dict[str, str]:

@@ -130,6 +130,7 @@ def _store(
         spec=run.spec,
         settings=run.settings,
         tasks=task_infos(run.setup),
+        warm_up=run.warm_up,
         source_file=source.name,
         source=text,
         own_setup=own_setup,

@@ -17,6 +17,7 @@ PROPERTIES: dict[str, Proof[Subject]] = {
     "batched equals one by one": properties.batched_equals_one_by_one,
     "permuting tasks permutes weights": properties.permuting_tasks_permutes_weights,
     "finite for losses from 1e-8 to 1e8 and degenerate gradients": properties.finite_everywhere,
+    "finite for negative losses": properties.finite_for_negative_losses,
     "state_dict is the whole state": properties.state_is_whole,
     "state is changed in place": properties.state_stays_in_place,
     "a step runs on meta": small_training.runs_on_meta,

@@ -14,7 +14,7 @@ from torch import Tensor
 from mtlbench.check.strategy.cases import FEATURES
 from mtlbench.contracts.collection import Kind
 from mtlbench.contracts.setup import Setup, Split, Task
-from mtlbench.contracts.space import TaskWeights
+from mtlbench.contracts.space import per_task
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.engine.trainer import Trainer
 from mtlbench.errors import UserError
@@ -51,9 +51,9 @@ class Subject:
 
     @property
     def per_task(self) -> list[str]:
-        """Hyper-parameters that were given one number per task, by their declared space `TaskWeights`."""
-        spaces = self.registry.spaces(self.spec.name)
-        return [key for key in self.spec.hyper if isinstance(spaces.get(key), TaskWeights)]
+        """Hyper-parameters that were given one number per task."""
+        allowed = per_task(self.registry.hyper_parameters(self.spec.name))
+        return [key for key in allowed if isinstance(self.spec.hyper.get(key), list)]
 
     def counts(self, *wanted: int) -> list[int]:
         """The numbers of tasks to try: `wanted`, or only 2, as in MNIST, if a hyper-parameter has a number per task."""

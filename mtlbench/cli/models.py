@@ -11,7 +11,16 @@ from rich.markup import escape
 
 from mtlbench.cli.console import complain, open_console, plain, table_of, warn
 from mtlbench.cli.data import fetch
-from mtlbench.cli.options import DEFAULT_SETUP, BatchOption, DeviceOption, EpochsOption, LrOption, PluginOption
+from mtlbench.cli.options import (
+    DEFAULT_SETUP,
+    BatchOption,
+    DeviceOption,
+    EpochsOption,
+    LrOption,
+    PluginOption,
+    PrecisionOption,
+    ProductsOption,
+)
 from mtlbench.cli.stopping import stoppable
 from mtlbench.contracts.metrics import named_score
 from mtlbench.errors import UserError
@@ -33,6 +42,8 @@ def run_train(
     batch_size: BatchOption = 64,
     lr: LrOption = 1e-3,
     device: DeviceOption = "auto",
+    products: ProductsOption = "auto",
+    precision: PrecisionOption = "float32",
     plugin: PluginOption = None,
 ) -> None:
     """Train one network with one strategy and save it to a file, for `mtlbench predict` or plain torch.
@@ -62,6 +73,8 @@ def run_train(
         batch_size=batch_size,
         lr=lr,
         device=device,
+        products=products,
+        precision=precision,
         plugins=tuple(path.resolve() for path in plugin or []),
     )
     planned = train_one.plan(request)

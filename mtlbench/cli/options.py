@@ -29,6 +29,13 @@ SetupOption = Annotated[
     list[str] | None, typer.Option(help="One or more setups, separated by spaces (mnist); see `mtlbench list`.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+ProductsOption = Annotated[
+    str,
+    typer.Option(help="Library of matrix products on CPU: bmm (torch's choice), onednn, or auto for the faster one."),
+]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Precision of matrix products: float32 or bf16; all else is computed in float32.")
+]
 JobsOption = Annotated[
     int | None, typer.Option(help="Number of runs at a time; by default one per core on cpu, else one.")
 ]

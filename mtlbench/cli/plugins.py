@@ -25,8 +25,12 @@ def run_list(
     name: Annotated[str | None, typer.Argument(help="A strategy or setup to describe.")] = None,
     plugin: PluginOption = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the README's table of strategies.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the strategies as a JSON list of objects.")] = False,
 ) -> None:
-    """List strategies with their hyper-parameters, and setups; with a name, describe that one.
+    """List strategies by family with their hyper-parameters, and setups; with a name, describe that one.
+
+    With --json, each strategy is an object with `name`, `family`, `source`, `needs`, `losses` (`any` or `positive`),
+    `heads` and `hyper`, the hyper-parameters with their defaults as on the command line.
 
     Example: `mtlbench list gradnorm`
     """
@@ -36,7 +40,9 @@ def run_list(
     registry = Registry.load(tuple(plugin or []))
     warn(registry.problems)
     console = open_console()
-    if markdown:
+    if as_json:
+        typer.echo(listing.as_json(registry))
+    elif markdown:
         plain(console, listing.markdown(registry))
     elif name is None:
         listing.show_all(registry, console)

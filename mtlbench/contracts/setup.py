@@ -138,9 +138,13 @@ class Setup:
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds of one sample's forward pass."""
+        return self.dense_weights + (self.convolutions.multiply_adds if self.convolutions else 0)
+
+    @property
+    def dense_weights(self) -> int:
+        """Number of weights of the linear layers, heads included."""
         ends = [*self.widths, sum(task.columns for task in self.tasks)]
-        dense = sum(into * out for into, out in itertools.pairwise(ends))
-        return dense + (self.convolutions.multiply_adds if self.convolutions else 0)
+        return sum(into * out for into, out in itertools.pairwise(ends))
 
     @property
     def task_names(self) -> list[str]:

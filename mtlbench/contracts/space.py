@@ -72,7 +72,12 @@ class Choice(Space):
 
 
 @dataclass(frozen=True)
-class TaskWeights(Space):
+class PerTask:
+    """Marks a hyper-parameter that may have one number per task: it is permuted with the tasks."""
+
+
+@dataclass(frozen=True)
+class TaskWeights(PerTask, Space):
     """T weights >= 0 with sum T, uniform over the simplex (order statistics of T - 1 uniform cuts)."""
 
     def dimensions(self, tasks: int) -> int:
@@ -95,6 +100,12 @@ def declared(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Space]:
         elif typing.get_origin(parameter.annotation) is typing.Literal:
             spaces[name] = Choice(typing.get_args(parameter.annotation))
     return spaces
+
+
+def per_task(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """The hyper-parameters that may have one number per task."""
+    extras = {name: getattr(parameter.annotation, "__metadata__", ()) for name, parameter in parameters.items()}
+    return [name for name, found in extras.items() if any(isinstance(extra, PerTask) for extra in found)]
 
 
 def _rounded(value: float) -> float:

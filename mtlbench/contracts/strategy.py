@@ -17,7 +17,9 @@ from mtlbench.contracts.random_numbers import uniform
 from mtlbench.errors import ContractError
 
 Heads = Literal["weighted", "own"]
-RESERVED = ("single", "tuned", "front", "torchjd")
+Losses = Literal["any", "positive"]
+Family = Literal["loss-only", "gradient-norm", "Gramian", "Jacobian", "representation", "main-task", "bilevel"]
+RESERVED = ("single", "tuned", "front", "torchjd", "smooth")
 
 
 class GradientSignals(Protocol):
@@ -125,8 +127,18 @@ class Strategy(nn.Module):
     heads: Heads = "weighted"
     """Gradient of head t: w_t dL_t if `weighted`, dL_t if `own` (as in most code of gradient surgery)."""
 
+    losses: Losses = "any"
+    """Losses that the method is defined for: any numbers, or `positive` ones, like cross-entropies and squared errors.
+    A loss of 0, the limit, must still give finite weights."""
+
+    family: ClassVar[Family | None] = None
+    """Kind of method in lists; None for the kind that follows from what it looks at in a step."""
+
     lr: float | None = None
     """Learning rate of the strategy's own parameters; None for the network's."""
+
+    warm_up: int = 0
+    """First epochs in which the method does not weigh by its own rule yet; a bench with no more epochs says so."""
 
     waits: ClassVar[bool] = False
     """True if a step synchronises with the device; on CUDA it is then not captured as a graph."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlbench.contracts.setup import Split, Task
 from mtlbench.engine.trainer import Trainer
+from mtlbench.engine.turns import Turns
 from mtlbench.records.history import Evaluation, History, Result, Trajectory
 
 TRAJECTORY_POINTS = 30
@@ -36,7 +37,7 @@ class Progress:
 
 
 def fit(
-    trainer: Trainer,
+    trainer: Trainer | Turns,
     validation: Split,
     *,
     epochs: int,
@@ -63,8 +64,7 @@ def fit(
         for first in range(0, steps, stride):
             begun = time.perf_counter()
             last = min(first + stride, steps)
-            for _ in range(first, last):
-                trainer.step()
+            trainer.train(last - first)
             loss = float(trainer.traces["losses"][last - 1, :, task].mean())
             seconds += time.perf_counter() - begun
             report(Progress(epoch + last / steps, loss, score, watched.metric))
@@ -83,12 +83,12 @@ def fit(
     return history
 
 
-def tested(history: History, trainer: Trainer, test: Split) -> Result:
+def tested(history: History, trainer: Trainer | Turns, test: Split) -> Result:
     """The result of a run after its last epoch. This is the only evaluation on the test split."""
     return Result(**vars(history), test=_evaluate(trainer, test))
 
 
-def _extended(trajectory: Trajectory, trainer: Trainer, epoch: int, stretches: int) -> Trajectory:
+def _extended(trajectory: Trajectory, trainer: Trainer | Turns, epoch: int, stretches: int) -> Trajectory:
     """The trajectory with one more epoch, as means over equal stretches of its steps."""
     rows: dict[str, list[Any]] = {name: list(values or []) for name, values in vars(trajectory).items()}
     steps = trainer.steps_per_epoch
@@ -113,7 +113,7 @@ def _mean_score(evaluation: Evaluation, task: int) -> float:
     return sum(row[task] for row in evaluation.scores) / len(evaluation.scores)
 
 
-def _evaluate(trainer: Trainer, split: Split) -> Evaluation:
+def _evaluate(trainer: Trainer | Turns, split: Split) -> Evaluation:
     losses, scores = trainer.evaluate(split)
     return Evaluation(_rounded(losses, EVALUATION_DIGITS), _rounded(scores, EVALUATION_DIGITS))
 

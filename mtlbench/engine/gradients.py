@@ -14,6 +14,7 @@ from torch import Tensor
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.engine.layers import Linear, Saved
 from mtlbench.engine.network import Network, Tape
+from mtlbench.engine.products import Products
 
 LayerDeltas = tuple[Saved, Tensor]
 """What a layer saved for a batch, and the task deltas `[K, T, B, F]`."""
@@ -23,7 +24,7 @@ LayerDeltas = tuple[Saved, Tensor]
 PER_JACOBIAN_VALUE = 16
 
 
-def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
+def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor, products: Products | None = None) -> Tensor:
     """Inner products of one layer's task gradients on two batches, without forming them.
 
     With input rows x_b and deltas d_tb, dW_t = sum_b d_tb x_b', so <dW_s, dW_t> + <db_s, db_t> =
@@ -35,14 +36,16 @@ def ghost_product(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tenso
         deltas: per-task gradients of the products, `[K, T, B, out]`.
         y: rows of the other batch, or `x` again for a Gramian.
         others: deltas of the other batch.
+        products: how matrices are multiplied.
 
     Returns:
         `[K, T, T]`, weight and bias together.
     """
     replicas, tasks, batch, out = deltas.shape
-    kernel = torch.baddbmm(x.new_ones(1, 1, 1), x, y.mT)  # [K, B, B]
+    products = products or Products()
+    kernel = products.affine(x, y, x.new_ones(1, 1))  # [K, B, B]
     columns = others.permute(0, 2, 1, 3).reshape(replicas, batch, tasks * out)
-    smoothed = torch.bmm(kernel, columns).view(replicas, batch, tasks, out)
+    smoothed = products.multiply(kernel, columns).view(replicas, batch, tasks, out)
     right = smoothed.permute(0, 2, 1, 3).reshape(replicas, tasks, batch * out)
     return torch.bmm(deltas.reshape(replicas, tasks, batch * out), right.mT)
 
@@ -71,7 +74,7 @@ def layer_product(layer: Linear, one: LayerDeltas, other: LayerDeltas) -> Tensor
     ghost, explicit = gramian_costs(tasks=tasks, batch=batch, into=into, out=out, jacobians=1 if same else 2)
     if ghost <= explicit:
         rows = layer.rows(*one)
-        return ghost_product(*rows, *(rows if same else layer.rows(*other)))
+        return ghost_product(*rows, *(rows if same else layer.rows(*other)), layer.products)
     jacobian = layer.jacobian(*one)
     return torch.bmm(jacobian, (jacobian if same else layer.jacobian(*other)).mT)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlbench.contracts.convolutions import Convolutions
 from mtlbench.engine.layers import Convolution, Linear, Saved
+from mtlbench.engine.products import Products
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Tape:
 
 
 class Network:
-    """K multi-task networks: all parameters in one flat buffer, all gradients in another; nothing requires grad.
+    """K multi-task networks, with all parameters in one flat buffer; nothing requires grad.
+
+    `pieces` are the tensors with gradients that the optimizer updates; together they are all parameters.
 
     The heads are one linear layer whose output columns are divided among the tasks: `mask` `[T, O]` is 1 if column o
     belongs to task t. Every replica starts from the default initialisation of `torch.nn.Linear` and `torch.nn.Conv2d`,
@@ -47,19 +50,26 @@ class Network:
         convolutions: Convolutions | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        products: Products | None = None,
     ) -> None:
+        products = products or Products()
         convolved = convolutions.each() if convolutions else []
         patches = [(image[0] * conv.kernel**2, conv.channels) for conv, image in convolved]
         shapes = [*patches, *zip(widths, [*widths[1:], sum(outputs)], strict=True)]
         replicas = len(seeds)
         size = replicas * sum(out * into + out for into, out in shapes)
         self.parameters = torch.zeros(size, device=device, dtype=dtype)
-        self.grad = torch.zeros_like(self.parameters)
-        views = (_views(buffer, replicas, shapes) for buffer in (self.parameters, self.grad))
-        layers = [Linear(*values, *grads) for values, grads in zip(*views, strict=True)]
-        for i, (conv, image) in enumerate(convolved):
-            layers[i] = Convolution(**vars(layers[i]), image=image, kernel=conv.kernel, pool=conv.pool)
+        layers: list[Linear] = []
+        for weight, bias in _views(self.parameters, replicas, shapes):
+            bias.grad = torch.zeros_like(bias)
+            if len(layers) < len(convolved):
+                conv, image = convolved[len(layers)]
+                weight.grad = torch.zeros_like(weight)
+                layers.append(Convolution(weight, bias, (weight,), products, image, conv.kernel, conv.pool))
+            else:
+                layers.append(Linear(weight, bias, products.pieces(weight), products))
         self.trunk, self.heads = layers[:-1], layers[-1]
+        self.pieces = [piece for layer in layers for piece in (*layer.pieces, layer.bias)]
         self._columns = list(outputs)
         self.mask = torch.block_diag(*(torch.ones(1, columns) for columns in outputs)).to(device, dtype)
         for replica, seed in enumerate(seeds):
@@ -87,10 +97,9 @@ class Network:
 
     def write_trunk_gradient(self, direction: Tensor) -> None:
         """Write a gradient `[K, P]` of the trunk, ordered by layer, weight before bias."""
-        buffers = [grad for layer in self.trunk for grad in (layer.weight_grad, layer.bias_grad)]
-        parts = direction.split([grad[0].numel() for grad in buffers], dim=1)
-        for grad, part in zip(buffers, parts, strict=True):
-            grad.copy_(part.view_as(grad))
+        for layer, part in zip(self.trunk, direction.split(self.trunk_sizes, dim=1), strict=True):
+            biases = layer.bias.shape[1]
+            layer.write(part[:, :-biases], part[:, -biases:])
 
     def split_outputs(self, outputs: Tensor) -> list[Tensor]:
         """The columns of `outputs` that belong to each task, as views."""

@@ -14,6 +14,7 @@ from mtlbench.contracts.setup import Setup, Split
 from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.engine.gradients import TaskGradients
 from mtlbench.engine.network import Network
+from mtlbench.engine.products import Products
 
 EVALUATION_CHUNK = 1_000
 GRAPH_WARM_UP = 3
@@ -29,7 +30,8 @@ class Trainer:
     `build` makes the strategy for a shape (K, T). Each seed fixes one replica's initial weights, data order and random
     numbers of the strategy. `samples` is the training split; those left over at the end of a pass, after the last whole
     batch, are not used in that pass. `lr` is Adam's learning rate for the network, and for the strategy's parameters
-    unless the strategy sets its own. `dtype` is that of parameters, activations and the strategy.
+    unless the strategy sets its own. `dtype` is that of parameters, activations and the strategy; `products` says how
+    matrices are multiplied.
     """
 
     def __init__(
@@ -43,13 +45,15 @@ class Trainer:
         lr: float,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        products: Products | None = None,
     ) -> None:
         self.replicas, self.tasks = len(seeds), setup.tasks
         self._setup, self._seeds, self._batch = setup, seeds, batch_size
         self._device, self._dtype = device, dtype
         columns, convolutions = [task.columns for task in setup.tasks], setup.convolutions
-        self.network = Network(seeds, setup.widths, columns, convolutions=convolutions, device=device, dtype=dtype)
-        self.network.parameters.grad = self.network.grad
+        self.network = Network(
+            seeds, setup.widths, columns, convolutions=convolutions, device=device, dtype=dtype, products=products
+        )
         self.strategy = build((len(seeds), len(setup.tasks)))
         self.strategy.allocate(sum(self.network.trunk_sizes))
         self.strategy.to(device, dtype)
@@ -102,6 +106,11 @@ class Trainer:
             self._train_step()
         if self._sees_losses_after:
             self.strategy.after_update(self._losses_after)
+
+    def train(self, steps: int) -> None:
+        """Train on the next batches of the epoch."""
+        for _ in range(steps):
+            self.step()
 
     @torch.no_grad()
     def end_epoch(self) -> None:
@@ -181,13 +190,13 @@ class Trainer:
 
     def _make_optimizer(self, lr: float) -> tuple[torch.optim.Adam, dict[str, Tensor]]:
         """The optimizer and its moments by name, which torch would otherwise create only in the first step."""
-        groups: list[dict[str, object]] = [{"params": [self.network.parameters]}]
+        groups: list[dict[str, object]] = [{"params": self.network.pieces}]
         if strategy_parameters := list(self.strategy.parameters()):
             groups.append({"params": strategy_parameters, "lr": lr if self.strategy.lr is None else self.strategy.lr})
         fused = self._device.type != "meta"
         optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, capturable=self._device.type == "cuda")
         moments: dict[str, Tensor] = {}
-        for i, parameter in enumerate([self.network.parameters, *strategy_parameters]):
+        for i, parameter in enumerate([*self.network.pieces, *strategy_parameters]):
             state = {
                 "step": torch.zeros((), dtype=torch.float32, device=self._device if fused else "cpu"),
                 "exp_avg": torch.zeros_like(parameter),

@@ -23,7 +23,7 @@ from mtlbench.errors import UserError, first_line
 from mtlbench.models.framing import SIDE, Framing, framing_of
 from mtlbench.records.checkpoint import save_tensors
 from mtlbench.records.history import Evaluation, Result
-from mtlbench.records.records import Record, Settings, Spec
+from mtlbench.records.records import Precision, Record, Settings, Spec
 
 Kind = Literal["classification", "binary", "regression", "other"]
 """Meaning of a task's outputs: a logit per class, the logit of yes, the value, or unknown."""
@@ -67,6 +67,7 @@ class Card(Record):
     epochs: int
     batch_size: int
     lr: float
+    precision: Precision = "float32"
     convolutions: Convolutions | None = None
     widths: Annotated[list[int], Field(min_length=1)]
     scale: float
@@ -170,6 +171,7 @@ def of(network: Network, setup: Setup, samples: Split, spec: Spec, settings: Set
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         lr=settings.lr,
+        precision=settings.precision,
         convolutions=setup.convolutions,
         widths=list(setup.widths),
         scale=setup.scale,

@@ -10,6 +10,7 @@ from mtlbench.bench import jobs, planning
 from mtlbench.bench.display import Display, ShownJob
 from mtlbench.bench.processes import Processes
 from mtlbench.contracts.setup import Setup
+from mtlbench.engine.trainer import Trainer
 from mtlbench.models import model_file
 from mtlbench.records.history import Result
 
@@ -57,6 +58,7 @@ def train_model(job: ModelJob, report: jobs.Notify) -> Result:
     """Carry out a job in its process; the network is kept as it is after the last epoch, unless training diverged."""
     training = jobs.Training(job.stack, report)
     result, trainer = training.result(), training.trainer
+    assert isinstance(trainer, Trainer)  # one seed needs no turns
     spec, settings = job.stack.spec, job.stack.settings
     if not trainer.network.parameters.isfinite().all():  # no loss shows the last update
         updates = settings.epochs * trainer.steps_per_epoch

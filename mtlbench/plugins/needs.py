@@ -5,12 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtlbench.contracts.strategy import Step, Strategy
+from mtlbench.contracts.strategy import Family, Step, Strategy
 from mtlbench.plugins.discovery import contained
 
 TASKS, FEATURES = 2, 3
 UNKNOWN = "?"
 HOOKS = {"epoch_end": "epoch means of losses", "after_update": "losses after the update"}
+FAMILY_BY_NEED: dict[str, Family] = {
+    "Jacobian": "Jacobian",
+    "representation gradients": "representation",
+    "Gramian": "Gramian",
+}
 NEEDS = ("losses", *HOOKS.values(), "Gramian (last layer)", "Gramian", "Gramian of two more batches", "Jacobian")
 
 
@@ -31,6 +36,15 @@ def needs_of(cls: type[Strategy]) -> str:
         signals.needs.append(UNKNOWN)
     hooks = [what for hook, what in HOOKS.items() if cls.overrides(hook)]
     return ", ".join(dict.fromkeys([*signals.needs, *hooks])) or "losses"
+
+
+def family_of(cls: type[Strategy], needs: str) -> str:
+    """The family that a strategy declares, or the one that follows from its needs; `UNKNOWN` if these are not known."""
+    if cls.family is not None:
+        return cls.family
+    if needs.endswith(UNKNOWN):
+        return UNKNOWN
+    return next((family for need, family in FAMILY_BY_NEED.items() if need in needs), "loss-only")
 
 
 class _Asked:

@@ -20,11 +20,12 @@ from mtlbench.contracts.strategy import Heads, Strategy
 from mtlbench.errors import UserError, first_line, in_one_line
 from mtlbench.plugins import discovery
 from mtlbench.plugins.discovery import BUILT_IN, contained
+from mtlbench.plugins.smooth import smoothed
 from mtlbench.plugins.spec_text import as_lists, checked_value, defaults, read_arguments, typed, written
 from mtlbench.records.records import Spec
 from mtlbench.records.roles import FRONT, REFERENCE, SINGLE, TUNED
 
-TORCHJD = "torchjd"
+TORCHJD, SMOOTH = "torchjd", "smooth"
 
 
 class HasTasks(Protocol):
@@ -52,7 +53,8 @@ class Registry:
 
     def needed(self, strategies: Iterable[str], setup: str) -> frozenset[str]:
         """Origins of some strategies and of a setup: the plug-ins that have to be loaded for them."""
-        chosen = [*map(self.strategies.get, strategies), self.setups.get(setup)]
+        names = (name.removeprefix(f"{SMOOTH}:") for name in strategies)
+        chosen = [*map(self.strategies.get, names), self.setups.get(setup)]
         return frozenset(entry.origin for entry in chosen if entry is not None)
 
     def setup(self, name: str) -> Setup:
@@ -74,6 +76,8 @@ class Registry:
         owner, _, method = name.partition(":")
         if owner == TORCHJD:
             return _method_of_torchjd(method)
+        if owner == SMOOTH:
+            return smoothed(self.get(method), method, self.hyper_parameters(method))
         if name not in self.strategies:
             raise UserError(self._unknown("strategy", name, [*self.strategies, SINGLE]))
         return self.strategies[name].value
@@ -101,8 +105,9 @@ class Registry:
     def parse(self, text: str, setup: HasTasks) -> Spec:
         """Read `name`, `name:value` or `name:hyper=value,...`; a bare value is for the first hyper-parameter.
 
-        For a method of TorchJD, hyper-parameters follow its name: `torchjd:NAME,hyper=value`. `single:TASK` is a task
-        trained alone. `front:SHARE` is fixed weights that give the main task this share, and the others equal shares.
+        For a method of TorchJD and for smoothed weights, hyper-parameters follow the second name:
+        `torchjd:NAME,hyper=value`, `smooth:NAME,hyper=value`. `single:TASK` is a task trained alone. `front:SHARE` is
+        fixed weights that give the main task this share, and the others equal shares.
 
         Raises:
             UserError: the name, hyper-parameter or task is unknown, or a value cannot be read or is refused.
@@ -115,9 +120,9 @@ class Registry:
         if name == TUNED:
             raise UserError(f"{text}: tuned settings come from `mtlbench tune`; add them with --tuned")
         separator = ":"
-        if name == TORCHJD:
+        if name in (TORCHJD, SMOOTH):
             method, _, arguments = arguments.partition(",")
-            name, separator = f"{TORCHJD}:{method}", ","
+            name, separator = f"{name}:{method}", ","
         parameters = self.parameters(name)
         hyper: dict[str, object] = {}
         for key, value in read_arguments(text, arguments, list(parameters)):
@@ -155,11 +160,14 @@ class Registry:
     def digest(self, name: str) -> str:
         """SHA-256 of the content of a strategy's file, which is part of the keys of its runs.
 
-        For a method of TorchJD, of the adapter's file and TorchJD's version.
+        For a method of TorchJD, of the adapter's file and TorchJD's version; for smoothed weights, of both files.
         """
         content = self.source(name).read_bytes()
-        if name.partition(":")[0] == TORCHJD:
+        owner, _, method = name.partition(":")
+        if owner == TORCHJD:
             content += version(TORCHJD).encode()
+        if owner == SMOOTH:
+            content += self.digest(method).encode()
         return hashlib.sha256(content).hexdigest()
 
     def _unknown(self, kind: Kind, name: str, known: Iterable[str]) -> str:

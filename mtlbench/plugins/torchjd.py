@@ -33,6 +33,7 @@ SIGNALS: dict[Signal, str] = {
 }
 INDEPENDENT = ("MoDo", "SDMGrad")  # weightings from products between the gradients of two further batches
 SMOOTHED = "CRMOGM"  # a weighting that wraps another one
+POSITIVE = ("DWA", "FAMO", "GeometricMean", "IMTLL", "UW")  # scalarizers with logarithms or ratios of the losses
 TASKS = ("shape", "n_tasks")  # arguments that are T
 
 # NashMTL's problem is compiled again for each replica, and cvxpy warns each time.
@@ -218,6 +219,7 @@ def _strategy(name: str, cls: type[nn.Module]) -> type[TorchJD]:
         "name": f"torchjd:{name}",
         "method": cls,
         "signal": signal,
+        "losses": "positive" if name in POSITIVE else "any",
     }
     return typing.cast("type[TorchJD]", type(name, (base,), contents))
 

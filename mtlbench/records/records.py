@@ -16,6 +16,8 @@ from mtlbench.records.history import LARGEST, Evaluation, Result, check_evaluati
 
 FORMAT = 3
 Positive = Annotated[float, Field(gt=0, lt=LARGEST)]
+Library = Literal["bmm", "onednn"]
+Precision = Literal["float32", "bf16"]
 
 
 class Record(BaseModel):
@@ -39,13 +41,19 @@ class Spec(Record):
 
 
 class Conditions(Record):
-    """The conditions that all runs of a bench share; tuned runs have learning rates of their own."""
+    """The conditions that all runs of a bench share; tuned runs have learning rates of their own.
+
+    `products` is the library of matrix products, and `precision` that of their operands: results of different ones
+    differ by rounding, and are not mixed.
+    """
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     device: str
+    products: Library = "bmm"
+    precision: Precision = "float32"
 
     def differences(self, other: Conditions) -> list[str]:
         """A phrase for each condition in which `other` differs."""
@@ -95,7 +103,8 @@ class OwnSetup(Record):
 class RunRecord(Record):
     """One run: its spec and settings, the files of strategy and setup, and the result or the error.
 
-    `stacks` lists the seeds that were trained together; this affects a seed's result only by rounding.
+    `stacks` lists the seeds that were trained together; this affects a seed's result only by rounding. In the first
+    `warm_up` epochs the strategy does not follow its own rule yet.
     """
 
     format: Literal[3] = FORMAT
@@ -103,6 +112,7 @@ class RunRecord(Record):
     spec: Spec
     settings: Settings
     tasks: Annotated[list[TaskInfo], Field(min_length=1)]
+    warm_up: int = 0
     source_file: str
     source: str
     own_setup: OwnSetup | None = None
@@ -266,16 +276,27 @@ class BenchRecord(Record):
 
 def key_of(**parts: object) -> str:
     """SHA-256 of everything that determines a computation, given as records and plain values."""
-    plain = {name: part.model_dump() if isinstance(part, BaseModel) else part for name, part in parts.items()}
+    plain = {name: _plain(part) for name, part in parts.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
+def _plain(part: object) -> object:
+    """A part of a key; conditions without the fields that older runs lack, if these have the values of older runs."""
+    if not isinstance(part, BaseModel):
+        return part
+    later = {name: Conditions.model_fields[name].default for name in ("products", "precision")}
+    return {name: value for name, value in part.model_dump().items() if name not in later or value != later[name]}
+
+
 def identical_runs(runs: Sequence[RunRecord]) -> list[str]:
-    """A line for each pair of strategies whose losses and scores are exactly equal."""
+    """A line for each pair of strategies whose losses and scores are exactly equal.
+
+    Runs that do not last longer than their warm-up are left out: they may well be equal to others.
+    """
     numbers = {
         run.spec.label: (run.scored.test, run.scored.validation, run.scored.trajectory.losses)
         for run in runs
-        if run.scored
+        if run.scored and (run.warm_up == 0 or run.warm_up < run.settings.epochs)
     }
     return [
         f"{first} and {second} gave identical numbers for every seed: "

@@ -66,6 +66,7 @@ def _conditions(findings: Findings) -> tuple[tuple[str, str], ...]:
         ("epochs", str(conditions.epochs)),
         ("training", training + (" unless tuned" if trials else "")),
         ("device", conditions.device),
+        ("matrix products", f"{conditions.products}, {conditions.precision}"),
         ("comparisons", ", ".join(comparisons) or "none"),
         ("tuning", f"{trials} trials, scored on validation data only, with separate seeds" if trials else "none"),
     )

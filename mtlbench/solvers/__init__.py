@@ -6,6 +6,7 @@ from mtlbench.solvers.gramian import (
     equiangular_weights,
     impartial_weights,
     inverse_power_point,
+    least_push,
     min_norm_point,
     simplex_projection,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "gradient_norms",
     "impartial_weights",
     "inverse_power_point",
+    "least_push",
     "min_norm_point",
     "reciprocal",
     "simplex_projection",

@@ -19,6 +19,7 @@ from mtlbench.solvers.linalg import cosines, eigen, gradient_norms, identity_lik
 
 MOST_STEPS = 100  # of Newton's method for an extreme alpha
 PAIR_STEPS = 8
+MISSED, FARTHEST = 1e-6, 1e9  # of a condition with distances of the order of 1
 
 
 def simplex_projection(v: Tensor) -> Tensor:
@@ -52,23 +53,30 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 
 
-def conflict_averse_point(gramian: Tensor, c: float) -> Tensor:
+def conflict_averse_point(gramian: Tensor, c: float | Tensor) -> Tensor:
     """The w on the simplex, `[..., T]`, that minimises <g_w, g_0> + c |g_0| |g_w|, where g_0 is the mean gradient.
 
     In closed form for T = 2; for more tasks converged while lengths differ by a factor of up to 1e4. If g_0 is 0, any
-    w is a minimum. `c` must be >= 0. Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3.
+    w is a minimum. `c` must be >= 0: one number, or one for each problem, `[...]`; beyond 1e8, g_w is the shortest
+    vector up to rounding. Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3.
     """
     wide = in_double(gramian)
+    if isinstance(c, Tensor):
+        c = in_double(c)
     if wide.shape[-1] == 2:
         return _conflict_averse_pair(wide, c).to(gramian.dtype)
     mean = wide.mean(-1)  # <g_t, g_0>
     linear = mean * reciprocal(gradient_norms(wide)) * reciprocal(mean.mean(-1, keepdim=True).clamp_min(0).sqrt())
     normal, matrix = _scaled(wide)
+    if isinstance(c, Tensor):
+        c = c.unsqueeze(-1)
+        size = c.clamp_min(1)
+        linear, c = linear / size, c / size
     weights = normal * averse_point(matrix, linear, normal, c, _rounding(gramian))
     return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 
 
-def _conflict_averse_pair(gramian: Tensor, c: float) -> Tensor:
+def _conflict_averse_pair(gramian: Tensor, c: float | Tensor) -> Tensor:
     """Minimises a s + c |g_0| |g_s| with g_s = s g_1 + (1 - s) g_2, a = <g_1 - g_2, g_0>: a root of a quadratic."""
     first, cross, second = gramian[..., 0, 0], gramian[..., 0, 1], gramian[..., 1, 1]
     to_first, to_second = second - cross, first - cross  # proportions of the shortest g_s
@@ -99,6 +107,25 @@ def dual_cone_projection(gramian: Tensor, start: Tensor) -> Tensor:
     matrix = cosines(wide) + _rounding(gramian) * identity_like(wide)
     x = nonnegative_point(matrix, linear * reciprocal(size), 0.0)
     return (u + x * size * inverse).to(gramian.dtype)
+
+
+def least_push(gramian: Tensor, progress: Tensor) -> Tensor:
+    """Weights v >= 0, `[..., T]`, of the shortest d = sum_t v_t g_t with <d, g_t> >= p_t for each task.
+
+    argmin v'Gv / 2 - p'v over v >= 0, where p = `progress`, `[..., T]`. If no d meets the conditions, as with progress
+    along two opposite gradients, or if only v_t |g_t| beyond 1e9 times the largest p_t / |g_t| do, v is 0. A task with
+    a zero gradient gets 0 and has no condition.
+    """
+    wide, wanted = in_double(gramian), in_double(progress)
+    inverse = reciprocal(gradient_norms(wide))
+    distances = wanted * inverse  # p_t / |g_t|
+    size = distances.abs().amax(-1, keepdim=True)
+    distances = distances * reciprocal(size)
+    matrix = cosines(wide)
+    x = nonnegative_point(matrix + _rounding(gramian) * identity_like(wide), -distances, 0.0)
+    slack = (times(matrix, x) - distances).amin(-1, keepdim=True)
+    met = (slack > -MISSED) & (x.sum(-1, keepdim=True) < FARTHEST)
+    return torch.where(met, x * size * inverse, 0.0).to(gramian.dtype)
 
 
 def inverse_power_point(gramian: Tensor, alpha: float) -> Tensor:

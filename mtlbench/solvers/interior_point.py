@@ -35,7 +35,7 @@ def nonnegative_point(matrix: Tensor, linear: Tensor, ridge: float) -> Tensor:
     return x
 
 
-def averse_point(matrix: Tensor, linear: Tensor, normal: Tensor, c: float, ridge: float) -> Tensor:
+def averse_point(matrix: Tensor, linear: Tensor, normal: Tensor, c: float | Tensor, ridge: float) -> Tensor:
     """The x >= 0 with normal'x = 1, `[..., T]`, that minimises b'x + c |x|, |x|^2 = x'Ax.
 
     |x| has no derivative at 0, where the minimum often lies. Its gradient, some v with |v| <= c, is therefore a
@@ -46,7 +46,7 @@ def averse_point(matrix: Tensor, linear: Tensor, normal: Tensor, c: float, ridge
         matrix: A `[..., T, T]`, a Gramian of vectors of length 1 or 0.
         linear: b `[..., T]`, entries at most of the order of 1.
         normal: > 0 and <= 1, `[..., T]`.
-        c: >= 0.
+        c: >= 0, one number or `[..., 1]`.
         ridge: as in `nonnegative_point`.
     """
     x = torch.ones_like(linear) / normal.sum(-1, keepdim=True)

@@ -55,6 +55,7 @@ class Findings:
             f"{len(asked.seeds)} seed{'s' if len(asked.seeds) > 1 else ''}, "
             f"{asked.epochs} epoch{'s' if asked.epochs > 1 else ''}, batch {asked.batch_size}, "
             f"Adam with learning rate {asked.lr:g}{' where not tuned' if self.tuned else ''}, {asked.device}"
+            f"{'' if asked.precision == 'float32' else f', products in {asked.precision}'}"
         )
 
     @property

@@ -128,6 +128,15 @@ def test_untuned_strategies_are_named(tmp_path: Path) -> None:
     assert plan(asked).notes == []
 
 
+def test_strategies_that_do_not_leave_their_warm_up_are_named_once(tmp_path: Path) -> None:
+    asked = request(tmp_path, setups=["mnist", "mnist-aux-x100"], strategies=["dwa", "gradnorm", "stch:warm_up=3"])
+    (note,) = plan(asked).notes
+    assert [note.count(name) for name in ("dwa", "stch:warm_up=3", "gradnorm")] == [1, 1, 0]
+    (note,) = plan(replace(asked, epochs=3)).notes
+    assert "dwa" not in note
+    assert plan(replace(asked, epochs=4)).notes == []
+
+
 def test_bench_and_tuning_never_share_a_seed() -> None:
     assert min(tuning_seeds(5)) == FIRST_TUNING_SEED
 

@@ -17,11 +17,10 @@ from rich.console import Console
 from mtlbench import data
 from mtlbench.bench import jobs
 from mtlbench.records.environment import cores
-from tests.benchmarks.loops import BATCH, Loop
+from tests.benchmarks.loops import BATCH, TURN, Loop
 from tests.benchmarks.ratios import Ratios, Row, Section, Stored
 
 ROUNDS, WARM_UP_ROUNDS = 11, 2
-BATCHES = 40  # of a turn: a tenth of a second or two
 WIDTH = 150  # where the table goes to a file
 
 RATIOS = pytest.StashKey[Ratios]()
@@ -75,7 +74,7 @@ class InTurns:
         other: Loop,
         *,
         bound: float | None = None,
-        batches: int = BATCHES,
+        batches: int = TURN,
     ) -> None:
         """`section` and `name` say where it stands in the table; `batches` are those of a turn of either loop."""
         mine, theirs = ours.turn(batches), other.turn(batches)

@@ -1,13 +1,21 @@
-"""What no training step can be faster than: its bare matrix products, and its pass over the parameters."""
+"""What no training step can be faster than: its bare matrix products, its pass over the parameters, and the core."""
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
+from typing import get_args
 
 import torch
 
 from mtlbench.contracts.setup import Setup
+from mtlbench.engine.network import Network
+from mtlbench.engine.products import Products, has_onednn
+from mtlbench.records.records import Library
 from tests.benchmarks.loops import BATCH, LR, Loop
+
+TRIAL_STEPS, TRIALS = 20, 5
+WIDE = 1024  # of a product whose operands are read many times
 
 
 def shapes(setup: Setup) -> list[tuple[int, int]]:
@@ -15,45 +23,61 @@ def shapes(setup: Setup) -> list[tuple[int, int]]:
     return list(pairwise([*setup.widths, sum(task.columns for task in setup.tasks)]))
 
 
-def size(setup: Setup) -> int:
-    """Parameters of one network of a setup."""
-    return sum(out * into + out for into, out in shapes(setup))
-
-
-def bare_products(setup: Setup, replicas: int, *, with_update: bool = False) -> Loop:
+def bare_products(setup: Setup, replicas: int, products: Products | None = None, *, with_update: bool = False) -> Loop:
     """The matrix products of a training step of K networks, and nothing that joins them.
 
     Each layer has its forward product, that of its weights' gradient and, but for the first, that of its input's
-    gradient, all into buffers allocated once. `with_update` adds one fused Adam pass over as many parameters as the
-    networks have, whose gradients are what the products write.
+    gradient. `with_update` adds one fused Adam pass over the networks' parameters.
     """
-    parameters = torch.randn(replicas * size(setup)) * 0.02
-    parameters.grad = torch.zeros_like(parameters)
-    weights = [out * into for into, out in shapes(setup)]
-    biases = sum(out for _, out in shapes(setup))
-    cuts = [replicas * count for count in (*weights, biases)]
-    values, grads = parameters.split(cuts), parameters.grad.split(cuts)
+    columns = [task.columns for task in setup.tasks]
+    products = products or Products()
+    network = Network(range(replicas), setup.widths, columns, products=products)
     layers = [
-        (
-            values[i].view(replicas, out, into),
-            grads[i].view(replicas, out, into),
-            torch.randn(replicas, BATCH, into),
-            torch.randn(replicas, BATCH, out),
-            torch.empty(replicas, BATCH, into),
-            torch.empty(replicas, BATCH, out),
-        )
-        for i, (into, out) in enumerate(shapes(setup))
+        (layer, torch.randn(replicas, BATCH, into), torch.randn(replicas, BATCH, out))
+        for layer, (into, out) in zip([*network.trunk, network.heads], shapes(setup), strict=True)
     ]
-    optimizer = torch.optim.Adam([parameters], lr=LR, fused=True)
+    optimizer = torch.optim.Adam(network.pieces, lr=LR, fused=True)
 
     def step() -> None:
-        for weight, _, inputs, _, _, outputs in layers:
-            torch.bmm(inputs, weight.mT, out=outputs)
-        for i, (weight, weight_grad, inputs, delta, input_delta, _) in reversed(list(enumerate(layers))):
-            torch.bmm(delta.mT, inputs, out=weight_grad)
+        saved = [layer.forward(inputs)[1] for layer, inputs, _ in layers]
+        for i, (layer, inputs, delta) in reversed(list(enumerate(layers))):
+            products.write_gradient(delta.mT, inputs, layer.pieces)
             if i:
-                torch.bmm(delta, weight, out=input_delta)
+                layer.input_delta(saved[i], delta)
         if with_update:
             optimizer.step()
 
     return Loop(step, replicas)
+
+
+def best_products(setup: Setup, replicas: int) -> Products:
+    """The library whose bare products are the fastest on this machine."""
+    libraries: list[Library] = [name for name in get_args(Library) if name != "onednn" or has_onednn()]
+    seconds: dict[Library, float] = {}
+    for name in libraries * TRIALS:
+        turn = bare_products(setup, replicas, Products(name)).turn(TRIAL_STEPS * replicas)
+        turn()
+        begun = time.perf_counter()
+        turn()
+        seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - begun)
+    return Products(min(seconds, key=lambda name: seconds[name]))
+
+
+def peak(setup: Setup, batches: int) -> Loop:
+    """A large product with as many multiply-adds as the products of that many batches, by the better library."""
+    first, *others = (into * out for into, out in shapes(setup))
+    rows = batches * BATCH * (2 * first + 3 * sum(others)) // WIDE**2
+    left, right = torch.randn(1, rows, WIDE), torch.randn(1, WIDE, WIDE)
+
+    def multiply(name: Library) -> float:
+        begun = time.perf_counter()
+        Products(name).multiply(left, right)
+        return time.perf_counter() - begun
+
+    libraries: list[Library] = [name for name in get_args(Library) if name != "onednn" or has_onednn()]
+    best = Products(min(libraries, key=lambda name: min(multiply(name) for _ in range(TRIALS))))
+
+    def run() -> None:
+        best.multiply(left, right)
+
+    return Loop(run, batches)

@@ -10,11 +10,13 @@ import torch
 
 from mtlbench import setups
 from mtlbench.contracts.setup import Split
+from mtlbench.engine.products import Products, library
 from mtlbench.engine.speed import endless
 from mtlbench.engine.trainer import Trainer
 from mtlbench.plugins.registry import Registry
 
 BATCH, LR = 64, 1e-3
+TURN = 60  # batches, of a tenth of a second or two
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,18 @@ def training_split(setup: str = "mnist") -> Split:
     return setups.SETUPS[setup].samples()[0]
 
 
-def stack(registry: Registry, label: str, replicas: int, setup_name: str = "mnist") -> Loop:
-    """Training steps of a stack, as in a bench."""
+def stack(
+    registry: Registry, label: str, replicas: int, setup_name: str = "mnist", products: Products | None = None
+) -> Loop:
+    """Training steps of a run of so many seeds, as in a bench: of its one stack, or one of those that take turns.
+
+    `products` are by default those that a bench would choose.
+    """
     setup = setups.SETUPS[setup_name]
+    products = products or Products(library("auto", "cpu"))
+    replicas = products.replicas(setup.dense_weights, replicas)
+    while TURN % replicas:
+        replicas -= 1
     build = partial(registry.build, registry.parse(label, setup))
     trainer = Trainer(
         setup,
@@ -54,5 +65,6 @@ def stack(registry: Registry, label: str, replicas: int, setup_name: str = "mnis
         batch_size=BATCH,
         lr=LR,
         device=torch.device("cpu"),
+        products=products,
     )
     return Loop(endless(trainer), replicas)

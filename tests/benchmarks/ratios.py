@@ -23,6 +23,7 @@ class Section:
 
 
 LIMITS = Section("samples/s over the limit, one thread", is_gain=True)
+WAYS = Section("samples/s of fixed over other ways to multiply, one thread", is_gain=True)
 PEERS = Section("samples/s over other loops", is_gain=True)
 TORCHJD = Section("samples/s over TorchJD's autojac, one thread", is_gain=True)
 BALANCER = Section("samples/s of Balancer, one model, over TorchJD's autojac, one thread", is_gain=True)
@@ -30,7 +31,7 @@ STACKED = Section("step time over fixed, K = 10, one thread", is_gain=False)
 SINGLE = Section("step time over fixed, K = 1, one thread", is_gain=False)
 EIGHT_TASKS = Section("step time over fixed, 8 tasks, K = 10, one thread", is_gain=False)
 OVERHEADS = Section("time over that of training steps alone", is_gain=False)
-SECTIONS = (LIMITS, PEERS, TORCHJD, BALANCER, STACKED, SINGLE, EIGHT_TASKS, OVERHEADS)
+SECTIONS = (LIMITS, WAYS, PEERS, TORCHJD, BALANCER, STACKED, SINGLE, EIGHT_TASKS, OVERHEADS)
 
 
 @dataclass(frozen=True)

@@ -12,24 +12,29 @@ from mtlbench.plugins.registry import Registry
 from mtlbench.records.environment import cores
 from tests.benchmarks import peers
 from tests.benchmarks.conftest import InTurns
-from tests.benchmarks.loops import Loop, stack, training_split
+from tests.benchmarks.loops import TURN, Loop, stack, training_split
 from tests.benchmarks.peers import TutorialNetwork
 from tests.benchmarks.ratios import BALANCER, PEERS, TORCHJD
 from tests.benchmarks.side_by_side import side_by_side
 
-WHOLE_BENCH_GAIN, TORCHJD_GAIN, BALANCER_GAIN = 9, 2.5, 1
-REPLICAS, BATCHES_OF_A_PROCESS = 10, 50
+WHOLE_BENCH_GAIN, WHOLE_BENCH_OVER_EAGER, TORCHJD_GAIN, BALANCER_GAIN = 9, 1.9, 2.5, 1
+REPLICAS = 10
 SAME = {"upgrad": "UPGrad", "pcgrad": "PCGrad", "mgda": "MGDA", "imtl-g": "IMTLG", "aligned-mtl": "AlignedMTL"}
 
 
 @pytest.mark.usefixtures("all_cores")
 def test_a_whole_bench_over_the_tutorials_loop(in_turns: InTurns, tmp_path: Path) -> None:
-    name, batches = (
-        f"fixed, K = {REPLICAS}, side by side, over the tutorial's loop, {cores()} cores",
-        BATCHES_OF_A_PROCESS,
-    )
-    with side_by_side(cores(), "fixed", REPLICAS, batches) as ours:
-        in_turns(PEERS, name, ours, peers.tutorial(tmp_path), bound=WHOLE_BENCH_GAIN, batches=cores() * batches)
+    name = f"fixed, K = {REPLICAS}, side by side, over the tutorial's loop, {cores()} cores"
+    with side_by_side(cores(), "fixed", REPLICAS, TURN) as ours:
+        in_turns(PEERS, name, ours, peers.tutorial(tmp_path), bound=WHOLE_BENCH_GAIN, batches=cores() * TURN)
+
+
+@pytest.mark.usefixtures("all_cores")
+def test_a_whole_bench_over_eager_pytorch(in_turns: InTurns) -> None:
+    name = f"fixed, K = {REPLICAS}, side by side, over eager PyTorch, {cores()} cores"
+    theirs = peers.eager(TutorialNetwork(), training_split())
+    with side_by_side(cores(), "fixed", REPLICAS, TURN) as ours:
+        in_turns(PEERS, name, ours, theirs, bound=WHOLE_BENCH_OVER_EAGER, batches=cores() * TURN)
 
 
 @pytest.mark.parametrize("replicas", [10, 1])

@@ -26,7 +26,7 @@ class Bad(Strategy):
 '''
 Write = Callable[..., Path]
 
-(DOCSTRING, STEP, BATCHED, PERMUTED, FINITE, STATE, IN_PLACE, META, MEMORY) = PROPERTIES
+(DOCSTRING, STEP, BATCHED, PERMUTED, FINITE, NEGATIVE, STATE, IN_PLACE, META, MEMORY) = PROPERTIES
 
 
 @pytest.fixture
@@ -189,6 +189,30 @@ def test_asymmetry_can_be_declared(write: Write) -> None:
     assert {outcome.verdict for title, outcome in result.items() if title != PERMUTED} == {"holds"}
 
 
+ROOTS = """
+    def forward(self, step):
+        return (step.losses + 1).sqrt().sum(-1)
+"""
+
+
+def test_infinite_weights_for_negative_losses_are_reported(write: Write) -> None:
+    found = broken(write(ROOTS))
+    assert list(found) == [NEGATIVE]
+    for part in ("step 0", "weights [", "nan", "losses [-1, -2]"):
+        assert part in found[NEGATIVE]
+
+
+def test_positive_losses_can_be_declared(write: Write) -> None:
+    result = outcomes(write('    losses = "positive"\n' + ROOTS))
+    assert result[NEGATIVE].verdict == "declared"
+    assert {outcome.verdict for title, outcome in result.items() if title != NEGATIVE} == {"holds"}
+
+
+def test_an_unknown_declaration_of_losses_is_reported(write: Write) -> None:
+    found = broken(write("    losses = 0\n\n    def forward(self, step):\n        return step.losses.sum(-1)\n"))
+    assert "any, positive" in found[NEGATIVE]
+
+
 def test_waiting_can_be_declared(write: Write) -> None:
     body = "    waits = True\n\n    def forward(self, step):\n"
     body += "        float(step.losses.detach().sum())\n        return step.losses.sum(-1)\n"
@@ -196,7 +220,7 @@ def test_waiting_can_be_declared(write: Write) -> None:
 
 
 def test_infinite_weights_are_reported_with_the_first_degenerate_case(write: Write) -> None:
-    body = "    def forward(self, step):\n        return step.losses.log().sum(-1)\n"
+    body = '    losses = "positive"\n\n    def forward(self, step):\n        return step.losses.log().sum(-1)\n'
     found = broken(write(body))
     assert list(found) == [FINITE]
     expected = "step 0, torch.float32: weights [inf, inf]; losses [0, 0], Gramian [[1, 0], [0, 1]]"

@@ -25,6 +25,14 @@ def test_list_shows_every_strategy_with_its_hyper_parameters(run: Run) -> None:
         assert text in out
 
 
+def test_list_as_json_has_families_and_losses(run: Run) -> None:
+    rows = {row["name"]: row for row in json.loads(run("list", "--json")[1])}
+    assert rows["gradnorm"]["family"] == "gradient-norm"
+    assert rows["gradnorm"]["losses"] == "positive"
+    assert (rows["fixed"]["family"], rows["fixed"]["losses"]) == ("loss-only", "any")
+    assert all(set(row) == {"name", "family", "source", "needs", "losses", "heads", "hyper"} for row in rows.values())
+
+
 def test_list_of_one_strategy_shows_its_source(run: Run) -> None:
     assert "ICML 2018" in run("list", "gradnorm")[1]
     assert "gradnorm" in refused(run, "list", "gradnrom")

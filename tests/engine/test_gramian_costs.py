@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtlbench.engine.gradients import PER_JACOBIAN_VALUE, ghost_product, gramian_costs, layer_product
 from mtlbench.engine.layers import Linear, Saved, explicit_jacobian
+from mtlbench.engine.products import Products
 from tests.helpers.reference_networks import TOLERANCE, Reference, networks, relative
 from tests.project.growth.measure import explicit_gramian, multiply_adds_of
 
@@ -19,16 +20,18 @@ from tests.project.growth.measure import explicit_gramian, multiply_adds_of
 def linear_of(x: Tensor, deltas: Tensor) -> Linear:
     """A layer of these shapes; its values do not matter."""
     weight, bias = x.new_empty(len(x), deltas.shape[-1], x.shape[-1]), x.new_empty(len(x), deltas.shape[-1])
-    return Linear(weight, bias, weight, bias)
+    return Linear(weight, bias, (weight,), Products())
 
 
 def layer_gramian(x: Tensor, deltas: Tensor) -> Tensor:
-    one = (Saved(x), deltas)
-    return layer_product(linear_of(x, deltas), one, one)
+    layer = linear_of(x, deltas)
+    one = (Saved(x, layer.weight), deltas)
+    return layer_product(layer, one, one)
 
 
 def product_of_batches(x: Tensor, deltas: Tensor, y: Tensor, others: Tensor) -> Tensor:
-    return layer_product(linear_of(x, deltas), (Saved(x), deltas), (Saved(y), others))
+    layer = linear_of(x, deltas)
+    return layer_product(layer, (Saved(x, layer.weight), deltas), (Saved(y, layer.weight), others))
 
 
 @given(

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from mtlbench.check import Subject
 from mtlbench.check.strategy.small_training import stack_trains_as_each_alone
-from mtlbench.contracts.convolutions import Conv, Convolutions
 from mtlbench.contracts.setup import Setup, Split
 from mtlbench.contracts.strategy import Step, Strategy
 from mtlbench.engine.trainer import Trainer
@@ -27,7 +26,7 @@ from mtlbench.setups import MNIST
 from mtlbench.setups.multimnist import MULTIMNIST
 from tests.helpers.definitions import PLAIN
 from tests.helpers.plain import PlainNetwork, replica_flat, start_like, train
-from tests.helpers.toy import toy_setup
+from tests.helpers.toy import convolved_setup, toy_setup
 
 BATCH, LR = 6, 1e-2
 SEEDS = (3, 0, 11)
@@ -58,14 +57,6 @@ def run_steps(trainer: Trainer, steps: int) -> Tensor:
 
 def test_every_strategy_has_a_plain_version(registry: Registry) -> None:
     assert {label.partition(":")[0] for label in PLAIN} >= set(registry.strategies)
-
-
-def convolved_setup() -> Setup:
-    """Two convolutions, the second with a row that pooling drops, and two linear layers."""
-    convolutions = Convolutions((2, 6, 7), (Conv(3, kernel=3), Conv(4, kernel=2, pool=2)))
-    return replace(
-        toy_setup(widths=(convolutions.inputs, 5)), widths=(convolutions.features, 5, 4), convolutions=convolutions
-    )
 
 
 @pytest.mark.parametrize("label", PLAIN)

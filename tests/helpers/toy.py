@@ -10,6 +10,8 @@ from torch import Tensor
 from mtlbench.check.strategy.cases import random_case
 from mtlbench.check.strategy.small_training import toy_setup
 from mtlbench.check.strategy.steps import GivenGradients, given_step, weigh
+from mtlbench.contracts.convolutions import Conv, Convolutions
+from mtlbench.contracts.setup import Setup
 from mtlbench.contracts.strategy import Step, Strategy
 from mtlbench.plugins.registry import Registry
 from mtlbench.records.records import Spec
@@ -18,6 +20,7 @@ __all__ = [
     "TINY",
     "GivenGradients",
     "build",
+    "convolved_setup",
     "direction",
     "given_step",
     "problem",
@@ -29,6 +32,14 @@ __all__ = [
 
 # An epoch takes a fraction of a second. `tests.helpers.preloaded` registers it.
 TINY = replace(toy_setup(size=200), name="tiny", passes=10)
+
+
+def convolved_setup() -> Setup:
+    """Two convolutions, the second with a row that pooling drops, and two linear layers."""
+    convolutions = Convolutions((2, 6, 7), (Conv(3, kernel=3), Conv(4, kernel=2, pool=2)))
+    return replace(
+        toy_setup(widths=(convolutions.inputs, 5)), widths=(convolutions.features, 5, 4), convolutions=convolutions
+    )
 
 
 def problem(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:

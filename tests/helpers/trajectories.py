@@ -30,8 +30,8 @@ STEPS, LR, KEPT = 35_000, 1e-3, 100
 # Both losses are negative on the front, so methods that take logarithms or ratios of losses are left out, except FAMO,
 # which is given a lower bound.
 NAMES = (
-    "fixed", "rlw", "stch", "famo:least=-25", "mgda", "pcgrad", "gradvac", "cagrad", "imtl-g", "nashmtl", "fairgrad",
-    "aligned-mtl", "upgrad", "dualproj", "config", "sdmgrad", "modo", "moco", "excessmtl", "graddrop",
+    "fixed", "rlw", "stch:warm_up=0", "famo:least=-25", "mgda", "pcgrad", "gradvac", "cagrad", "imtl-g", "nashmtl",
+    "fairgrad", "aligned-mtl", "upgrad", "dualproj", "config", "sdmgrad", "modo", "moco", "excessmtl", "graddrop",
 )  # fmt: skip
 FLOOR = 5e-6
 SCALE = 0.1

@@ -16,6 +16,7 @@ from mtlbench import (
     Convolutions,
     Integers,
     LogUniform,
+    PerTask,
     Setup,
     Split,
     Step,
@@ -39,6 +40,7 @@ SPACES = (Uniform(0, 1), LogUniform(1e-3, 1), Integers(1, 4), Choice(("a", "b"))
 assert_type(SPACES[0].at([0.5]), float)
 assert_type(SPACES[2].at([0.5]), int)
 assert_type(SPACES[4].at([0.5]), list[float])
+PER_TASK: list[PerTask] = [PerTask(), SPACES[4]]
 
 
 TASKS = (classification("digit", 10), binary("odd"), scaled(regression("slant"), 0.1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from itertools import groupby
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,7 @@ from torch import Tensor
 from mtlbench.cli import listing
 from mtlbench.contracts.strategy import Step, Strategy
 from mtlbench.plugins.explain import cited as cite
-from mtlbench.plugins.needs import needs_of
+from mtlbench.plugins.needs import family_of, needs_of
 from mtlbench.plugins.registry import Registry
 from tests.helpers.toy import TINY
 from tests.project.readme_table import README, with_table
@@ -48,6 +49,29 @@ def test_needs_are_what_a_strategy_asks_for(registry: Registry, name: str, needs
     assert needs_of(registry.get(name)) == needs
 
 
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("rlw", "loss-only"),
+        ("famo", "loss-only"),
+        ("gradnorm", "gradient-norm"),
+        ("pcgrad", "Gramian"),
+        ("modo", "Gramian"),
+        ("moco", "Jacobian"),
+        ("graddrop", "representation"),
+    ],
+)
+def test_a_family_is_declared_or_follows_from_the_needs(registry: Registry, name: str, family: str) -> None:
+    cls = registry.get(name)
+    assert family_of(cls, needs_of(cls)) == family
+
+
+def test_strategies_are_listed_by_family(registry: Registry) -> None:
+    families = [entry.family for entry in listing.entries(registry)]
+    assert [family for family, _ in groupby(families)] == list(dict.fromkeys(families))
+    assert families[0] == "loss-only"
+
+
 def test_needs_of_a_broken_strategy_are_what_it_asked_for_before() -> None:
     class Broken(Strategy):
         def forward(self, step: Step) -> Tensor:
@@ -55,6 +79,7 @@ def test_needs_of_a_broken_strategy_are_what_it_asked_for_before() -> None:
             raise RuntimeError("broken")
 
     assert needs_of(Broken) == "Gramian, ?"
+    assert family_of(Broken, needs_of(Broken)) == "?"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -22,6 +24,7 @@ from mtlbench.solvers import (
     gradient_norms,
     impartial_weights,
     inverse_power_point,
+    least_push,
     min_norm_point,
     reciprocal,
     simplex_projection,
@@ -41,6 +44,7 @@ SOLVERS: dict[str, Callable[[Tensor], Tensor]] = {
     "dual_cone_projection": lambda gramian: dual_cone_projection(gramian, torch.ones_like(gramian[..., 0])),
     "inverse_power_point 1": lambda gramian: inverse_power_point(gramian, 1.0),
     "inverse_power_point 2": lambda gramian: inverse_power_point(gramian, 2.0),
+    "least_push": lambda gramian: least_push(gramian, gradient_norms(gramian)),
     "equiangular_weights": equiangular_weights,
     "impartial_weights": impartial_weights,
     "eigen": lambda gramian: eigen(gramian)[1],
@@ -134,6 +138,32 @@ def test_min_norm_point_meets_its_optimality_conditions(kind: str, tasks: int, s
         torch.testing.assert_close(units.mT @ lengths, expected, rtol=0, atol=float(root))
 
 
+@given(kind=anything, tasks=st.integers(1, 5), seed=seeds, spread=decades)
+@few
+def test_least_push_is_the_shortest_that_meets_its_conditions(kind: str, tasks: int, seed: int, spread: float) -> None:
+    units, scales, gramian = problem(kind, max(tasks, 2), seed, spread)
+    units, scales, gramian = units[:tasks], scales[:tasks], gramian[:tasks, :tasks]
+    distances = torch.from_numpy(np.random.default_rng(seed + 2).standard_normal(tasks))
+    distances = distances * (units.norm(dim=-1) > 0)
+    weights = least_push(gramian, distances * scales)
+    pushes = weights * scales
+    assert bool((weights >= 0).all())
+    cosines_ = (units @ units.mT).numpy()
+    shortest, solution = math.inf, np.zeros(tasks)
+    for active in itertools.product([False, True], repeat=tasks):
+        some = np.flatnonzero(active)
+        v = np.zeros(tasks)
+        v[some] = np.linalg.pinv(cosines_[np.ix_(some, some)], rcond=1e-10) @ distances.numpy()[some]
+        missed = max((distances.numpy() - cosines_ @ v).max(), -v.min())
+        if missed < 1e-7 and v @ cosines_ @ v < shortest:
+            shortest, solution = float(v @ cosines_ @ v), v
+    if math.isinf(shortest):
+        assert not weights.any()
+    else:
+        expected = torch.from_numpy(solution) @ units
+        torch.testing.assert_close(pushes @ units, expected, rtol=0, atol=1e-5 * (1 + float(expected.norm())))
+
+
 def averse(units: Tensor, scales: Tensor, weights: Tensor, c: float) -> Tensor:
     """<g_w, g_0> / |g_0| + c |g_w| for weights `[..., T]`."""
     jacobian = units * scales[:, None]
@@ -157,6 +187,24 @@ def test_conflict_averse_point_of_two_tasks_is_a_minimum(kind: str, seed: int, s
     norms = gradient_norms(gramian)
     # Where two lines cancel, the distance to the kink is the square root of a rounding of the Gramian.
     assert float(value - others.min()) <= 1e-7 * float(norms.amin()) + 1e-14 * float((weights * norms).sum())
+
+
+@given(kind=anything, tasks=st.integers(2, 8), seed=seeds)
+@settings(max_examples=20)
+def test_conflict_averse_point_takes_one_c_for_each_problem(kind: str, tasks: int, seed: int) -> None:
+    units, scales, gramian = problem(kind, tasks, seed, 1.0)
+    cs = torch.tensor([0.0, 0.3, 1.0, 1.5, 1e8], dtype=torch.float64)
+    weights = conflict_averse_point(gramian.expand(len(cs), -1, -1), cs)
+    assert_on_simplex(weights)
+    jacobian = units * scales[:, None]
+    if float(jacobian.mean(0).norm()) > 1e-12:  # any w is a minimum if the mean gradient is 0
+        for one, c in zip(weights[:-1], cs.tolist(), strict=False):
+            both = torch.stack([one, conflict_averse_point(gramian, c)])
+            value, alone = averse(units, scales, both, c)  # the minimum may lie at several w
+            torch.testing.assert_close(value, alone, rtol=0, atol=1e-7)
+    shortest = (min_norm_point(gramian) @ jacobian).norm()
+    # Lengths from 0.1 to 10, whose combination may be the square root of a rounding instead of 0.
+    torch.testing.assert_close((weights[-1] @ jacobian).norm(), shortest, rtol=1e-6, atol=1e-6)
 
 
 @given(tasks=st.integers(3, 16), seed=seeds, c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]))

@@ -129,6 +129,9 @@ def test_a_task_that_scores_nothing_alone_leaves_no_delta_m() -> None:
 def test_identical_runs_are_pointed_out() -> None:
     twin = FIXED.model_copy(update={"spec": Spec(label="twin", name="twin", hyper={})})
     (line,) = identical_runs([FIXED, OTHER, twin, FAILED])
+    epochs = twin.settings.epochs
+    assert identical_runs([FIXED, twin.model_copy(update={"warm_up": epochs})]) == []
+    assert identical_runs([FIXED, twin.model_copy(update={"warm_up": epochs - 1})]) != []
     assert "fixed and twin" in line
 
 

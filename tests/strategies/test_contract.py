@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from mtlbench.check import Subject, failures
 from mtlbench.check.strategy.cases import random_case
 from mtlbench.check.strategy.properties import replicas_are_independent, state_round_trips, tasks_are_alike
+from mtlbench.errors import ContractError
 from mtlbench.plugins.registry import Registry
 from mtlbench.setups import MNIST
 from tests.helpers.definitions import DEFINITIONS, PLAIN, collect
 from tests.helpers.toy import build
 
 shapes, stacks = (st.tuples(st.integers(fewest, 4), st.integers(2, 5)) for fewest in (1, 2))
-NAMES = tuple(Registry.load().strategies)
+STRATEGIES = Registry.load().strategies
+NAMES = tuple(STRATEGIES)
+ALIKE = tuple(name for name, declared in STRATEGIES.items() if declared.value.symmetric)
 REFUSED = [(name, key) for name, refused in DEFINITIONS.refused.items() for key in refused]
 
 
@@ -39,7 +42,7 @@ def test_replicas_are_independent(registry: Registry, name: str, shape: tuple[in
     replicas_are_independent(subject(registry, name), random_case(shape, seed))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALIKE)
 @given(shape=shapes, seed=st.integers(0, 1000), data=st.data())
 @settings(max_examples=20)
 def test_permuting_tasks_permutes_weights(
@@ -47,6 +50,12 @@ def test_permuting_tasks_permutes_weights(
 ) -> None:
     order = data.draw(st.permutations(range(shape[1])))
     tasks_are_alike(subject(registry, name), random_case(shape, seed), order)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*ALIKE}))
+def test_a_strategy_with_a_main_task_distinguishes_it(registry: Registry, name: str) -> None:
+    with pytest.raises(ContractError):
+        tasks_are_alike(subject(registry, name), random_case((1, 3), 0, steps=3), (1, 2, 0))
 
 
 @pytest.mark.parametrize("name", NAMES)

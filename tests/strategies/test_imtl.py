@@ -10,10 +10,13 @@ from mtlbench.plugins.registry import Registry
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import PlainStep, Surgery, equal_projections, zeros
 from tests.helpers.played_steps import FEATURES, REPLICAS, STEPS, few_plays, few_tasks
+from tests.helpers.refused import POSITIVE, Refused
 from tests.helpers.toy import build, given_step, uneven_problem, weigh
 
 
 class IMTL(Surgery):
+    lr = 0.025
+
     def __init__(self) -> None:
         self.s = nn.Parameter(zeros())
 
@@ -27,6 +30,7 @@ class IMTL(Surgery):
 
 
 PLAIN = {"imtl": IMTL}
+REFUSED: Refused = {"lr": POSITIVE}
 
 
 @few_plays

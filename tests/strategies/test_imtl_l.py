@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from mtlbench.plugins.registry import Registry
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import Plain, PlainStep, zeros
+from tests.helpers.refused import POSITIVE, Refused
 from tests.helpers.toy import build, given_step, problem, weigh, weights_of
 
 
 class IMTLL(Plain):
+    lr = 0.025
+
     def __init__(self) -> None:
         self.s = nn.Parameter(zeros())
 
@@ -24,6 +27,7 @@ class IMTLL(Plain):
 
 
 PLAIN = {"imtl-l": IMTLL}
+REFUSED: Refused = {"lr": POSITIVE}
 
 
 @given(shape=shapes, seed=numbers)

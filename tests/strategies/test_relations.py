@@ -73,6 +73,9 @@ INVARIANT = [
     ("db-mtl", {"beta": 0.0}),
     ("uncertainty", {}),
     ("imtl-l", {}),
+    ("ntkmtl", {}),
+    ("metabalance", {"relax": 1.0}),
+    ("rotograd-scale", {}),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from hypothesis import given
@@ -22,16 +23,20 @@ class STCH(Plain):
 
 
 class WarmedSTCH(Plain):
+    def __init__(self, warm_up: int) -> None:
+        self.warm_up = warm_up
+        self.means: list[Tensor] = []
+
     def objective(self, step: PlainStep) -> tuple[Tensor, Tensor | None]:
-        if step.epoch < 1:
+        if step.epoch < self.warm_up:
             return step.losses.log().sum(), None
-        return 2 * (step.losses / self.first).log().exp().sum().log(), None
+        return 2 * (step.losses / self.means[self.warm_up - 1]).log().exp().sum().log(), None
 
     def epoch_end(self, mean_losses: Tensor) -> None:
-        self.first = getattr(self, "first", mean_losses)
+        self.means.append(mean_losses)
 
 
-PLAIN = {"stch": STCH, "stch:warm_up=1": WarmedSTCH}
+PLAIN = {"stch": partial(WarmedSTCH, 5), "stch:warm_up=1": partial(WarmedSTCH, 1), "stch:warm_up=0": STCH}
 REFUSED: Refused = {"ideal": (), "mu": POSITIVE, "warm_up": (-1,)}
 
 
@@ -39,7 +44,7 @@ REFUSED: Refused = {"ideal": (), "mu": POSITIVE, "warm_up": (-1,)}
 def test_is_a_smooth_maximum(registry: Registry, shape: tuple[int, int], seed: int, mu: float, ideal: float) -> None:
     losses, _ = problem(shape, seed)
     tasks = shape[1]
-    strategy = build(registry, "stch", shape, hyper={"mu": mu, "ideal": ideal})
+    strategy = build(registry, "stch", shape, hyper={"mu": mu, "ideal": ideal, "warm_up": 0})
     distances = (losses - ideal) / tasks
     value = strategy(given_step(losses)).detach()
     # Proposition 3.4 of the paper: within mu log T above the maximum.
@@ -47,7 +52,7 @@ def test_is_a_smooth_maximum(registry: Registry, shape: tuple[int, int], seed: i
     assert bool((value <= distances.amax(-1) + mu * math.log(tasks) + 1e-12).all())
     shares = ((distances - distances.amax(-1, keepdim=True)) / mu).exp()
     torch.testing.assert_close(weights_of(strategy, losses), shares / shares.sum(-1, keepdim=True) / tasks)
-    sharp = weights_of(build(registry, "stch", shape, hyper={"mu": 1e-9}), losses)
+    sharp = weights_of(build(registry, "stch", shape, hyper={"mu": 1e-9, "warm_up": 0}), losses)
     torch.testing.assert_close(sharp, nn.functional.one_hot(losses.argmax(-1), tasks).double() / tasks)
 
 

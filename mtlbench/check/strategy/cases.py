@@ -76,6 +76,20 @@ def random_case(shape: tuple[int, int], seed: int, *, steps: int = 1) -> Case:
 
 def degenerate_case(tasks: int, *, steps: int = 4) -> Case:
     """All combinations of degenerate losses, gradients and gradient lengths, one per replica, regular ones first."""
+    small, large = torch.full((tasks,), 1e-8), torch.full((tasks,), 1e8)
+    mixed = torch.where(torch.arange(tasks) % 2 == 0, small, large)
+    losses = [torch.arange(tasks) + 1.0, torch.zeros(tasks), small, large, mixed, (torch.arange(tasks) > 0).float()]
+    return _combinations(losses, (1.0, 1e-8, 1e8), steps)
+
+
+def negative_case(tasks: int, *, steps: int = 4) -> Case:
+    """As `degenerate_case`, for losses that are negative or of both signs, and gradients of one length."""
+    counts, signs = torch.arange(tasks) + 1.0, (-1.0) ** torch.arange(tasks)
+    return _combinations([-counts, signs * counts, -1e8 * counts, torch.arange(tasks) - 1.0], (1.0,), steps)
+
+
+def _combinations(losses: Sequence[Tensor], lengths: Sequence[float], steps: int) -> Case:
+    tasks = len(losses[0])
     basis = torch.eye(FEATURES, dtype=torch.float64)
     row = torch.ones(FEATURES, dtype=torch.float64)
     jacobians = {
@@ -87,10 +101,7 @@ def degenerate_case(tasks: int, *, steps: int = 4) -> Case:
         "rank-deficient gradients": torch.stack([*basis[1:tasks], -basis[1:tasks].sum(0)]),
         "gradients of very different lengths": torch.stack([1e4 ** (-t) * basis[t] for t in range(tasks)]),
     }
-    small, large = torch.full((tasks,), 1e-8), torch.full((tasks,), 1e8)
-    mixed = torch.where(torch.arange(tasks) % 2 == 0, small, large)
-    losses = [torch.arange(tasks) + 1.0, torch.zeros(tasks), small, large, mixed, (torch.arange(tasks) > 0).float()]
-    cases = list(itertools.product(losses, jacobians.items(), [1.0, 1e-8, 1e8]))
+    cases = list(itertools.product(losses, jacobians.items(), lengths))
     return Case(
         torch.stack([loss.double() for loss, _, _ in cases]).expand(steps, -1, -1),
         torch.stack([jacobian * length for _, (_, jacobian), length in cases]).expand(steps, -1, -1, -1),

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from mtlbench.check.strategy.cases import FEATURES, Case, degenerate_case, random_case, shown
+from mtlbench.check.strategy.cases import FEATURES, Case, degenerate_case, negative_case, random_case, shown
 from mtlbench.check.strategy.small_training import stack_trains_as_each_alone
 from mtlbench.check.strategy.steps import live, permuted
 from mtlbench.check.subjects import Subject
-from mtlbench.contracts.strategy import Strategy
+from mtlbench.contracts.strategy import Losses, Strategy
 from mtlbench.errors import ContractError
 
 Life = list[dict[str, Tensor]]
@@ -94,9 +95,24 @@ def _unlike(subject: Subject, case: Case, order: Sequence[int], *, move_draws: b
 
 def finite_everywhere(subject: Subject) -> None:
     """All is finite for losses of 0 and from 1e-8 to 1e8, and zero, parallel, opposite and rank-deficient gradients."""
+    _finite_in_stacks(subject, degenerate_case)
+
+
+def finite_for_negative_losses(subject: Subject) -> str | None:
+    """All is finite for negative losses and losses of both signs, unless positive losses are declared."""
+    declared = subject.build((1, 2)).losses
+    if declared not in (known := typing.get_args(Losses)):
+        raise ContractError(f"losses must be one of {', '.join(known)}; found {declared!r}")
+    if declared == "positive":
+        return 'it is defined for positive losses (losses = "positive")'
+    _finite_in_stacks(subject, negative_case)
+    return None
+
+
+def _finite_in_stacks(subject: Subject, case_of: Callable[[int], Case]) -> None:
     for tasks in subject.counts(2, 4):
         for dtype in (torch.float32, torch.float64):
-            stack = degenerate_case(tasks).to(dtype)
+            stack = case_of(tasks).to(dtype)
             try:
                 _stays_finite(subject, stack)
             except ContractError as error:

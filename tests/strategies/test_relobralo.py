@@ -1,0 +1,64 @@
+"""`relobralo`: weights relative to the losses of the last and of the first step."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtlbench.plugins.registry import Registry
+from tests.helpers.gradient_problems import numbers, shapes
+from tests.helpers.plain import PlainStep, Weighted
+from tests.helpers.refused import POSITIVE, SHARE, Refused
+from tests.helpers.toy import build, given_step, problem, weigh
+
+
+def shares(losses: Tensor, earlier: Tensor, tau: float) -> Tensor:
+    """T softmax(L / (tau M)), `[..., T]`."""
+    return losses.shape[-1] * torch.softmax(losses / earlier / tau, -1)
+
+
+class ReLoBRaLo(Weighted):
+    def __init__(self, alpha: float = 0.95, rho: float = 0.99) -> None:
+        self.alpha, self.rho = alpha, rho
+        self.weights = torch.ones(2, dtype=torch.float64)
+        self.losses: list[Tensor] = []
+
+    def weigh(self, step: PlainStep) -> Tensor:
+        now = step.losses.detach()
+        if step.index == 1:
+            self.weights = shares(now, self.losses[0], 1)
+        elif step.index > 1:
+            looks_back = bool(step.drawn(0, 1) >= self.rho)
+            kept = shares(now, self.losses[0], 1) if looks_back else self.weights
+            self.weights = self.alpha * kept + (1 - self.alpha) * shares(now, self.losses[-1], 1)
+        self.losses.append(now)
+        return self.weights
+
+
+PLAIN = {"relobralo": ReLoBRaLo, "relobralo:alpha=0.8,rho=0.5": partial(ReLoBRaLo, 0.8, 0.5)}
+REFUSED: Refused = {"alpha": SHARE, "rho": SHARE, "tau": POSITIVE}
+
+
+@given(shape=shapes, seed=numbers, alpha=st.floats(0, 1), rho=st.floats(0, 1), tau=st.floats(0.1, 10))
+def test_weights_average_both_lookbacks(
+    registry: Registry, shape: tuple[int, int], seed: int, alpha: float, rho: float, tau: float
+) -> None:
+    strategy = build(registry, "relobralo", shape, hyper={"alpha": alpha, "rho": rho, "tau": tau})
+    losses = [problem(shape, seed + index)[0] for index in range(5)]
+    expected = torch.ones(shape, dtype=torch.float64)
+    for index, now in enumerate(losses):
+        drawn = given_step(now, index=index).rand(1)
+        if index == 1:
+            expected = shares(now, losses[0], tau)
+        elif index > 1:
+            kept = torch.stack(
+                [expected[k] if drawn[k] < rho else shares(now[k], losses[0][k], tau) for k in range(shape[0])]
+            )
+            expected = alpha * kept + (1 - alpha) * shares(now, losses[index - 1], tau)
+        weights, _ = weigh(strategy, given_step(now, index=index))
+        torch.testing.assert_close(weights, expected, rtol=1e-9, atol=1e-300)
+        torch.testing.assert_close(weights.sum(-1), torch.full(shape[:1], float(shape[1]), dtype=torch.float64))
