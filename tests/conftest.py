@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     import torch
     from hypothesis import settings
 
-    settings.register_profile("mtlbench", deadline=None, derandomize=bool(os.environ.get("CI")))
+    settings.register_profile("mtlbench", max_examples=50, deadline=None, derandomize=bool(os.environ.get("CI")))
     settings.load_profile("mtlbench")
     torch.set_num_threads(1)
 

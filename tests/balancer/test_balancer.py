@@ -29,12 +29,12 @@ def make_trainer(registry: Registry, label: str, setup: Setup) -> Trainer:
     ("label", "tasks"), [*((label, 2) for label in [*PLAIN, *PEERS]), *((name, 3) for name in NAMES)]
 )
 def test_a_loop_with_a_balancer_equals_the_engine(registry: Registry, label: str, tasks: int) -> None:
-    """20 steps are four epochs."""
+    """12 steps are more than two epochs."""
     setup = toy_setup(tasks=[classification("digit", 3), binary("above_five"), regression("size")][:tasks])
     trainer, loop = make_trainer(registry, label, setup), Loop(label, setup)
     start_like(loop.network, trainer, 0)
     start = loop.network.flat()
-    for index in range(20):
+    for index in range(12):
         epoch, position = divmod(index, trainer.steps_per_epoch)
         if not position:
             if index:

@@ -193,7 +193,7 @@ def test_a_stopped_bench_ends_only_its_own_runs_including_later_ones(
 
     with local_cluster(1, threads=3) as address:
         stopped, other = (Cluster(address, "cpu", Limits()) for _ in range(2))
-        result = other.submit(jobs.train, own_job(file, epochs=300), lambda _: begun.set())
+        result = other.submit(jobs.train, own_job(file, epochs=200), lambda _: begun.set())
         assert begun.wait(PATIENCE)
         monkeypatch.setattr("mtlbench.bench.dask_cluster._fetch_data", wait_for_the_end)
         monkeypatch.setattr("mtlbench.bench.dask_cluster.carry_out", begin_late)
@@ -203,7 +203,7 @@ def test_a_stopped_bench_ends_only_its_own_runs_including_later_ones(
         go_on.set()
         assert not result.done()
         assert late.get(timeout=PATIENCE)
-        assert len(result.result().validation) == 300
+        assert len(result.result().validation) == 200
         other.stop()
 
 

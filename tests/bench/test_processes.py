@@ -226,9 +226,12 @@ def test_a_process_over_its_limit_is_ended(
 
 
 OUTLIVED = """
-import sys
+import os, time
 from mtlbench.bench.processes import Processes
-from tests.bench.test_processes import sleep
+
+def sleep(seconds, report):
+    report(os.getpid())
+    time.sleep(seconds)
 
 def tell(process):
     print(process, flush=True)
@@ -238,8 +241,10 @@ if __name__ == "__main__":
 """
 
 
-def test_a_worker_does_not_outlive_a_killed_parent() -> None:
-    with subprocess.Popen([sys.executable, "-c", OUTLIVED], stdout=subprocess.PIPE, text=True) as parent:
+def test_a_worker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    file = tmp_path / "outlived.py"
+    file.write_text(OUTLIVED)
+    with subprocess.Popen([sys.executable, file], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
         os.kill(worker, 0)

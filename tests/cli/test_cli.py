@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import torch
 
 from mtlbench.cli import options
 from tests.helpers import toy
-from tests.helpers.commands import Run, refused
+from tests.helpers.commands import Run, call, refused
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_an_unwritable_output_folder_is_named(run: Run, tmp_path: Path, out: str
 
 
 def test_an_unreadable_run_is_named(run: Run, tiny_bench: Path) -> None:
-    path = tiny_bench / "runs" / "mnist-few-labels" / "fixed.json"
+    path = tiny_bench / "runs" / SETUP / "fixed.json"
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
     try:
@@ -73,17 +73,18 @@ def test_an_unreadable_run_is_named(run: Run, tiny_bench: Path) -> None:
         path.write_text(whole)
 
 
-TINY = ("--epochs", "1", "--seeds", "2", "--setup", "mnist-few-labels", "--strategies", "fixed")
+SETUP = toy.TINY.name
+TINY = ("--epochs", "1", "--seeds", "2", "--batch-size", "100", "--setup", SETUP, "--strategies", "fixed")
 
 
 @pytest.fixture(scope="module")
 def tiny_bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    command = [str(Path(sys.executable).parent / "mtlbench"), "bench", *TINY, "--name", "tiny", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "report" in done.stdout
-    assert "single:above_five" in done.stdout
+    with redirect_stdout(StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mtlbench.bench.execution.TURN_SECONDS", 0.01)
+        assert call("bench", *TINY, "--name", "tiny", "--out", out) == 0
+    assert "report" in printed.getvalue()
+    assert "single:above_five" in printed.getvalue()
     return out / "tiny"
 
 
@@ -94,7 +95,7 @@ def test_a_bench_writes_its_files(tiny_bench: Path) -> None:
         "plots", "README.md", "report.html", ".lock",
     }  # fmt: skip
     for kind in ("png", "svg"):
-        assert len(list((tiny_bench / "plots" / "mnist-few-labels").glob(f"*.{kind}"))) == 6
+        assert len(list((tiny_bench / "plots" / SETUP).glob(f"*.{kind}"))) == 6
         assert [path.stem for path in (tiny_bench / "plots").glob(f"*.{kind}")] == ["ranks"]
 
 
@@ -130,7 +131,9 @@ def test_changed_settings_under_one_name_are_refused(run: Run, tiny_bench: Path)
         "--epochs",
         "2",
         "--setup",
-        "mnist-few-labels",
+        SETUP,
+        "--batch-size",
+        "100",
     )
     assert "epochs 1, not 2" in line
     assert "seeds 0,1, not 0-2" in line
@@ -193,7 +196,7 @@ def test_a_failing_strategy_exits_with_1_and_has_a_row(
         "    def forward(self, step):\n"
         "        raise RuntimeError('not today')\n"
     )
-    asked = ("--setup", toy.TINY.name, "--batch-size", "100", "--epochs", "1", "--seeds", "2", "--strategies", "bad")
+    asked = ("--setup", SETUP, "--batch-size", "100", "--epochs", "1", "--seeds", "2", "--strategies", "bad")
     code, out, _ = run("bench", "--plugin", "bad.py", *asked, "--name", "b")
     assert code == 1
     assert "failed: RuntimeError: not today" in " ".join(out.split())

@@ -23,9 +23,9 @@ from mtlbench.models import model_file
 from mtlbench.models.model_file import LossAndScore
 from mtlbench.plugins.registry import Registry
 from tests.helpers.commands import call, errors
+from tests.helpers.toy import TINY
 
 STRATEGY, SEED, BATCH, LR = "fixed:weights=[1,0.5]", 5, 250, 2e-3
-FEW = "mnist-few-labels"
 DIGITS = 500
 Digits = tuple[NDArray[np.uint8], Tensor]
 
@@ -187,7 +187,7 @@ def test_a_training_that_diverges_or_fails_keeps_the_old_file(
         "    def forward(self, step):\n"
         "        raise RuntimeError('not today')\n"
     )
-    keep = ("--save", path, "--force", "--plugin", plugin, "--setup", FEW, "--epochs", "1")
+    keep = ("--save", path, "--force", "--plugin", plugin, "--setup", TINY.name, "--batch-size", "100", "--epochs", "1")
     assert "bad diverged at step 0" in errors(capsys, 1, "train", "bad", *keep)[0]
     (line,) = errors(capsys, 1, "train", "worse", *keep)
     assert "worse failed" in line

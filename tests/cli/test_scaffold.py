@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from mtlbench.cli import scaffold
+from mtlbench.contracts.collection import Kind
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
 
 ROOT = Path(__file__).parents[2]
-WARNINGS = ("-o", "filterwarnings=error:::(mtlbench|test_made_anew$)")
+WARNINGS = ("-o", "filterwarnings=error:::(mtlbench|test_made_anew$|test_made_setup$)")
+KINDS: dict[Kind, str] = {"strategy": "made_anew", "setup": "made_setup"}
+FOLDERS: dict[Kind, str] = {"strategy": "strategies", "setup": "setups"}
 
 
 def run(*command: str, folder: Path) -> str:
@@ -26,33 +29,16 @@ def run(*command: str, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like a checkout, with a new strategy in it."""
+    """A folder like a checkout, with a new strategy and a new setup in it."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("strategies", "tests"):
+    for name in ("strategies", "setups", "tests"):
         (folder / name).mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert scaffold.write("strategy", "made-anew") == (
-            Path("strategies/made_anew.py"),
-            Path("tests/test_made_anew.py"),
-        )
+        for kind, name in KINDS.items():
+            files = Path(f"{FOLDERS[kind]}/{name}.py"), Path(f"tests/test_{name}.py")
+            assert scaffold.write(kind, name.replace("_", "-")) == files
     return folder
-
-
-@pytest.fixture(scope="module")
-def written_setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a new setup."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("setups", "tests"):
-        (folder / name).mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert scaffold.write("setup", "made-anew") == (Path("setups/made_anew.py"), Path("tests/test_made_anew.py"))
-    return folder
-
-
-def test_the_test_of_a_new_setup_passes(written_setup: Path) -> None:
-    assert "2 passed" in run("pytest", "-q", *WARNINGS, "tests/test_made_anew.py", folder=written_setup)
 
 
 def test_invalid_names_of_setups_are_refused(tmp_path: Path) -> None:
@@ -62,18 +48,19 @@ def test_invalid_names_of_setups_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_test_of_a_new_strategy_passes(written: Path) -> None:
-    assert "2 passed" in run("pytest", "-q", *WARNINGS, "tests/test_made_anew.py", folder=written)
+def test_the_tests_of_a_new_strategy_and_of_a_new_setup_pass(written: Path) -> None:
+    assert "4 passed" in run("pytest", "-q", *WARNINGS, "tests", folder=written)
 
 
-def test_new_files_are_formatted_linted_and_typed(written: Path, written_setup: Path) -> None:
-    (written / "setups").mkdir()
-    own = written / "setups" / "made_setup.py", written / "tests" / "test_made_setup.py"
-    for path, made in zip(own, ("setups/made_anew.py", "tests/test_made_anew.py"), strict=True):
-        path.write_text((written_setup / made).read_text())
+def test_new_files_are_formatted_linted_and_typed(written: Path) -> None:
     (written / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     (written / "mtlbench").symlink_to(ROOT / "mtlbench")  # so that the linter takes it for the project's own
-    files = ["strategies/made_anew.py", "tests/test_made_anew.py", *(str(path.relative_to(written)) for path in own)]
+    files = [
+        str(path.relative_to(written))
+        for folder in ("strategies", "setups", "tests")
+        for path in sorted((written / folder).glob("*.py"))
+    ]
+    assert len(files) == 4
     run("ruff", "format", "--check", *files, folder=written)
     run("ruff", "check", *files, folder=written)
     interpreter = ("--pythonpath", sys.executable)

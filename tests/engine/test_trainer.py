@@ -60,10 +60,9 @@ def test_every_strategy_has_a_plain_version(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("label", PLAIN)
-@pytest.mark.parametrize("steps", [1, 25])
-def test_a_stack_equals_single_networks_in_plain_torch(registry: Registry, label: str, steps: int) -> None:
-    """25 steps are two and a half epochs, so the hooks at the end of an epoch matter."""
-    trains_as_single_networks(registry, label, steps, toy_setup())
+def test_a_stack_equals_single_networks_in_plain_torch(registry: Registry, label: str) -> None:
+    """12 steps are more than two epochs, so the hooks at the end of an epoch matter."""
+    trains_as_single_networks(registry, label, 12, toy_setup(size=5 * BATCH))
 
 
 @pytest.mark.parametrize("label", ["fixed", "mgda", "gradnorm", "modo", "moco", "graddrop"])
@@ -87,6 +86,7 @@ def trains_as_single_networks(registry: Registry, label: str, steps: int, setup:
     seeds=st.lists(st.integers(0, 50), min_size=1, max_size=5, unique=True),
     label=st.sampled_from(["fixed", "uncertainty", "gradnorm", "rlw", "pcgrad", "graddrop", "modo", "db-mtl", "famo"]),
 )
+@settings(max_examples=20)
 def test_a_seed_does_not_depend_on_its_stack(registry: Registry, seeds: list[int], label: str) -> None:
     stack_trains_as_each_alone(Subject(registry, registry.parse(label, toy_setup())), seeds)
 

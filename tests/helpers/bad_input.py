@@ -24,7 +24,7 @@ from mtlbench.records.records import Settings, Spec, Trial, TuningRecord
 from mtlbench.report import plots
 from tests.helpers import stored_benches
 
-CASES = int(os.environ.get("MTLBENCH_CASES", "500"))
+CASES = int(os.environ.get("MTLBENCH_CASES", "250"))
 """Number of cases of all properties together; `make soak` tries 2,000."""
 
 ODD_VALUES = (

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 shapes = st.tuples(st.integers(1, 3), st.integers(2, 5))  # (K, T)
 task_counts = st.integers(2, 5)
 numbers = st.integers(0, 2**20)  # seeds
-few = settings(max_examples=40)  # each example is a stack of problems
+few = settings(max_examples=25)  # each example is a stack of problems
 
 
 def solve(

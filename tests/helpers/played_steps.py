@@ -12,7 +12,7 @@ from tests.helpers.toy import given_step, uneven_problem, weigh
 
 REPLICAS, FEATURES, STEPS = 3, 9, 5
 few_tasks = st.integers(2, 4)
-few_plays = settings(max_examples=30)  # each example is a stack of problems over several steps
+few_plays = settings(max_examples=20)  # each example is a stack of problems over several steps
 
 
 def play(strategy: Strategy, tasks: int, seed: int) -> list[tuple[Array, Array, Array, Array, list[Array]]]:

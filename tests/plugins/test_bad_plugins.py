@@ -74,6 +74,7 @@ def execute(out: Path, strategies: Sequence[str], plugins: Sequence[Path]) -> tu
         run_timeout=10.0,
         run_memory=1.5,
         epochs=1,
+        jobs=4,  # while one waits for its end
     )
     asked = plan(request)
     return asked, execution.execute(asked, Quiet())

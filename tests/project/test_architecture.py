@@ -6,6 +6,7 @@ import ast
 import graphlib
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,13 +52,18 @@ def imports_of(file: Path, root: Path) -> Iterator[tuple[int, str]]:
     """Line and full dotted name of each import of a file: of the module, and inside functions and `TYPE_CHECKING`."""
     package = module_of(file, root).split(".")
     package = package if file.stem == "__init__" else package[:-1]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in import_statements(file.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             above = package[: len(package) + 1 - node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+@cache
+def import_statements(source: str) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def modules_imported(package: Path) -> dict[str, dict[str, tuple[Path, int]]]:

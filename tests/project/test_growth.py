@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,7 @@ EVIDENCE = Evidence(
 )
 
 
+@cache
 def made_rows(ghost_slower: float = 1.0) -> pd.DataFrame:
     """Rows of a machine whose time is the formula, but for ghost products, and whose memory is its square root."""
     rows: list[measure.Row] = []

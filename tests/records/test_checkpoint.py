@@ -60,7 +60,7 @@ def without_time(history: History) -> dict[str, object]:
 
 
 def test_every_strategy_resumes_bit_for_bit(registry: Registry, tmp_path: Path) -> None:
-    setup = toy_setup()
+    setup = toy_setup(size=30)  # five steps in an epoch
     for label in registry.strategies:
         whole = make(registry, label, setup)
         history = fit(whole, setup)

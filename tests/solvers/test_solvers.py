@@ -29,7 +29,7 @@ from mtlbench.solvers import (
     reciprocal,
     simplex_projection,
 )
-from tests.helpers.gramians import anything, decades, every_gramian, few, problem, seeds, tasks_
+from tests.helpers.gramians import DEGENERATE, REGULAR, anything, decades, every_gramian, few, problem, seeds, tasks_
 
 
 def assert_on_simplex(weights: Tensor) -> None:
@@ -66,7 +66,7 @@ def test_leading_dimensions_are_independent_problems(name: str, kind: str, tasks
 
 
 @every_solver
-@pytest.mark.parametrize("tasks", [2, 3, 5])
+@pytest.mark.parametrize("tasks", [2, 5])
 def test_solvers_run_without_reading_values_from_the_device(name: str, tasks: int) -> None:
     result = SOLVERS[name](torch.empty(4, tasks, tasks, device="meta"))
     assert result.device.type == "meta"
@@ -190,7 +190,7 @@ def test_conflict_averse_point_of_two_tasks_is_a_minimum(kind: str, seed: int, s
 
 
 @given(kind=anything, tasks=st.integers(2, 8), seed=seeds)
-@few
+@settings(max_examples=20)
 def test_conflict_averse_point_takes_one_c_for_each_problem(kind: str, tasks: int, seed: int) -> None:
     units, scales, gramian = problem(kind, tasks, seed, 1.0)
     cs = torch.tensor([0.0, 0.3, 1.0, 1.5, 1e8], dtype=torch.float64)
@@ -207,21 +207,20 @@ def test_conflict_averse_point_takes_one_c_for_each_problem(kind: str, tasks: in
     torch.testing.assert_close((weights[-1] @ jacobian).norm(), shortest, rtol=1e-6, atol=1e-6)
 
 
-@given(
-    kind=anything,
-    tasks=st.integers(3, 16),
-    seed=seeds,
-    spread=st.sampled_from([0.0, 2.0]),
-    c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]),
-)
-@few
-def test_conflict_averse_point_is_as_low_as_slsqp(kind: str, tasks: int, seed: int, spread: float, c: float) -> None:
-    units, scales, gramian = problem(kind, tasks, seed, spread)
-    weights = conflict_averse_point(gramian, c)
+@given(tasks=st.integers(3, 16), seed=seeds, c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]))
+@settings(max_examples=6)
+def test_conflict_averse_point_is_as_low_as_slsqp(tasks: int, seed: int, c: float) -> None:
+    problems = [problem(kind, tasks, seed, spread) for kind in REGULAR + DEGENERATE for spread in (0.0, 2.0)]
+    weights = conflict_averse_point(torch.stack([gramian for _, _, gramian in problems]), c)
     assert_on_simplex(weights)
-    if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
-        return  # any w is a minimum if the mean gradient is 0
-    value = float(averse(units, scales, weights, c))
+    for (units, scales, _), found in zip(problems, weights, strict=True):
+        if float((units * scales[:, None]).mean(0).norm()) >= 1e-12:  # else any w is a minimum
+            best, unit = lowest_by_slsqp(units, scales, c), float(scales.amin())
+            assert float(averse(units, scales, found, c)) <= best + 1e-5 * max(abs(best), unit)
+
+
+def lowest_by_slsqp(units: Tensor, scales: Tensor, c: float) -> float:
+    """The least <g_w, g_0> / |g_0| + c |g_w| that SLSQP finds."""
     normal = (scales.amin() / scales).numpy()
     rows = (units * scales.amin()).numpy()  # of lengths: w_t g_t = lengths_t * rows_t
     mean = (units * scales[:, None]).mean(0).numpy()
@@ -236,37 +235,30 @@ def test_conflict_averse_point_is_as_low_as_slsqp(kind: str, tasks: int, seed: i
 
     found = minimize(
         objective,
-        np.full(tasks, 1 / normal.sum()),
+        np.full_like(normal, 1 / normal.sum()),
         jac=True,
         method="SLSQP",
-        bounds=[(0, None)] * tasks,
+        bounds=[(0, None)] * len(normal),
         constraints=LinearConstraint(normal, 1, 1),
         options={"maxiter": 300, "ftol": 1e-12},
     )
     shares = torch.from_numpy(np.maximum(found.x, 0) * normal)
-    best = float(averse(units, scales, shares / shares.sum(), c))
-    assert value <= best + 1e-5 * max(abs(best), float(scales.amin()))
+    return float(averse(units, scales, shares / shares.sum(), c))
 
 
-@given(
-    kind=st.sampled_from(["full", "near", "positive", "parallel"]),
-    tasks=st.integers(3, 16),
-    seed=seeds,
-    spread=st.sampled_from([0.0, 2.0]),
-    c=st.sampled_from([0.1, 0.5, 0.9]),
-)
-@few
-def test_conflict_averse_point_closes_the_duality_gap(
-    kind: str, tasks: int, seed: int, spread: float, c: float
-) -> None:
+@given(tasks=st.integers(3, 16), seed=seeds, c=st.sampled_from([0.1, 0.5, 0.9]))
+@settings(max_examples=12)
+def test_conflict_averse_point_closes_the_duality_gap(tasks: int, seed: int, c: float) -> None:
     """Its value equals the smallest <d, g_t> along the dual solution d = g_0 + c |g_0| g_w / |g_w|."""
-    units, scales, gramian = problem(kind, tasks, seed, spread)
-    weights = conflict_averse_point(gramian, c)
-    jacobian = units * scales[:, None]
-    mean, combined = jacobian.mean(0), weights @ jacobian
-    value = averse(units, scales, weights, c)
-    served = jacobian @ (mean / mean.norm() + c * combined / combined.norm())
-    assert float(value - served.min()) <= 1e-5 * float(torch.maximum(value.abs(), scales.amin()))
+    kinds = ("full", "near", "positive", "parallel")
+    problems = [problem(kind, tasks, seed, spread) for kind in kinds for spread in (0.0, 2.0)]
+    every = conflict_averse_point(torch.stack([gramian for _, _, gramian in problems]), c)
+    for (units, scales, _), weights in zip(problems, every, strict=True):
+        jacobian = units * scales[:, None]
+        mean, combined = jacobian.mean(0), weights @ jacobian
+        value = averse(units, scales, weights, c)
+        served = jacobian @ (mean / mean.norm() + c * combined / combined.norm())
+        assert float(value - served.min()) <= 1e-5 * float(torch.maximum(value.abs(), scales.amin()))
 
 
 @given(kind=anything, tasks=tasks_, seed=seeds, spread=decades)

@@ -80,13 +80,12 @@ def test_recovers_known_noise(registry: Registry) -> None:
     """Gal's toy problem: y1 = 2x + 8 + 10 e, y2 = 3x + 3 + e; enough data that fitting it shrinks no sigma."""
     setup = registry.setup("toy-regression")
     samples, _ = setup.samples()
-    spec = registry.parse("uncertainty:c=0.5", setup)
+    spec = registry.parse("uncertainty:c=0.5,s=2", setup)
     trainer = Trainer(
-        setup, partial(registry.build, spec), (0, 1), samples, batch_size=40, lr=2e-2, device=torch.device("cpu")
+        setup, partial(registry.build, spec), (0, 1), samples, batch_size=100, lr=5e-2, device=torch.device("cpu")
     )
-    for epoch in range(30 // setup.passes):
-        trainer.start_epoch(epoch)
-        for _ in range(trainer.steps_per_epoch):
-            trainer.step()
+    trainer.start_epoch(0)
+    for _ in range(trainer.steps_per_epoch):
+        trainer.step()
     sigmas = torch.exp(trainer.strategy.state_dict()["log_variances"] / 2)
     torch.testing.assert_close(sigmas, torch.tensor([10.0, 1.0]).expand(2, 2), rtol=0.1, atol=0)
