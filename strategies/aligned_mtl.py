@@ -37,7 +37,7 @@ class AlignedMTL(Strategy):
     def forward(self, step: Step) -> Tensor:
         gramian, tasks = step.gramian(), self.shape[1]
         values, vectors = eigen(gramian)  # [K, T], [K, T, T]
-        rounding = tasks * torch.finfo(gramian.dtype).eps
+        rounding = tasks * torch.finfo(step.losses.dtype).eps
         there = values > rounding * values.amax(-1, keepdim=True)
         kept = values.masked_fill(~there, torch.nan)
         chosen = {

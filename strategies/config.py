@@ -25,7 +25,7 @@ class ConFIG(Strategy):
 
     def forward(self, step: Step) -> Tensor:
         gramian = step.gramian()
-        v = equiangular_weights(gramian)  # [K, T]
+        v = equiangular_weights(gramian, step.losses.dtype)  # [K, T]
         projections = (gramian @ v.unsqueeze(-1)).squeeze(-1)  # [K, T], <u, g_t>
         square = (v * projections).sum(-1)  # [K], |u|^2
         weights = v * (projections.sum(-1) * reciprocal(square)).unsqueeze(-1)

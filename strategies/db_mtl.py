@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import Step, Strategy, Uniform, register, require
-from mtlbench.solvers import gradient_norms, reciprocal
+from mtlbench.solvers import lengths_of, reciprocal
 
 SMALL = 1e-8
 
@@ -19,11 +19,12 @@ class DBMTL(Strategy):
     With h_t = g_t / (L_t + 1e-8), the gradient of log(L_t + 1e-8), the average y_t <- h_t + beta k^-s (y_t - h_t) at
     step k, and m_t = |y_t|, the trunk descends sum_t max(m) / m_t y_t: a direction that is no weighting of this step's
     losses. Head t learns from log(L_t + 1e-8), whose weight 1 / (L_t + 1e-8) is the one recorded. With `beta` 0 there
-    is no average: then only norms are needed, and the recorded weights max(m) / (m_t (L_t + 1e-8)) are the trunk's
-    and the heads'.
+    is no average.
 
     Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu & Kwok, "Dual-Balancing for Multi-Task Learning", 2023
-    (arXiv:2308.12029), algorithm 1; the average's defaults are those of the authors' code in LibMTL.
+    (arXiv:2308.12029), algorithm 1; beta 0.9 with s 0.5 is one of six averages that the paper searches.
+
+    Deviations elsewhere: in the authors' code in LibMTL, s is 0 by default, and 1e-8 is added to m_t.
 
     Args:
         shape: (K, T).
@@ -48,21 +49,14 @@ class DBMTL(Strategy):
         self.averages: Tensor
 
     def allocate(self, parameters: int) -> None:
-        if self.beta:
-            self.register_buffer("averages", torch.zeros(*self.shape, parameters))  # [K, T, P], y
+        self.register_buffer("averages", torch.zeros(*self.shape, parameters))  # [K, T, P], y
 
     def forward(self, step: Step) -> Tensor:
         logs = (step.losses + SMALL).log()  # [K, T]
         inverse = 1 / (step.losses.detach() + SMALL)
-        if not self.beta:
-            lengths = gradient_norms(step.gramian()) * inverse
-            return (_to_the_longest(lengths) * logs).sum(-1)
         past = self.beta * (1 + step.index).to(inverse.dtype) ** -self.decay
         self.averages.lerp_(step.jacobian().mul_(inverse.unsqueeze(-1)), 1 - past)
-        factors = _to_the_longest(self.averages.norm(dim=-1))  # [K, T]
+        lengths = lengths_of(self.averages)
+        factors = (lengths.amax(-1, keepdim=True) * reciprocal(lengths)).to(logs.dtype)  # [K, T]
         step.descend((factors.unsqueeze(1) @ self.averages).squeeze(1))  # [K, P]
         return logs.sum(-1)
-
-
-def _to_the_longest(lengths: Tensor) -> Tensor:
-    return lengths.amax(-1, keepdim=True) * reciprocal(lengths)

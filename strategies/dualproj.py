@@ -18,8 +18,9 @@ class DualProj(Strategy):
     projects one task's gradient against those of earlier tasks; for the mean of all tasks, as in Quinton & Rey, 2024
     (arXiv:2406.16232).
 
-    Deviation elsewhere: TorchJD normalises G and adds a ridge of 1e-4 to it by default, which moves the weights, where
-    lengths differ by orders of magnitude by up to their own size; `reg_eps=0` takes it away.
+    Deviations elsewhere: GEM's code has v >= 1 / T + 0.5 in place of v >= 1 / T, a margin that eq. 11 does not have.
+    TorchJD normalises G and adds a ridge of 1e-4 to it by default, which moves the weights, where lengths differ by
+    orders of magnitude by up to their own size; `reg_eps=0` takes it away.
 
     Args:
         shape: (K, T).
@@ -29,4 +30,4 @@ class DualProj(Strategy):
 
     def forward(self, step: Step) -> Tensor:
         mean = torch.full_like(step.losses, 1 / self.shape[1]).detach()  # [K, T]
-        return (dual_cone_projection(step.gramian(), mean) * step.losses).sum(-1)
+        return (dual_cone_projection(step.gramian(), mean, step.losses.dtype) * step.losses).sum(-1)

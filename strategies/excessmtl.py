@@ -45,8 +45,9 @@ class ExcessMTL(Strategy):
         self.register_buffer("squares", torch.zeros(*self.shape, parameters))  # [K, T, P], H
 
     def forward(self, step: Step) -> Tensor:
-        squares = step.jacobian().square_()  # [K, T, P]
-        self.squares += squares
+        most = torch.finfo(step.losses.dtype).max / 4  # so that sums of squares do not overflow
+        squares = step.jacobian().square_().clamp_max_(most)  # [K, T, P]
+        self.squares.add_(squares).clamp_max_(most)
         risks = squares.div_((self.squares + SMALL).sqrt_()).sum(-1)  # [K, T]
         begun = step.index > 0
         self.first_risks.copy_(torch.where(begun, self.first_risks, risks))

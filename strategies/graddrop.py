@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from mtlbench import Step, Strategy, Uniform, register, require
-from mtlbench.solvers import reciprocal
 
 
 @register("graddrop")
@@ -24,6 +23,8 @@ class GradDrop(Strategy):
     Source: Chen, Ngiam, Huang, Luong, Kretzschmar, Chai & Anguelov, "Just Pick a Sign: Optimizing Deep Multitask
     Models with Gradient Sign Dropout", NeurIPS 2020, algorithm 1.
 
+    As in the paper, what is kept is not scaled up for what is dropped, unlike in dropout.
+
     Deviation elsewhere: TorchJD drops in the same way, but what it is given, and so what `torchjd:GradDrop` drops, are
     the gradients by the shared parameters.
 
@@ -40,7 +41,8 @@ class GradDrop(Strategy):
     def forward(self, step: Step) -> Tensor:
         gradients = step.representation_gradients()  # [K, T, B, F]
         summed = gradients.sum(2)  # [K, T, F]
-        positive = (1 + summed.sum(1) * reciprocal(summed.abs().sum(1))) / 2  # [K, F]
+        tiny = torch.finfo(summed.dtype).tiny
+        positive = (1 + summed.sum(1) / summed.abs().sum(1).clamp_min(tiny)) / 2  # [K, F]
         up = (step.rand(positive.shape[-1]) < positive).unsqueeze(1)  # [K, 1, F]
         kept = torch.where(up, summed > 0, summed < 0).to(summed.dtype)  # [K, T, F]
         factors = self.leak + (1 - self.leak) * kept

@@ -16,12 +16,13 @@ class GradVac(Strategy):
     Row i of C starts as the i-th unit vector, its gradient h = sum_s C_is g_s. For the other tasks j in random order,
     with phi the cosine of h and g_j and p_ij its moving average: where phi < p_ij,
     C_ij += |h| (p sqrt(1 - phi^2) - phi sqrt(1 - p^2)) / (|g_j| sqrt(1 - p^2)), which makes the cosine p_ij; then
-    p_ij <- (1 - beta) p_ij + beta phi. The direction is the sum of the rows' gradients. With p = 0 it is PCGrad.
+    p_ij <- (1 - beta) p_ij + beta phi, whether phi < p_ij or not. The direction is the sum of the rows' gradients. With
+    p = 0 it is PCGrad.
 
     Source: Wang, Tsvetkov, Firat & Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in
     Massively Multilingual Models", ICLR 2021, algorithm 1; over all trunk parameters at once.
 
-    Deviations elsewhere: LibMTL and TorchJD take beta = 0.5, and LibMTL moves p_ij only where phi < p_ij.
+    Deviations elsewhere: LibMTL and TorchJD take beta = 0.5.
 
     Args:
         shape: (K, T).

@@ -6,7 +6,7 @@ from typing import Annotated
 from torch import Tensor
 
 from mtlbench import Step, Strategy, Uniform, register, require
-from mtlbench.solvers import conflict_averse_point, min_norm_point, reciprocal
+from mtlbench.solvers import conflict_averse_push, min_norm_point, reciprocal
 
 LEAST = 1e-8
 
@@ -44,13 +44,12 @@ class IMGrad(Strategy):
 
     def forward(self, step: Step) -> Tensor:
         gramian = step.gramian()
-        shortest = min_norm_point(gramian).unsqueeze(-1)  # [K, T, 1]
+        shortest = min_norm_point(gramian, step.losses.dtype).unsqueeze(-1)  # [K, T, 1]
         products = gramian @ shortest
         norm = (shortest.mT @ products).flatten().clamp_min(0).sqrt()  # [K]
         mean_norm = gramian.mean((-2, -1)).clamp_min(0).sqrt()  # [K]
         cosine = (products.mean((-2, -1)) * reciprocal(norm) * reciprocal(mean_norm)).clamp(0, 1)
-        v = conflict_averse_point(gramian, self.c * cosine / (self.offset - cosine).clamp_min(LEAST)).unsqueeze(-1)
-        norm = (v.mT @ gramian @ v).flatten().clamp_min(0).sqrt()
-        push = self.c * mean_norm * reciprocal(norm)
-        weights = 1 / self.shape[1] + push.unsqueeze(-1) * v.squeeze(-1)
+        radius = (self.c * cosine / (self.offset - cosine).clamp_min(LEAST)).clamp_min(LEAST)
+        push = conflict_averse_push(gramian, radius, step.losses.dtype) / radius.unsqueeze(-1)
+        weights = 1 / self.shape[1] + self.c * mean_norm.unsqueeze(-1) * push
         return (weights * step.losses).sum(-1)

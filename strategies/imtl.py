@@ -40,6 +40,7 @@ class IMTL(Strategy):
     def forward(self, step: Step) -> Tensor:
         factors = self.scales.exp()  # [K, T]
         fixed = factors.detach()
-        shares = impartial_weights(step.gramian() * fixed.unsqueeze(-1) * fixed.unsqueeze(-2))  # [K, T]
+        gramian = step.gramian() * fixed.unsqueeze(-1) * fixed.unsqueeze(-2)
+        shares = impartial_weights(gramian, step.losses.dtype)  # [K, T]
         balance = factors * step.losses.detach() - self.scales
         return (shares * fixed * step.losses + balance).sum(-1)

@@ -25,4 +25,4 @@ class IMTLG(Strategy):
     heads = "own"
 
     def forward(self, step: Step) -> Tensor:
-        return (impartial_weights(step.gramian()) * step.losses).sum(-1)
+        return (impartial_weights(step.gramian(), step.losses.dtype) * step.losses).sum(-1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import Integers, Step, Strategy, register, require
-from mtlbench.solvers import equiangular_weights, reciprocal
+from mtlbench.solvers import equiangular_weights, inner_products, reciprocal
 
 SMALL = 1e-8
 
@@ -69,7 +69,7 @@ class MConFIG(Strategy):
         self.averages.copy_(torch.where((turns % tasks < self.updates).unsqueeze(-1), renewed, self.averages))
         counts = ((self.updates - 1 - turns).div(tasks, rounding_mode="floor") + 1).to(dtype)  # [T], k
         means = self.averages / (1 - self.beta_1**counts).clamp_min(1 - self.beta_1).unsqueeze(-1)
-        weights = _config_weights(means @ means.mT)
+        weights = _config_weights(inner_products(means, means), dtype).to(dtype)
         u = (weights.unsqueeze(1) @ means).squeeze(1)  # [K, P]
         number = step.index - math.ceil(tasks / self.updates) + 2  # j
         begun, number = number >= 1, number.clamp_min(1).to(dtype)
@@ -83,7 +83,7 @@ class MConFIG(Strategy):
         return (weights * step.losses).sum(-1)
 
 
-def _config_weights(gramian: Tensor) -> Tensor:
-    v = equiangular_weights(gramian)  # [K, T]
+def _config_weights(gramian: Tensor, precision: torch.dtype) -> Tensor:
+    v = equiangular_weights(gramian, precision)  # [K, T]
     projections = (gramian @ v.unsqueeze(-1)).squeeze(-1)
     return v * (projections.sum(-1) * reciprocal((v * projections).sum(-1))).unsqueeze(-1)

@@ -21,6 +21,8 @@ class MoDo(Strategy):
     Generalization and Conflict-Avoidance", NeurIPS 2023, algorithm 1, in the variant with three batches that the
     official code offers; gamma and rho are LibMTL's (TorchJD: gamma = 0.1).
 
+    Deviation: head t learns from the step's own batch; in LibMTL from all three, its gradients averaged.
+
     Args:
         shape: (K, T).
         gamma: step size of the weights, finite and > 0.
@@ -44,6 +46,7 @@ class MoDo(Strategy):
         self.register_buffer("weights", torch.full(shape, 1 / shape[1]))  # [K, T]
 
     def forward(self, step: Step) -> Tensor:
-        slope = (step.independent_gramian() @ self.weights.unsqueeze(-1)).squeeze(-1) + self.rho * self.weights
+        products = step.independent_gramian()  # [K, T, T]
+        slope = (products * self.weights.unsqueeze(1)).sum(-1) + self.rho * self.weights
         self.weights.copy_(simplex_projection(self.weights - self.gamma * slope))
         return (self.weights * step.losses).sum(-1)

@@ -6,7 +6,7 @@ from typing import Annotated
 from torch import Tensor
 
 from mtlbench import Step, Strategy, Uniform, register, require
-from mtlbench.solvers import gradient_norms, reciprocal
+from mtlbench.solvers import clipped, gradient_norms, reciprocal
 
 
 @register("ntkmtl")
@@ -45,7 +45,4 @@ class NTKMTL(Strategy):
         norms = gradient_norms(gramian)  # [K, T]
         total = norms.square().sum(-1, keepdim=True).sqrt()  # [K, 1]
         weights = tasks * (total * reciprocal(norms)) ** (2 * self.power) * (norms > 0)
-        if self.max_norm:
-            square = (weights * (gramian @ weights.unsqueeze(-1)).squeeze(-1)).sum(-1, keepdim=True)
-            weights = weights * (self.max_norm / square.clamp_min(0).sqrt().clamp_min(self.max_norm))
-        return (weights * step.losses).sum(-1)
+        return (clipped(weights, gramian, self.max_norm) * step.losses).sum(-1)

@@ -58,7 +58,7 @@ class PCD(Strategy):
         scaled = gramian * scales.unsqueeze(-1) * scales.unsqueeze(-2)
         others = scaled[:, 1:, 1:]
         wanted = self.tau * others.diagonal(dim1=-2, dim2=-1) - scaled[:, 0, 1:]
-        v = torch.cat([torch.ones_like(norms[:, :1]), least_push(others, wanted)], -1)  # [K, T]
+        v = torch.cat([torch.ones_like(norms[:, :1]), least_push(others, wanted, step.losses.dtype)], -1)  # [K, T]
         square = (v * (scaled @ v.unsqueeze(-1)).squeeze(-1)).sum(-1, keepdim=True)  # [K, 1]
         rounding = 10 * torch.finfo(step.losses.dtype).eps * (v * gradient_norms(scaled)).sum(-1, keepdim=True).square()
         length = torch.where(square > rounding, square, 0.0).sqrt()

@@ -29,5 +29,5 @@ class UPGrad(Strategy):
     def forward(self, step: Step) -> Tensor:
         gramian = step.gramian().unsqueeze(1)  # [K, 1, T, T]
         each = torch.eye(self.shape[1], device=gramian.device, dtype=gramian.dtype)
-        weights = dual_cone_projection(gramian, each).mean(1)  # [K, T]
+        weights = dual_cone_projection(gramian, each, step.losses.dtype).mean(1)  # [K, T]
         return (weights * step.losses).sum(-1)

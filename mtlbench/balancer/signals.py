@@ -7,7 +7,7 @@ replica, K = 1.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, product
@@ -19,6 +19,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 from mtlbench.balancer.given_gradients import Sum, with_gradients
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
+from mtlbench.solvers.linalg import scaled_back, unit_of
 
 OF_SHARED = "no loss depends on a parameter of shared: pass the module that the losses are computed with"
 OF_FEATURES = "no loss depends on the given features: pass the same tensor that the heads are computed from"
@@ -30,6 +31,8 @@ NEEDS_FURTHER = """this strategy needs the losses of two further batches in ever
 those of another batch at each call, balance(losses, further=FUNCTION)"""
 Tensors = Sequence[Tensor]
 V = typing.TypeVar("V")
+Row = tuple[Tensors, Tensor]
+"""A task's gradients, flat, by parameter, in units of a power of two so that their squares are in range; that unit."""
 
 
 class GradientOverflowError(Exception):
@@ -51,11 +54,11 @@ class LossGradients:
     dtype: torch.dtype  # of results; at least float32, whatever the precision of the losses
     scale: float | None  # None for no scaling
     # Once asked for: each task's gradients, flat, by shared parameter, and its heads' parameters with their gradients.
-    _shared_rows: list[list[Tensor]] | None = field(default=None, init=False)
+    _shared_rows: list[Row] | None = field(default=None, init=False)
     _of_heads: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list[list[tuple[Tensor, Tensor]]], init=False)
 
     def gramian(self, *, last: bool = False) -> Tensor:
-        """Inner products of the task gradients over the shared parameters, or the last layer's, `[1, T, T]`."""
+        """Inner products of the task gradients over the shared parameters, or the last layer's, as in `Step`."""
         if last and self.shared and not self.last:
             raise UserError("no last shared layer is trained: name one, Balancer(..., last=MODULE)")
         rows = self._rows(self.losses, self.last, OF_SHARED) if last else self._all_rows()
@@ -63,7 +66,7 @@ class LossGradients:
 
     def jacobian(self) -> Tensor:
         """The task gradients over all shared parameters, concatenated, `[1, T, P]`."""
-        return torch.stack([torch.cat(row) for row in self._all_rows()]).unsqueeze(0)
+        return torch.stack([torch.cat(list(row)).mul_(unit) for row, unit in self._all_rows()]).unsqueeze(0)
 
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
@@ -74,7 +77,7 @@ class LossGradients:
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
         features = _required(self.representation, NEEDS_FEATURES)
-        rows = torch.stack([row for (row,) in self._rows(self.losses, [features], OF_FEATURES)])
+        rows = torch.stack([row * unit for (row,), unit in self._rows(self.losses, [features], OF_FEATURES)])
         rows = rows.view(len(self.losses), len(features), -1)
         return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
@@ -102,8 +105,9 @@ class LossGradients:
         for value, parameters in ((losses.sum() if heads == "own" else total, rest), (total, of_several)):
             gradients |= _whole(parameters, self._filled_gradients(value, parameters), one)
         if self._shared_rows is not None and not directed:
-            columns = zip(*self._shared_rows, strict=True)
-            shared = {leaf: Sum(weights, column) for leaf, column in zip(self.shared, columns, strict=True)}
+            rows, units = zip(*self._shared_rows, strict=True)
+            columns, scaled = zip(*rows, strict=True), weights * torch.stack(units)
+            shared = {leaf: Sum(scaled, column) for leaf, column in zip(self.shared, columns, strict=True)}
         else:
             shared = _whole(self.shared, self._shared_gradients(total, step), one)
         # Without a direction over all of them, parameters that no loss depends on still get no gradient.
@@ -130,29 +134,41 @@ class LossGradients:
         shared = set(self.shared)
         return [[leaf for leaf in part if leaf not in shared] for part in self._leaves]
 
-    def _all_rows(self) -> list[list[Tensor]]:
-        """Each task's gradients, flat, with respect to each shared parameter; those of the heads are kept, too."""
+    def _all_rows(self) -> list[Row]:
+        """Each task's gradients with respect to the shared parameters; those of the heads are kept, too."""
         if self._shared_rows is None:
             _required(self.shared or None, NEEDS_SHARED)
             depth, heads = len(self.shared), self._unshared[:-1]
-            tasks = list(zip(self.losses, heads, strict=True))
-            gradients = [self._gradients(loss, [*self.shared, *head]) for loss, head in tasks]
-            filled = [_filled(row[depth:], head) for row, head in zip(gradients, heads, strict=True)]
-            self._of_heads = [list(zip(*each, strict=True)) for each in zip(heads, filled, strict=True)]
-            self._shared_rows = self._flat([row[:depth] for row in gradients], self.shared, OF_SHARED)
+            of_heads: list[list[Tensor]] = []
+
+            def shared_gradients() -> Iterator[Sequence[Tensor | None]]:
+                for loss, head in zip(self.losses, heads, strict=True):
+                    gradients = self._gradients(loss, [*self.shared, *head])
+                    of_heads.append(_filled(gradients[depth:], head))
+                    yield gradients[:depth]
+
+            self._shared_rows = self._flat(shared_gradients(), self.shared, OF_SHARED)
+            self._of_heads = [list(zip(*each, strict=True)) for each in zip(heads, of_heads, strict=True)]
         return self._shared_rows
 
-    def _rows(self, losses: Tensors, wanted: Tensors, problem: str) -> list[list[Tensor]]:
-        """Each loss's gradients, flat, with respect to each wanted tensor; a UserError with `problem` if none exist."""
+    def _rows(self, losses: Tensors, wanted: Tensors, problem: str) -> list[Row]:
+        """Each loss's gradients with respect to the wanted tensors; a UserError with `problem` if there are none."""
         _required(self.shared or None, NEEDS_SHARED)
-        return self._flat([self._gradients(loss, wanted) for loss in losses], wanted, problem)
+        return self._flat((self._gradients(loss, wanted) for loss in losses), wanted, problem)
 
-    def _flat(self, gradients: Sequence[Sequence[Tensor | None]], wanted: Tensors, problem: str) -> list[list[Tensor]]:
-        if all(gradient is None for row in gradients for gradient in row):
+    def _flat(self, gradients: Iterable[Sequence[Tensor | None]], wanted: Tensors, problem: str) -> list[Row]:
+        rows: list[Row] = []
+        exist = False
+        for each in gradients:  # one at a time: in units they are copies, and the originals are no longer needed
+            exist = exist or any(gradient is not None for gradient in each)
+            parts = [part.flatten().to(self.dtype) for part in _filled(each, wanted)]
+            if self.scale is not None and not all(bool(part.isfinite().all()) for part in parts):
+                raise GradientOverflowError
+            largest = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
+            unit = unit_of(torch.stack(largest).amax())
+            rows.append(([part / unit for part in parts], unit))
+        if not exist:
             raise UserError(problem)
-        rows = [[part.flatten().to(self.dtype) for part in _filled(row, wanted)] for row in gradients]
-        if self.scale is not None and not all(bool(part.isfinite().all()) for row in rows for part in row):
-            raise GradientOverflowError
         return rows
 
     def _filled_gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> list[Tensor]:
@@ -220,7 +236,7 @@ def leaves(losses: Tensors) -> list[list[Tensor]]:
     return parts
 
 
-def _products(rows: Sequence[Tensors], others: Sequence[Tensors]) -> Tensor:
+def _products(rows: Sequence[Row], others: Sequence[Row]) -> Tensor:
     """Inner products `[T, T]` of gradients given parameter by parameter; a Gramian if both are the same.
 
     Pair by pair: joining them to one matrix first would copy them, which takes longer than the products.
@@ -230,8 +246,10 @@ def _products(rows: Sequence[Tensors], others: Sequence[Tensors]) -> Tensor:
         if rows is others and t < s:
             products[s, t] = products[t, s]
         else:
-            products[s, t] = torch.stack([one @ other for one, other in zip(rows[s], others[t], strict=True)]).sum()
-    return torch.stack(list(products.values())).view(len(rows), -1)
+            pairs = zip(rows[s][0], others[t][0], strict=True)
+            products[s, t] = torch.stack([one @ other for one, other in pairs]).sum()
+    units, other_units = (torch.stack([unit for _, unit in each]) for each in (rows, others))
+    return scaled_back(torch.stack(list(products.values())).view(len(rows), -1), units, other_units)
 
 
 def last_layer(shared: nn.Module) -> nn.Module | None:

@@ -66,7 +66,9 @@ class Step:
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products `<g_s, g_t>` of the task gradients over the shared trunk, `[K, T, T]`, without a graph.
 
-        `last` restricts the gradients to the last shared layer (its weight and bias).
+        They have the accuracy of the losses' dtype, and are in float64 where the device has it, because squares of
+        gradients are soon out of the range of float32: those of lengths below 1e-19 or above 1e19. Weights computed
+        from them may stay in float64. `last` restricts the gradients to the last shared layer (its weight and bias).
         """
         self.seen_gramian = self._signals.gramian(last=last)
         return self.seen_gramian
@@ -83,7 +85,7 @@ class Step:
         """`<g_s, h_t>` for the task gradients g and h of two further batches of the training split, `[K, T, T]`.
 
         The batches are drawn independently of each other and of this step's; each costs a forward pass. The result is
-        neither symmetric nor positive semi-definite.
+        neither symmetric nor positive semi-definite. Its dtype is that of `gramian`.
         """
         return self._signals.independent_gramian()
 
@@ -177,25 +179,30 @@ def effective_weights(strategy: Strategy, step: Step) -> Tensor:
     """The derivative of the objective, `[K, T]`; sets the gradients of the strategy's parameters.
 
     Raises:
-        ContractError: the objective is not one number per replica, of the losses' dtype, that depends on the losses; or
-            the step was changed.
+        ContractError: the objective is not one number per replica, of the losses' dtype or wider, that depends on the
+            losses; or the step was changed.
     """
     parameters, shape, dtype = list(strategy.parameters()), step.losses.shape[:1], step.losses.dtype
     with torch.enable_grad():
         objective = _objective(strategy, step)
         is_tensor, found = isinstance(objective, Tensor), type(objective).__name__
-        if not (is_tensor and objective.shape == shape and objective.dtype == dtype and objective.requires_grad):
+        if not (is_tensor and objective.shape == shape and _holds(objective, dtype) and objective.requires_grad):
             if is_tensor:
                 depends = "" if objective.requires_grad else ", which does not"
                 found = f"{objective.dtype} of shape {list(objective.shape)}{depends}"
             raise ContractError(
-                f"forward(step) must return one objective per replica, {dtype} of shape {list(shape)}, that depends on "
-                f"step.losses; found {found}"
+                f"forward(step) must return one objective per replica, {dtype} or wider, of shape {list(shape)}, that "
+                f"depends on step.losses; found {found}"
             )
         weights, *gradients = torch.autograd.grad(objective.sum(), [step.losses, *parameters], materialize_grads=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     return weights
+
+
+def _holds(objective: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the objective's dtype is this one or wider."""
+    return torch.promote_types(objective.dtype, dtype) == objective.dtype
 
 
 def _objective(strategy: Strategy, step: Step) -> Any:  # noqa: ANN401 - a plug-in may return anything

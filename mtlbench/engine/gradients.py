@@ -1,7 +1,8 @@
 """The two backward products: inner products of the task gradients, and the weighted gradients of all parameters.
 
 Both use the same deltas, the gradients with respect to the pre-activations, which are linear in the cotangent of the
-losses: deltas that a Gramian has already computed per task are summed with the weights, not computed again.
+losses: deltas that a Gramian has already computed per task are summed with the weights, not computed again. Each task's
+deltas are in a unit of their own, so that their squares neither vanish nor overflow.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.engine.layers import Linear, Saved
 from mtlbench.engine.network import Network, Tape
 from mtlbench.engine.products import Products
+from mtlbench.solvers.linalg import scaled_back, unit_of
 
 LayerDeltas = tuple[Saved, Tensor]
-"""What a layer saved for a batch, and the task deltas `[K, T, B, F]`."""
+"""What a layer saved for a batch, and the task deltas `[K, T, B, F]`, each task's in its unit."""
 
 # Writing a value of the Jacobian to memory and reading it again took as long as about this many multiply-adds
 # (docs/performance.md). Without this term, narrow layers would take the slower way.
@@ -93,18 +95,20 @@ class TaskGradients:
         self._network, self._tape = network, tape
         self._output_delta, self._another = output_delta, another
         self._task_deltas: dict[int, Tensor] = {}
+        self._units_of_deltas: Tensor | None = None
 
     def gramian(self, *, last: bool = False) -> Tensor:
-        """Inner products of the task gradients over the trunk, or over its last layer alone, `[K, T, T]`."""
+        """Inner products of the task gradients over the trunk, or its last layer alone, `[K, T, T]`, as in `Step`."""
         depth = len(self._network.trunk)
         return self._product(self, self, range(depth - 1 if last else 0, depth))
 
     def jacobian(self) -> Tensor:
         """The task gradients over the trunk, ordered by layer, weight before bias, `[K, T, P]`."""
         sizes = self._network.trunk_sizes
-        jacobian = self._output_delta.new_empty(*self.representation_gradients().shape[:2], sum(sizes))
+        jacobian = self._output_delta.new_empty(*self._units.shape, sum(sizes))
         for i, part in enumerate(jacobian.split(sizes, dim=-1)):
-            self._network.trunk[i].jacobian(*self._layer_deltas(i), part)
+            saved, deltas = self._layer_deltas(i)
+            self._network.trunk[i].jacobian(saved, deltas * self._units[..., None, None], part)
         return jacobian
 
     def independent_gramian(self) -> Tensor:
@@ -113,7 +117,7 @@ class TaskGradients:
 
     def representation_gradients(self) -> Tensor:
         """Gradients with respect to the representation, 0 where its ReLU is off, `[K, T, B, F]`."""
-        return self._deltas_of(len(self._network.trunk) - 1)
+        return self._deltas_of(len(self._network.trunk) - 1) * self._units[..., None, None]
 
     def write(self, weights: Tensor, heads: Heads, step: Step) -> None:
         """Write the gradients of a step into the network's buffers.
@@ -129,14 +133,16 @@ class TaskGradients:
         elif step.representation_direction is not None:
             self._write_trunk(step.representation_direction)
         elif self._task_deltas:
-            self._write_trunk(_weighted(weights, self.representation_gradients()), weights)
+            weights = weights * self._units
+            self._write_trunk(_weighted(weights, self._deltas_of(len(network.trunk) - 1)), weights)
         else:
             self._write_trunk(_through_relu(network.heads.input_delta(saved, delta), last))
 
     def _write_trunk(self, delta: Tensor, weights: Tensor | None = None) -> None:
         """Write the trunk's gradients, given the gradient with respect to the last pre-activation, `[K, B, F]`.
 
-        With `weights`, per-task deltas that were already computed are summed rather than computed again.
+        With `weights`, those of the task deltas in their units, deltas that were already computed are summed rather
+        than computed again.
         """
         trunk, inputs, saved = self._network.trunk, self._tape.inputs, self._tape.saved
         for i in reversed(range(len(trunk))):
@@ -150,17 +156,26 @@ class TaskGradients:
         """Inner products over these trunk layers between the task gradients of two batches, `[K, T, T]`."""
         trunk = self._network.trunk
         parts = [layer_product(trunk[i], one._layer_deltas(i), other._layer_deltas(i)) for i in layers]
-        return torch.stack(parts).sum(0)
+        return scaled_back(torch.stack(parts).sum(0), one._units, other._units)
+
+    @property
+    def _units(self) -> Tensor:
+        """The units of the task deltas, `[K, T]`."""
+        if self._units_of_deltas is None:
+            largest = self._output_delta.abs().amax(1)  # [K, O]
+            self._units_of_deltas = unit_of((largest.unsqueeze(1) * self._network.mask).amax(-1))
+        return self._units_of_deltas
 
     def _layer_deltas(self, layer: int) -> LayerDeltas:
         return self._tape.saved[layer], self._deltas_of(layer)
 
     def _deltas_of(self, layer: int) -> Tensor:
-        """Per-task gradients with respect to the pre-activation of a trunk layer, `[K, T, B, F]`."""
+        """Per-task gradients with respect to the pre-activation of a trunk layer, in their units, `[K, T, B, F]`."""
         if layer not in self._task_deltas:
             network = self._network
             if layer == len(network.trunk) - 1:
-                above, deltas = network.heads, self._output_delta.unsqueeze(1) * network.mask[:, None]
+                columns = network.mask / self._units.unsqueeze(-1)  # [K, T, O]
+                above, deltas = network.heads, self._output_delta.unsqueeze(1) * columns.unsqueeze(2)
             else:
                 above, deltas = network.trunk[layer + 1], self._deltas_of(layer + 1)
             below = above.input_delta(self._tape.saved[layer + 1], deltas)

@@ -72,7 +72,9 @@ class TorchJD(Strategy):
 
     def values(self, step: Step) -> Tensor:
         """The instances' outputs for their replicas' signals, stacked."""
-        signals = step.losses if self.signal == "losses" else typing.cast("Tensor", getattr(step, self.signal)())
+        signals = step.losses
+        if self.signal != "losses":
+            signals = typing.cast("Tensor", getattr(step, self.signal)()).to(step.losses.dtype)
         seeds = typing.cast("list[list[int]]", (step.rand(2) * 2**24).long().tolist())
         outputs: list[Tensor] = []
         with torch.random.fork_rng([signals.device] if signals.is_cuda else []):

@@ -4,6 +4,9 @@ A Gramian is `[..., T, T]`; leading dimensions are independent problems. Every f
 iterations and computes in float64 where the device has it: T x T numbers cost nothing, and squares of gradients of very
 different lengths need it. Each gradient's length is its unit, so a Gramian may be scaled from 1e-12 to 1e12, task by
 task, and may have any rank or be zero; each docstring says what is then undetermined or not reached.
+
+`precision` is the dtype that the gradients were computed in, that of `step.losses`: what cancels below its rounding is
+treated as 0. Without it, it is the Gramian's dtype.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from torch.linalg import solve_ex  # solve() would wait for the device to report
 from mtlbench.solvers.interior_point import averse_point, nonnegative_point
 from mtlbench.solvers.linalg import cosines, eigen, gradient_norms, identity_like, in_double, reciprocal, times
 
+RIDGE = 1e-12  # on the cosines, so that y is bounded where g_w is 0
+SMALLEST_BALL = 1e-6  # the radius with which y is found for a smaller one
 MOST_STEPS = 100  # of Newton's method for an extreme alpha
 PAIR_STEPS = 8
 MISSED, FARTHEST = 1e-6, 1e9  # of a condition with distances of the order of 1
@@ -35,7 +40,7 @@ def simplex_projection(v: Tensor) -> Tensor:
     return (v - threshold).clamp_min(0)
 
 
-def min_norm_point(gramian: Tensor) -> Tensor:
+def min_norm_point(gramian: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """Weights `[..., T]` of the shortest vector in the convex hull of the task gradients.
 
     argmin w'Gw over w >= 0, sum w = 1; in closed form for T = 2 (Sener & Koltun, NeurIPS 2018, eq. 4). If several
@@ -49,34 +54,58 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     normal, matrix = _scaled(wide)
     ridge = torch.finfo(wide.dtype).eps * identity_like(wide)
     sides = matrix + ridge + normal.unsqueeze(-1) * normal.unsqueeze(-2)
-    weights = normal * nonnegative_point(sides, -normal, _rounding(gramian))
+    weights = normal * nonnegative_point(sides, -normal, _rounding(gramian, precision))
     return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
 
 
-def conflict_averse_point(gramian: Tensor, c: float | Tensor) -> Tensor:
+def conflict_averse_push(gramian: Tensor, c: float | Tensor, precision: torch.dtype | None = None) -> Tensor:
+    """The y >= 0 `[..., T]`, |g_y| <= c, for which the smallest <g_t, g_0 / |g_0| + g_y> over the tasks is largest.
+
+    g_y = sum_t y_t g_t, and g_0 is the mean gradient. y is c w / |g_w| with w the `conflict_averse_point`, and exists
+    also where g_w is 0. It is 0 if g_0 is. A zero gradient, which no direction serves, gets 0 and is left out of the
+    minimum. In closed form for T = 2; for more tasks by an interior-point method, accurate to 1e-6 of the longest
+    gradient's length while lengths differ by a factor of up to 1e12. `c` must be >= 0: one number, or one for each
+    problem, `[...]`.
+    """
+    y, _ = _conflict_averse(gramian, c, precision)
+    return y
+
+
+def conflict_averse_point(gramian: Tensor, c: float | Tensor, precision: torch.dtype | None = None) -> Tensor:
     """The w on the simplex, `[..., T]`, that minimises <g_w, g_0> + c |g_0| |g_w|, where g_0 is the mean gradient.
 
-    In closed form for T = 2; for more tasks converged while lengths differ by a factor of up to 1e4. If g_0 is 0, any
-    w is a minimum. `c` must be >= 0: one number, or one for each problem, `[...]`; beyond 1e8, g_w is the shortest
-    vector up to rounding. Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3.
+    It is the dual of `conflict_averse_push`, and as accurate; a zero gradient is left out. If g_0 is 0, any w is a
+    minimum. Source: Liu et al., "CAGrad", NeurIPS 2021, eq. 3.
     """
-    wide = in_double(gramian)
-    if isinstance(c, Tensor):
-        c = in_double(c)
+    _, w = _conflict_averse(gramian, c, precision)
+    return w
+
+
+def _conflict_averse(gramian: Tensor, c: float | Tensor, precision: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """The results of the two functions above, y and w."""
+    wide, ridge = in_double(gramian), max(_rounding(gramian, precision), RIDGE)
+    radius = (torch.full_like(wide[..., 0, 0], c) if isinstance(c, float | int) else in_double(c)).unsqueeze(-1)
+    norms, mean = gradient_norms(wide), wide.mean(-1)  # mean: <g_t, g_0>
+    nonzero, length = norms > 0, mean.mean(-1, keepdim=True).clamp_min(0).sqrt()
     if wide.shape[-1] == 2:
-        return _conflict_averse_pair(wide, c).to(gramian.dtype)
-    mean = wide.mean(-1)  # <g_t, g_0>
-    linear = mean * reciprocal(gradient_norms(wide)) * reciprocal(mean.mean(-1, keepdim=True).clamp_min(0).sqrt())
-    normal, matrix = _scaled(wide)
-    if isinstance(c, Tensor):
-        c = c.unsqueeze(-1)
-        size = c.clamp_min(1)
-        linear, c = linear / size, c / size
-    weights = normal * averse_point(matrix, linear, normal, c, _rounding(gramian))
-    return (weights / weights.sum(-1, keepdim=True)).to(gramian.dtype)
+        one_is_zero = nonzero.any(-1, keepdim=True) & ~nonzero.all(-1, keepdim=True)
+        w = torch.where(one_is_zero, nonzero.to(norms.dtype), _conflict_averse_pair(wide, radius[..., 0]))
+        square = (w * times(wide, w)).sum(-1, keepdim=True).clamp_min(0) + ridge * (w * norms).square().sum(-1, True)
+        y = w * radius * reciprocal(square.sqrt())
+    else:
+        inverse, ball = reciprocal(norms), radius.clamp(SMALLEST_BALL, 1)
+        linear = (mean * inverse * reciprocal(length)).clamp(-1, 1) / radius.clamp_min(1)
+        matrix, (normal, _) = cosines(wide) + ridge * identity_like(wide), _scaled(wide)
+        normal = torch.where(nonzero | ~nonzero.any(-1, keepdim=True), normal, 0.0)
+        y, x = averse_point(matrix, torch.where(nonzero, linear, 1.0), normal, ball)
+        w = normal * x / (normal * x).sum(-1, keepdim=True)
+        y = y.clamp_min(0) * nonzero
+        size = (y * times(matrix, y)).sum(-1, keepdim=True).sqrt()
+        y = y * inverse * (radius / ball) * (ball * reciprocal(size)).clamp_max(1)
+    return (y * (length > 0)).to(gramian.dtype), w.to(gramian.dtype)
 
 
-def _conflict_averse_pair(gramian: Tensor, c: float | Tensor) -> Tensor:
+def _conflict_averse_pair(gramian: Tensor, c: Tensor) -> Tensor:
     """Minimises a s + c |g_0| |g_s| with g_s = s g_1 + (1 - s) g_2, a = <g_1 - g_2, g_0>: a root of a quadratic."""
     first, cross, second = gramian[..., 0, 0], gramian[..., 0, 1], gramian[..., 1, 1]
     to_first, to_second = second - cross, first - cross  # proportions of the shortest g_s
@@ -90,7 +119,7 @@ def _conflict_averse_pair(gramian: Tensor, c: float | Tensor) -> Tensor:
     return _shares(to_first - shift, to_second + shift)
 
 
-def dual_cone_projection(gramian: Tensor, start: Tensor) -> Tensor:
+def dual_cone_projection(gramian: Tensor, start: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """Weights `[..., T]` of the projection of sum_t u_t g_t onto the cone of directions that conflict with no task.
 
     argmin v'Gv over v >= u, where u = `start` >= 0, `[..., T]`: the direction d = sum_t v_t g_t has <d, g_t> >= 0 for
@@ -104,12 +133,12 @@ def dual_cone_projection(gramian: Tensor, start: Tensor) -> Tensor:
     if wide.shape[-1] == 2:
         return (u + (-linear).clamp_min(0) * inverse).to(gramian.dtype)
     size = linear.abs().amax(-1, keepdim=True)
-    matrix = cosines(wide) + _rounding(gramian) * identity_like(wide)
+    matrix = cosines(wide) + _rounding(gramian, precision) * identity_like(wide)
     x = nonnegative_point(matrix, linear * reciprocal(size), 0.0)
     return (u + x * size * inverse).to(gramian.dtype)
 
 
-def least_push(gramian: Tensor, progress: Tensor) -> Tensor:
+def least_push(gramian: Tensor, progress: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """Weights v >= 0, `[..., T]`, of the shortest d = sum_t v_t g_t with <d, g_t> >= p_t for each task.
 
     argmin v'Gv / 2 - p'v over v >= 0, where p = `progress`, `[..., T]`. If no d meets the conditions, as with progress
@@ -122,13 +151,13 @@ def least_push(gramian: Tensor, progress: Tensor) -> Tensor:
     size = distances.abs().amax(-1, keepdim=True)
     distances = distances * reciprocal(size)
     matrix = cosines(wide)
-    x = nonnegative_point(matrix + _rounding(gramian) * identity_like(wide), -distances, 0.0)
+    x = nonnegative_point(matrix + _rounding(gramian, precision) * identity_like(wide), -distances, 0.0)
     slack = (times(matrix, x) - distances).amin(-1, keepdim=True)
     met = (slack > -MISSED) & (x.sum(-1, keepdim=True) < FARTHEST)
     return torch.where(met, x * size * inverse, 0.0).to(gramian.dtype)
 
 
-def inverse_power_point(gramian: Tensor, alpha: float) -> Tensor:
+def inverse_power_point(gramian: Tensor, alpha: float, precision: torch.dtype | None = None) -> Tensor:
     """The w > 0, `[..., T]`, with (G w)_t = w_t^(-1 / alpha) for every task; alpha > 0, 1 for Nash bargaining.
 
     For T = 2 and alpha = 1, w_t = 1 / (n_t sqrt(1 + cos)), where n are the gradients' norms; for another alpha an
@@ -141,7 +170,7 @@ def inverse_power_point(gramian: Tensor, alpha: float) -> Tensor:
     norms, power = gradient_norms(wide), 1 / alpha
     logs = torch.where(norms > 0, norms, 1.0).log()
     # With y = n w the equation is (C y)_t = n_t^(1 / alpha - 1) y_t^(-1 / alpha), where C are the cosines.
-    right, matrix, ridge = (power - 1) * logs, cosines(wide), _rounding(gramian)
+    right, matrix, ridge = (power - 1) * logs, cosines(wide), _rounding(gramian, precision)
     if wide.shape[-1] == 2:
         log_y = _inverse_power_pair(matrix[..., 0, 1], right, power, ridge)
     else:
@@ -194,7 +223,7 @@ def _inverse_power(matrix: Tensor, right: Tensor, power: float) -> Tensor:
     return log_y
 
 
-def equiangular_weights(gramian: Tensor) -> Tensor:
+def equiangular_weights(gramian: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """Weights v `[..., T]` of a u = sum_t v_t g_t whose projection onto every unit gradient is 1.
 
     v = N^-1 C^+ 1, where C are the cosines and N the norms; for two tasks 1 / (n_t (1 + cos)). If the unit gradients
@@ -204,24 +233,38 @@ def equiangular_weights(gramian: Tensor) -> Tensor:
     wide = in_double(gramian)
     norms, matrix = gradient_norms(wide), cosines(wide)
     if wide.shape[-1] == 2:
-        least = torch.finfo(gramian.dtype).eps ** 0.75
+        least = torch.finfo(precision or gramian.dtype).eps ** 0.75
         return (reciprocal(norms) / (1 + matrix[..., :1, 1]).clamp_min(least)).to(gramian.dtype)
     values, vectors = eigen(matrix)
-    inverse = reciprocal(torch.where(values > _rounding(gramian), values, 0.0))
+    inverse = reciprocal(torch.where(values > _rounding(gramian, precision), values, 0.0))
     ones = (norms > 0).to(wide.dtype)  # 0 for a zero gradient
     y = times(vectors, inverse * times(vectors.mT, ones))
     return (y * reciprocal(norms)).to(gramian.dtype)
 
 
-def impartial_weights(gramian: Tensor) -> Tensor:
+def impartial_weights(gramian: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """Weights `[..., T]` of equal projections onto the unit gradients, divided by their sum; 0 if they cancel.
 
     For two tasks (n_2, n_1) / (n_1 + n_2), where n are the norms.
     """
-    weights = in_double(equiangular_weights(gramian))
+    weights = in_double(equiangular_weights(gramian, precision))
     total, size = weights.sum(-1, keepdim=True), weights.abs().sum(-1, keepdim=True)
-    cancel = total.abs() <= torch.finfo(gramian.dtype).eps ** 0.5 * size
+    cancel = total.abs() <= torch.finfo(precision or gramian.dtype).eps ** 0.5 * size
     return (weights * reciprocal(total.masked_fill(cancel, 0.0))).to(gramian.dtype)
+
+
+def clipped(weights: Tensor, gramian: Tensor, max_norm: float, precision: torch.dtype | None = None) -> Tensor:
+    """Weights `[..., T]` times the factor <= 1 that limits |sum_t w_t g_t| to `max_norm`; unchanged if that is 0.
+
+    |d|^2 = w'Gw, so that clipping the norm of the shared gradient, as much published code does after the backward pass,
+    is a common factor of the weights. Of terms that cancel, a rounding counts, so that the limit holds for them too.
+    """
+    if max_norm == 0:
+        return weights
+    lengths = weights * gradient_norms(gramian)
+    square = (weights * times(gramian, weights)).sum(-1, keepdim=True).clamp_min(0)
+    square = square + _rounding(gramian, precision) * lengths.square().sum(-1, keepdim=True)
+    return weights * torch.where(square > 0, max_norm / square.sqrt(), 1.0).clamp_max(1)
 
 
 def _shares(first: Tensor, second: Tensor) -> Tensor:
@@ -243,6 +286,6 @@ def _scaled(gramian: Tensor) -> tuple[Tensor, Tensor]:
     return normal, cosines(gramian) * nonzero.unsqueeze(-1)
 
 
-def _rounding(gramian: Tensor) -> float:
+def _rounding(gramian: Tensor, precision: torch.dtype | None) -> float:
     """How far rounding may make the cosines indefinite."""
-    return 8 * gramian.shape[-1] * torch.finfo(gramian.dtype).eps
+    return 8 * gramian.shape[-1] * torch.finfo(precision or gramian.dtype).eps

@@ -13,6 +13,37 @@ def gradient_norms(gramian: Tensor) -> Tensor:
     return gramian.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
 
 
+def unit_of(size: Tensor) -> Tensor:
+    """The power of two at or next below a size >= 0, and 1 for 0: dividing by it changes no digit."""
+    least = torch.finfo(size.dtype).smallest_normal
+    return torch.where(size > 0, size, 1.0).clamp_min(least).log2().floor().exp2()
+
+
+def scaled_back(products: Tensor, units: Tensor, others: Tensor) -> Tensor:
+    """The inner products `[..., T, T]` of rows, from those of the rows divided by their units `[..., T]`.
+
+    In float64 where the device has it, for its range: the square of a length below 1e-19 or above 1e19 is none of
+    float32's numbers.
+    """
+    return in_double(products) * in_double(units).unsqueeze(-1) * in_double(others).unsqueeze(-2)
+
+
+def inner_products(rows: Tensor, others: Tensor) -> Tensor:
+    """Inner products `[..., T, T]` of the rows of two `[..., T, P]`, which may have any size, as `scaled_back`."""
+    (one, units), (other, other_units) = _in_units(rows), _in_units(others)
+    return scaled_back(one @ other.mT, units, other_units)
+
+
+def _in_units(rows: Tensor) -> tuple[Tensor, Tensor]:
+    units = unit_of(rows.abs().amax(-1))
+    return rows / units.unsqueeze(-1), units
+
+
+def lengths_of(rows: Tensor) -> Tensor:
+    """Lengths `[..., T]` of rows `[..., T, P]` of any size, in float64 where the device has it."""
+    return torch.linalg.vector_norm(rows, dim=-1, dtype=None if rows.device.type == "mps" else torch.float64)
+
+
 def reciprocal(x: Tensor) -> Tensor:
     """1 / x, and 0 where x is 0."""
     zero = x == 0

@@ -178,6 +178,11 @@ def train(
             method.after_update(step)
 
 
+def clipped(direction: Tensor, limit: float = 1.0) -> Tensor:
+    """The direction, shortened to the limit if it is longer."""
+    return direction / max(1.0, float(direction.norm()) / limit)
+
+
 def zeros() -> Tensor:
     return torch.zeros(2, dtype=torch.float64)
 

@@ -40,7 +40,7 @@ def test_each_strategy_is_listed_with_a_year_and_what_it_needs(registry: Registr
         ("famo", "losses after the update"),
         ("gradnorm", "Gramian (last layer)"),
         ("mgda", "Gramian"),
-        ("sdmgrad", "Gramian of two more batches"),
+        ("sdmgrad", "Gramian of two more batches, Gramian"),
         ("moco", "Jacobian"),
         ("graddrop", "representation gradients"),
     ],

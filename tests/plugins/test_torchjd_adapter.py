@@ -90,7 +90,7 @@ def test_each_replica_trains_as_it_would_alone(registry: Registry, label: str) -
         ("UPGrad,norm_eps=0,reg_eps=1e-13", "upgrad"),
         ("ConFIG", "config"),
         ("MoDo,gamma=0.1", "modo:gamma=0.1"),
-        ("SDMGrad", "sdmgrad"),
+        ("SDMGrad", "sdmgrad:max_norm=0"),
         ("TrimmedMean,trim_number=0", "fixed:weights=[0.5,0.5],heads=own"),
     ],
 )

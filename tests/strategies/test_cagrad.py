@@ -18,7 +18,7 @@ from tests.helpers.toy import uneven_problem
 
 
 class CAGrad(Surgery):
-    def __init__(self, c: float = 0.5) -> None:
+    def __init__(self, c: float = 0.4) -> None:
         self.c = c
 
     def direct(self, step: PlainStep, jacobian: Tensor) -> Tensor:

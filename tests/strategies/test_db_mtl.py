@@ -31,8 +31,6 @@ class DBMTL(Plain):
         self.average = rows + self.beta / math.sqrt(step.index + 1) * (before - rows)
         lengths = self.average.norm(dim=1)
         factors = lengths.max() / lengths
-        if not self.beta:
-            return (factors * logs).sum(), None
         return logs.sum(), factors @ self.average
 
 
@@ -52,4 +50,4 @@ def test_is_its_loop(registry: Registry, tasks: int, seed: int, beta: float, dec
         lengths = np.linalg.norm(averages, axis=-1)
         factors = lengths.max(-1, keepdims=True) / lengths
         assert_close(actual, (factors[..., None] * averages).sum(1))
-        assert_close(weights, (1.0 if beta else factors) / (losses + 1e-8))
+        assert_close(weights, 1 / (losses + 1e-8))

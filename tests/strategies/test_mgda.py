@@ -11,8 +11,18 @@ from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times
-from tests.helpers.plain import PlainStep, Surgery
+from tests.helpers.plain import PlainStep, Surgery, Weighted, pair
+from tests.helpers.refused import Refused
 from tests.helpers.toy import uneven_problem
+
+
+def shortest(step: PlainStep, rows: Tensor, normalise: str, least: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Shares of two gradients in the shortest vector, and the sizes that these are divided by."""
+    losses, norms = step.losses.detach(), rows.norm(dim=1)
+    size = {"none": losses**0, "l2": norms, "loss": losses, "loss+": losses * norms}[normalise]
+    one, other = rows / size[:, None]
+    share = (((other - one) @ other) / ((one - other) @ (one - other))).clamp(least, 1 - least)
+    return pair(share, 1 - share), size
 
 
 class MGDA(Surgery):
@@ -20,11 +30,17 @@ class MGDA(Surgery):
         self.normalise = normalise
 
     def direct(self, step: PlainStep, jacobian: Tensor) -> Tensor:
-        losses, norms = step.losses.detach(), jacobian.norm(dim=1)
-        size = {"none": losses**0, "l2": norms, "loss": losses, "loss+": losses * norms}[self.normalise]
-        one, other = jacobian / size[:, None]
-        share = (((other - one) @ other) / ((one - other) @ (one - other))).clamp(0, 1)
-        return share * one + (1 - share) * other
+        shares, size = shortest(step, jacobian, self.normalise)
+        return shares / size @ jacobian
+
+
+class Official(Weighted):
+    """The authors' code: shares from gradients by the representation, for losses as they are; two tasks."""
+
+    def weigh(self, step: PlainStep) -> Tensor:
+        by = [torch.autograd.grad(loss, step.representation, retain_graph=True)[0] for loss in step.losses]
+        rows = torch.stack([gradient * (step.representation.detach() > 0) for gradient in by]).flatten(1)
+        return shortest(step, rows, "loss+", 0.001)[0]
 
 
 PLAIN = {
@@ -32,7 +48,9 @@ PLAIN = {
     "mgda:l2": partial(MGDA, "l2"),
     "mgda:loss": partial(MGDA, "loss"),
     "mgda:'loss+'": partial(MGDA, "loss+"),
+    "mgda:'loss+',of=losses,gradients=representation,least=0.001,heads=weighted": Official,
 }
+REFUSED: Refused = {"least": (-0.1, 0.5)}
 
 
 @few

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,17 +28,18 @@ from tests.helpers.toy import build
 
 
 class MoCo(Surgery):
-    def __init__(self) -> None:
+    def __init__(self, beta: float = 0.99, decay: float = 0.0) -> None:
+        self.beta, self.decay = beta, decay
         self.w, self.average = halves(), torch.zeros(())
 
     def direct(self, step: PlainStep, jacobian: Tensor) -> Tensor:
-        slower = 1 / math.sqrt(step.index + 1)
-        self.average = self.average + 0.5 * slower * (jacobian - self.average)
+        slower = 1 / (step.index + 1) ** self.decay
+        self.average = self.average + self.beta * slower * (jacobian - self.average)
         self.w = on_simplex(self.w - 0.1 * slower * (self.average @ (self.w @ self.average)))
         return self.w @ self.average
 
 
-PLAIN = {"moco": MoCo}
+PLAIN = {"moco": MoCo, "moco:beta=0.5,decay=0.5": partial(MoCo, 0.5, 0.5)}
 REFUSED: Refused = {"beta": (0, 1.1), "decay": NOT_NEGATIVE, "gamma": POSITIVE, "rho": NOT_NEGATIVE}
 
 

@@ -93,7 +93,7 @@ def scaled_direction(
     step = given_step(losses, jacobian)
     weights, grads = weigh(strategy, step)
     assert all(float(grad.abs().max()) < 1e-12 for grad in grads)
-    return unit((weights.unsqueeze(1) @ jacobian).squeeze(1))
+    return unit((weights.unsqueeze(1) @ jacobian).squeeze(1) if step.direction is None else step.direction)
 
 
 @few

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from mtlbench.plugins.registry import Registry
 from tests.helpers.gradient_problems import numbers
-from tests.helpers.plain import PlainStep, Surgery, halves, on_simplex
+from tests.helpers.plain import PlainStep, Surgery, clipped, halves, on_simplex
 from tests.helpers.played_steps import (
     REPLICAS,
     assert_close,
@@ -38,11 +39,17 @@ class SDMGrad(Surgery):
             optimizer.step()
             v.data = on_simplex(v.data)
         self.v = v.detach()
-        return (self.v + 0.3 / 2) / 1.3 @ jacobian
+        return clipped((self.v + 0.3 / 2) / 1.3 @ jacobian)
 
 
 PLAIN = {"sdmgrad": SDMGrad}
-REFUSED: Refused = {"momentum": (-0.1, 1.0), "rate": POSITIVE, "steps": POSITIVE, "strength": NOT_NEGATIVE}
+REFUSED: Refused = {
+    "max_norm": NOT_NEGATIVE,
+    "momentum": (-0.1, 1.0),
+    "rate": POSITIVE,
+    "steps": POSITIVE,
+    "strength": NOT_NEGATIVE,
+}
 
 
 @few_plays
@@ -72,5 +79,6 @@ def test_is_its_loop(
                 v.data.copy_(torch.from_numpy(nearest_on_simplex(v.detach().numpy())))
             shares[r] = v.detach()
             expected = ((shares[r] + strength / tasks) / (1 + strength)).numpy()
+            expected /= max(1.0, float(np.linalg.norm(expected @ jacobian[r])))
             assert_close(weights[r], expected)
             assert_close(actual[r], expected @ jacobian[r])

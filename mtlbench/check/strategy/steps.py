@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.contracts.strategy import Step, Strategy, effective_weights
+from mtlbench.solvers.linalg import inner_products
 
 
 class GivenGradients:
@@ -23,7 +24,7 @@ class GivenGradients:
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """`[K, T, T]`, the same for the last layer."""
-        return self._jacobian @ self._jacobian.mT
+        return inner_products(self._jacobian, self._jacobian)
 
     def jacobian(self) -> Tensor:
         """A copy, `[K, T, P]`."""
@@ -32,7 +33,7 @@ class GivenGradients:
     def independent_gramian(self) -> Tensor:
         """`[K, T, T]`, from the two further batches."""
         one, other = self._further
-        return one @ other.mT
+        return inner_products(one, other)
 
     def representation_gradients(self) -> Tensor:
         """`[K, T, 1, P]`."""
