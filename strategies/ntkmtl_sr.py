@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import Integers, Step, Strategy, Uniform, register, require
-from mtlbench.solvers import reciprocal
+from mtlbench.solvers import lengths_of, reciprocal
 
 
 @register("ntkmtl-sr")
@@ -49,7 +49,7 @@ class NTKMTLSR(Strategy):
         batch = gradients.shape[2]
         # The mean over a part has B / size times the gradient that the mean over the batch has by its rows.
         lengths = [
-            batch / part.shape[2] * part.flatten(2).norm(dim=-1)  # [K, T]
+            batch / part.shape[2] * lengths_of(part.flatten(2))  # [K, T]
             for part in gradients.split(math.ceil(batch / self.parts), dim=2)
         ]
         largest = torch.stack(lengths).amax(0)  # [K, T], sqrt(lambda)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import Step, Strategy, register, require
-from mtlbench.solvers import reciprocal
+from mtlbench.solvers import lengths_of, reciprocal
 
 
 @register("rotograd-scale")
@@ -39,7 +39,7 @@ class RotoGradScale(Strategy):
         self.register_buffer("first_lengths", torch.ones(shape))  # [K, T]
 
     def forward(self, step: Step) -> Tensor:
-        lengths = step.representation_gradients().flatten(2).norm(dim=-1)  # [K, T]
+        lengths = lengths_of(step.representation_gradients().flatten(2))  # [K, T]
         anew = (step.index == 0) | (step.index == self.burn_in)
         self.first_lengths.copy_(torch.where(anew, lengths, self.first_lengths))
         ratios = lengths * reciprocal(self.first_lengths)

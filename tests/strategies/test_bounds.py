@@ -101,6 +101,18 @@ def projected(outcome: Outcome) -> None:
     shorter(outcome, outcome.direction, outcome.mean.norm(), outcome.resolution)
 
 
+def by_entries(outcome: Outcome) -> None:
+    """Weighted gradients have at most the largest entry of the reference as their mean entry."""
+    entries = outcome.jacobian.shape[1] * outcome.norms.max()
+    shorter(outcome, outcome.direction, outcome.norms.sum() + outcome.tasks * entries)
+
+
+def by_root_losses(outcome: Outcome) -> None:
+    """With k_t the length of the gradient of sqrt(L_t), |w_t g_t| = 2 sqrt(L_t) sum k."""
+    roots = outcome.losses.sqrt()
+    shorter(outcome, outcome.direction, roots.sum() * (outcome.norms / roots).sum())
+
+
 def sum_to_tasks(outcome: Outcome) -> None:
     shares(outcome, total=outcome.tasks)
 
@@ -118,6 +130,15 @@ BOUNDS: dict[str, Callable[[Outcome], None]] = {
     "dualproj": projected,
     "excessmtl": sum_to_tasks,
     "fairgrad": clipped,
+    "imgrad": lambda o: shorter(o, o.direction - o.mean, 0.8 * o.mean.norm(), o.resolution),
+    "lr-annealing": by_entries,
+    "m-config": lambda o: shorter(o, o.direction, 0.0),
+    "metabalance": lambda o: shorter(o, o.direction, (0.7 * o.norms[0] + 0.3 * o.norms).sum()),
+    "ntkmtl": clipped,
+    "ntkmtl-sr": lambda o: shorter(o, o.direction, o.tasks * o.norms.norm()),
+    "pcd": lambda o: shorter(o, o.direction, 1.1 * o.norms[0], o.resolution),
+    "pinn-ntk": by_root_losses,
+    "rotograd-scale": lambda o: shorter(o, o.direction, o.tasks * o.norms.max()),
     "graddrop": no_longer_than_the_sum,
     "gradnorm": sum_to_tasks,
     "gradvac": no_longer_than_the_sum,
