@@ -191,7 +191,7 @@ def effective_weights(strategy: Strategy, step: Step) -> Tensor:
                 depends = "" if objective.requires_grad else ", which does not"
                 found = f"{objective.dtype} of shape {list(objective.shape)}{depends}"
             raise ContractError(
-                f"forward(step) must return one objective per replica, {dtype} or wider, of shape {list(shape)}, that "
+                f"forward(step) must return one objective per replica, {dtype} of shape {list(shape)} or wider, that "
                 f"depends on step.losses; found {found}"
             )
         weights, *gradients = torch.autograd.grad(objective.sum(), [step.losses, *parameters], materialize_grads=True)

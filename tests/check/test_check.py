@@ -233,7 +233,6 @@ def test_infinite_weights_are_reported_with_the_first_degenerate_case(write: Wri
         ("step.losses.sum()", "torch.float64 of shape [1]", "torch.float64 of shape []"),
         ("step.losses", "torch.float64 of shape [1]", "torch.float64 of shape [1, 2]"),
         ("step.losses.sum(-1).to(torch.float16)", "torch.float64", "torch.float16"),
-        ("step.losses.sum(-1).double()", "torch.float32", "torch.float64"),
         ("step.losses.detach().sum(-1)", "step.losses", "does not"),
         ("0.0", "forward(step)", "float"),
         ("None", "forward(step)", "NoneType"),

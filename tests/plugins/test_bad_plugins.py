@@ -31,7 +31,7 @@ class Bad(Strategy):
 BAD = {
     "raises": ("raise RuntimeError('not today')", "failed: RuntimeError: not today"),
     "misshapen": ("return step.losses.sum()", "ContractError: forward(step)"),
-    "double": ("return step.losses.double().sum(-1)", "ContractError: forward(step)"),
+    "half": ("return step.losses.half().sum(-1)", "ContractError: forward(step)"),
     "detached": ("return step.losses.detach().sum(-1)", "ContractError"),
     "alters": (
         "step.losses.detach().mul_(2); return step.losses.sum(-1)",
