@@ -20,7 +20,7 @@ from torch.linalg import solve_ex  # solve() would wait for the device to report
 from mtlbench.solvers.interior_point import averse_point, nonnegative_point
 from mtlbench.solvers.linalg import cosines, eigen, gradient_norms, identity_like, in_double, reciprocal, times
 
-RIDGE = 1e-12  # on the cosines, so that y is bounded where g_w is 0
+RIDGE = 1e-13  # on the cosines, so that y is bounded where g_w is 0
 SMALLEST_BALL = 1e-6  # the radius with which y is found for a smaller one
 MOST_STEPS = 100  # of Newton's method for an extreme alpha
 PAIR_STEPS = 8
