@@ -5,6 +5,7 @@ What takes seconds to import is imported in functions, so that the process that 
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import os
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.helpers.commands import Run
 
 SLOWEST = ("test_kills", "test_cluster", "test_page_in_browser", "test_site")
+LONGEST = 300  # seconds that a test may take
 
 # Output must not depend on the terminal that the tests run in.
 for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
@@ -94,6 +96,20 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest files first, so that no core waits for one of their tests at the end."""
     items.sort(key=lambda item: item.path.stem not in SLOWEST)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the process of a test that hangs, so that it fails by name; the stacks of all threads are printed.
+
+    The timer needs no interpreter lock: it also ends a test that hangs in compiled code.
+    """
+    with os.fdopen(os.dup(2), "w") as stream:
+        faulthandler.dump_traceback_later(LONGEST, exit=True, file=stream)
+        try:
+            return (yield)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

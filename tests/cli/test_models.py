@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtlbench import __version__, data, setups
+from mtlbench.engine.products import Products, library
 from mtlbench.engine.trainer import Trainer
 from mtlbench.models import model_file
 from mtlbench.models.model_file import LossAndScore
@@ -49,7 +50,10 @@ def test_training_is_that_of_the_engine(model: Path, registry: Registry) -> None
     setup = setups.MNIST
     samples, held_out = setup.samples()
     build = partial(registry.build, registry.parse(STRATEGY, setup))
-    trainer = Trainer(setup, build, (SEED,), samples, batch_size=BATCH, lr=LR, device=torch.device("cpu"))
+    products = Products(library("auto", "cpu"))
+    trainer = Trainer(
+        setup, build, (SEED,), samples, batch_size=BATCH, lr=LR, device=torch.device("cpu"), products=products
+    )
     trainer.start_epoch(0)
     for _ in range(trainer.steps_per_epoch):
         trainer.step()
