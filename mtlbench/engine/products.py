@@ -1,14 +1,16 @@
 """The matrix products of a stack: by one library for all replicas at once, or by another for each replica.
 
 torch leaves float32 products on CPU to MKL, which uses AVX2 kernels on processors that are not Intel's. oneDNN, in the
-same torch, uses AVX-512 wherever a processor has it, and is there about twice as fast. torch has no public function
-that takes this way without copying each weight, so the operator that `torch.compile` uses is called.
+same torch, uses AVX-512 wherever a processor has it. AMD's Zen 5 carries AVX-512 out at full width, so that oneDNN is
+about twice as fast there; Zen 4 takes two cycles for it, and both libraries reach the peak of its cores. torch has no
+public function that takes this way without copying each weight, so the operator that `torch.compile` uses is called.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,8 @@ from mtlbench.records.records import Library, Precision
 
 SMALLEST = 1 << 20  # multiply-adds of a replica from which a call of its own pays
 USUAL_BATCH = 64
-CACHE = 32 << 20  # bytes, where the system does not say
+CACHE = 32 << 20  # bytes that the cores of one AMD core complex share; the system may report those of all complexes
+ZEN_5 = 26  # family of AMD's processors
 KEPT_PER_PARAMETER = 4  # numbers: the parameter, its gradient and Adam's two moments
 
 Pieces = tuple[Tensor, ...]
@@ -131,7 +134,8 @@ def write(gradient: Tensor, pieces: Pieces) -> None:
 def library(name: str, device: str) -> Library:
     """The library that `name` selects on this machine; `auto` is `onednn` where it is known to be the faster one.
 
-    This follows from the processor and how torch was built, so it is the same in every process of a machine.
+    That is on AMD's Zen 5 and later, with a torch that has MKL. This follows from the processor and how torch was
+    built, so it is the same in every process of a machine.
 
     Raises:
         UserError: the name is unknown, or the library cannot be used here.
@@ -143,9 +147,8 @@ def library(name: str, device: str) -> Library:
         raise UserError(f"--products onednn is not available {where}; use --products auto or bmm")
     if name != "auto":
         return cast("Library", name)
-    slow_mkl = torch.backends.mkl.is_available() and "intel" not in _processor().lower()
-    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return "onednn" if device == "cpu" and slow_mkl and wide and has_onednn() else "bmm"
+    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _amd_family() >= ZEN_5
+    return "onednn" if device == "cpu" and torch.backends.mkl.is_available() and wide and has_onednn() else "bmm"
 
 
 def precision(name: str, device: str) -> Precision:
@@ -163,15 +166,22 @@ def has_onednn() -> bool:
 
 
 def cache_bytes() -> int:
-    """Size of the third-level cache; a usual one where the system does not say."""
+    """Size of the third-level cache that a core can use."""
     try:
-        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or CACHE
+        return min(os.sysconf("SC_LEVEL3_CACHE_SIZE") or CACHE, CACHE)
     except (AttributeError, ValueError, OSError):
         return CACHE
 
 
+def _amd_family() -> int:
+    """The family of an AMD processor; 0 for another maker's."""
+    text = _processor()
+    family = re.search(r"family\s*:?\s*(\d+)", text, re.IGNORECASE)
+    return int(family[1]) if family and "AuthenticAMD" in text else 0
+
+
 def _processor() -> str:
-    """What names the processor's maker."""
+    """What names the processor's maker and family."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.read_text()[:4096] if cpuinfo.is_file() else platform.processor()
 

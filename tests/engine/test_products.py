@@ -29,6 +29,7 @@ ROUNDING = {"float32": 1e-5, "bf16": 1.5e-2}
 EVERY = [Products("bmm"), Products("onednn"), Products("bmm", "bf16"), Products("onednn", "bf16")]
 every_products = pytest.mark.parametrize("products", EVERY, ids=lambda each: f"{each.library}-{each.precision}")
 sizes = st.integers(1, 40)
+ZEN_5 = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t: 2"
 
 
 @pytest.fixture(autouse=True)
@@ -166,14 +167,17 @@ def test_a_stack_fits_into_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("processor", "mkl", "capability", "operator", "expected"),
     [
-        ("vendor_id : AuthenticAMD", True, "AVX512", True, "onednn"),
-        ("vendor_id : AuthenticAMD", True, "AVX512", False, "bmm"),
-        ("vendor_id : AuthenticAMD", True, "AVX2", True, "bmm"),
-        ("vendor_id : GenuineIntel", True, "AVX512", True, "bmm"),
+        (ZEN_5, True, "AVX512", True, "onednn"),
+        ("AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD", True, "AVX512", True, "onednn"),
+        (ZEN_5, True, "AVX512", False, "bmm"),
+        (ZEN_5, True, "AVX2", True, "bmm"),
+        (ZEN_5, False, "AVX512", True, "bmm"),
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t: 17", True, "AVX512", True, "bmm"),
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 26", True, "AVX512", True, "bmm"),
         ("", False, "DEFAULT", True, "bmm"),
     ],
 )
-def test_onednn_is_chosen_where_mkl_is_slow(
+def test_onednn_is_chosen_where_it_is_twice_as_fast(
     monkeypatch: pytest.MonkeyPatch, processor: str, mkl: bool, capability: str, operator: bool, expected: str
 ) -> None:
     monkeypatch.setattr(products_module, "_processor", lambda: processor)
