@@ -54,8 +54,8 @@ class DBMTL(Strategy):
     def forward(self, step: Step) -> Tensor:
         logs = (step.losses + SMALL).log()  # [K, T]
         inverse = 1 / (step.losses.detach() + SMALL)
-        past = self.beta * (1 + step.index).to(inverse.dtype) ** -self.decay
-        self.averages.lerp_(step.jacobian().mul_(inverse.unsqueeze(-1)), 1 - past)
+        past = self.beta * (1 + step.counts).to(inverse.dtype) ** -self.decay  # [K, T]
+        self.averages.lerp_(step.jacobian().mul_(inverse.unsqueeze(-1)), (1 - past).unsqueeze(-1))
         lengths = lengths_of(self.averages)
         factors = (lengths.amax(-1, keepdim=True) * reciprocal(lengths)).to(logs.dtype)  # [K, T]
         step.descend((factors.unsqueeze(1) @ self.averages).squeeze(1))  # [K, P]

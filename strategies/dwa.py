@@ -14,7 +14,8 @@ class DynamicWeightAverage(Strategy):
     """More weight to the tasks whose loss fell least over the last epoch.
 
     w = T softmax(r / tau), r_t the mean training loss of task t over the last epoch divided by that of the epoch
-    before; w = 1 in the first two epochs, when there is no such ratio: a training of two epochs is that of `fixed`.
+    before; w = 1 in the first two epochs, when there is no such ratio: a training of two epochs is that of `fixed`. The
+    ratio to a mean of 0 is 1.
 
     Source: Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, dynamic weight average;
     tau = 2 is the paper's, and the default of the authors' code.
@@ -43,5 +44,6 @@ class DynamicWeightAverage(Strategy):
 
     def epoch_end(self, mean_losses: Tensor) -> None:
         ratios = torch.where(self.last_means > 0, mean_losses / self.last_means, 1.0)  # [K, T]
-        self.weights.copy_(self.shape[1] * (ratios / self.tau).softmax(-1))
+        logits = (ratios / self.tau).clamp_max(torch.finfo(ratios.dtype).max)
+        self.weights.copy_(self.shape[1] * logits.softmax(-1))
         self.last_means.copy_(mean_losses)

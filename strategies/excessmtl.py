@@ -17,7 +17,8 @@ class ExcessMTL(Strategy):
 
     The excess risk of task t, its loss above the lowest it can reach, is estimated by e_t = sum g_t^2 / sqrt(H_t)
     over the trunk's parameters, H_t the sum of all squares g_t^2 so far, and taken relative to its value at the first
-    step. The weights follow its exponentiated gradient, w <- T softmax(log w + eta e), from w = 1.
+    step, or at the first at which it is above 1e-7. The weights follow its exponentiated gradient,
+    w <- T softmax(log w + eta e), from w = 1.
 
     Source: He, Zhou, Zhang, Yang & Zhao, "Robust Multi-Task Learning with Excess Risks", ICML 2024, eq. 6-7 and 9;
     eta is LibMTL's.
@@ -39,7 +40,7 @@ class ExcessMTL(Strategy):
         self.first_risks: Tensor
         self.squares: Tensor
         self.register_buffer("log_weights", torch.zeros(shape))  # [K, T]
-        self.register_buffer("first_risks", torch.ones(shape))  # [K, T]
+        self.register_buffer("first_risks", torch.zeros(shape))  # [K, T]
 
     def allocate(self, parameters: int) -> None:
         self.register_buffer("squares", torch.zeros(*self.shape, parameters))  # [K, T, P], H
@@ -49,9 +50,9 @@ class ExcessMTL(Strategy):
         squares = step.jacobian().square_().clamp_max_(most)  # [K, T, P]
         self.squares.add_(squares).clamp_max_(most)
         risks = squares.div_((self.squares + SMALL).sqrt_()).sum(-1)  # [K, T]
-        begun = step.index > 0
-        self.first_risks.copy_(torch.where(begun, self.first_risks, risks))
+        self.first_risks.copy_(torch.where(self.first_risks > SMALL, self.first_risks, risks))
         relative = risks / self.first_risks.clamp_min(SMALL)
-        moved = (self.log_weights + self.eta * relative).log_softmax(-1) + math.log(self.shape[1])
-        self.log_weights.copy_(torch.where(begun, moved, self.log_weights))
-        return (self.log_weights.exp() * step.losses).sum(-1)
+        total = self.log_weights.logsumexp(-1, keepdim=True)  # log T, or less if tasks are absent
+        moved = (self.log_weights + self.eta * relative).log_softmax(-1) + total
+        self.log_weights.copy_(torch.where(step.counts > 0, moved, self.log_weights))
+        return (self.shape[1] * self.log_weights.softmax(-1) * step.losses).sum(-1)

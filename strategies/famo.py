@@ -53,9 +53,8 @@ class FAMO(Strategy):
         self.first_moment: Tensor
         self.second_moment: Tensor
         self.updates: Tensor
-        for name in ("logits", "before", "first_moment", "second_moment"):
+        for name in ("logits", "before", "first_moment", "second_moment", "updates"):
             self.register_buffer(name, torch.zeros(shape))  # [K, T]
-        self.register_buffer("updates", torch.zeros(()))
 
     def forward(self, step: Step) -> Tensor:
         distances = self._distances(step.losses)  # [K, T]

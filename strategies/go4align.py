@@ -52,8 +52,9 @@ class GO4Align(Strategy):
         numbers = torch.finfo(step.losses.dtype)
         losses = step.losses.detach().clamp_min(numbers.tiny)
         losses = losses.maximum(numbers.eps**2 * losses.sum(-1, keepdim=True))
-        moved = (self.indicator.log() - self.beta * losses).softmax(-1)  # [K, T]
-        self.indicator.copy_(moved)
+        indicator = self.indicator.clamp_min(numbers.tiny)
+        moved = (indicator.log() - self.beta * losses).softmax(-1)  # [K, T]
+        self.indicator.copy_(moved * indicator.sum(-1, keepdim=True))  # absent tasks keep their shares
         weights = self._group_means(moved * losses.sum(-1, keepdim=True) / losses)
         return (weights * step.losses).sum(-1)
 
@@ -70,7 +71,7 @@ class GO4Align(Strategy):
         costs = costs.masked_fill(positions[:, None] > positions, math.inf)  # [K, T, T]
         # filled[j]: each value up to j replaced by its cluster's mean, at the least cost best[j].
         best, filled = costs[:, 0], means[:, 0].unsqueeze(-1) * inside[0]  # [K, T], [K, T, T]
-        for _ in range(self.groups - 1):
+        for _ in range(min(self.groups, tasks) - 1):
             joined = best[:, :-1].unsqueeze(-1) + costs[:, 1:]  # [K, T - 1, T], the last cluster from i + 1 to j
             least, cut = joined.min(1)  # [K, T]
             better = least < best

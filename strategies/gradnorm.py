@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench import LogUniform, Step, Strategy, Uniform, register
+from mtlbench.solvers import gradient_norms
 
 
 @register("gradnorm")
@@ -20,7 +21,8 @@ class GradNorm(Strategy):
 
     Source: Chen, Badrinarayanan, Lee & Rabinovich, "GradNorm", ICML 2018, eq. 1-2 and algorithm 1;
     alpha 1.5 is the paper's for NYUv2 (0.12 for its toy problem), 0.025 its learning rate of the weights.
-    L(0) is the loss of the first step, as the paper describes it.
+    L(0) is the loss of the first step, as the paper describes it, or the first one above 0; until then, a task's
+    L / L(0) counts as 1.
 
     Deviations: a weight that the update takes below `floor` is set to it, since the paper does not say how
     weights stay positive. LibMTL instead takes softmax weights, the norm over all shared layers, an unweighted
@@ -54,20 +56,21 @@ class GradNorm(Strategy):
         self.alpha, self.lr, self.floor = alpha, lr, floor
         self.weights = nn.Parameter(torch.ones(shape))  # [K, T]
         self.first_losses: Tensor
-        self.register_buffer("first_losses", torch.ones(shape))  # [K, T]
+        self.totals: Tensor
+        self.register_buffer("first_losses", torch.zeros(shape))  # [K, T]
+        self.register_buffer("totals", torch.full((shape[0], 1), float(shape[1])))  # [K, 1], less if tasks are absent
 
     def forward(self, step: Step) -> Tensor:
-        losses = step.losses.detach()
-        self.first_losses.copy_(torch.where(step.index == 0, losses, self.first_losses))
-        tiny = torch.finfo(losses.dtype).tiny
-        progress = losses / self.first_losses.clamp_min(tiny)  # [K, T]
-        rates = progress / progress.mean(-1, keepdim=True).clamp_min(tiny)  # [K, T]
-        squares = step.gramian(last=True).diagonal(dim1=-2, dim2=-1)  # [K, T]
-        weighted_norms = self.weights * squares.clamp_min(0).sqrt()  # [K, T]
+        weighted_norms = self.weights * gradient_norms(step.gramian(last=True))  # [K, T]
+        losses, numbers = step.losses.detach(), torch.finfo(step.losses.dtype)
+        self.first_losses.copy_(torch.where(self.first_losses > 0, self.first_losses, losses))
+        progress = torch.where(self.first_losses > 0, losses / self.first_losses, 1.0).clamp_max(numbers.max**0.5)
+        rates = progress / progress.mean(-1, keepdim=True).clamp_min(numbers.tiny)  # [K, T]
+        self.totals.copy_(self.weights.detach().sum(-1, keepdim=True))
         target = (weighted_norms.mean(-1, keepdim=True) * rates**self.alpha).detach()  # [K, T]
         balance = (weighted_norms - target).abs().sum(-1)  # [K]
         return (self.weights.detach() * step.losses).sum(-1) + balance
 
     def project(self) -> None:
         self.weights.clamp_(min=self.floor)
-        self.weights.mul_(self.shape[1] / self.weights.sum(-1, keepdim=True))
+        self.weights.mul_(self.totals / self.weights.sum(-1, keepdim=True))

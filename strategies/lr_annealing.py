@@ -56,5 +56,5 @@ class LRAnnealing(Strategy):
         first = sizes[:, :1].amax(-1) if self.reference == "max" else means[:, :1]  # [K, 1]
         moved = (1 - self.alpha) * self.weights + self.alpha * first * reciprocal(means)
         moved[:, 0] = 1
-        self.weights.copy_(torch.where((step.index % self.every == 0) & (means > 0), moved, self.weights))
+        self.weights.copy_(torch.where((step.counts % self.every == 0) & (means > 0), moved, self.weights))
         return (self.weights * step.losses).sum(-1)

@@ -14,14 +14,16 @@ from mtlbench.solvers import gradient_norms, reciprocal
 class MetaBalance(Strategy):
     """Gradients of auxiliary tasks brought towards the length of the main task's gradient.
 
-    With m_t <- beta m_t + (1 - beta) |g_t|, from 0, w_t = r m_0 / m_t + 1 - r: the main task, the first, has weight 1,
-    and with r = 1 all gradients have its usual length. A task whose gradient was always zero has weight 1 - r.
+    With m_t <- beta m_t + (1 - beta) |g_t|, from 0 and bias-corrected, w_t = r m_0 / m_t + 1 - r: the main task, the
+    first, has weight 1, and with r = 1 all gradients have its usual length. A task whose gradient was always zero has
+    weight 1 - r.
 
     Source: He, Feng, Cheng, Ji, Guo & Caverlee, "MetaBalance: Improving Multi-Task Recommendations via Adapting
     Gradient Magnitudes of Auxiliary Tasks", WWW 2022; defaults are those of the authors' code.
 
-    Deviation: the paper balances each parameter tensor of the shared network separately. Here lengths are over all
-    trunk parameters at once, so that a step needs norms only.
+    Deviations: the paper balances each parameter tensor of the shared network separately. Here lengths are over all
+    trunk parameters at once, so that a step needs norms only. The paper does not correct m_t, which changes nothing
+    unless tasks are absent from steps.
 
     Args:
         shape: (K, T).
@@ -40,11 +42,12 @@ class MetaBalance(Strategy):
         require(0 <= beta < 1, "beta must be >= 0 and < 1", beta)
         self.relax, self.beta = relax, beta
         self.lengths: Tensor
-        self.register_buffer("lengths", torch.zeros(shape))  # [K, T], m
+        self.register_buffer("lengths", torch.zeros(shape))  # [K, T], m before its correction
 
     def forward(self, step: Step) -> Tensor:
         norms = gradient_norms(step.gramian())
         self.lengths.copy_(self.beta * self.lengths + (1 - self.beta) * norms)
-        ratios = self.lengths[:, :1] * reciprocal(self.lengths)  # [K, T]
+        lengths = self.lengths / (1 - self.beta ** (1 + step.counts).to(norms.dtype))  # [K, T], m
+        ratios = lengths[:, :1] * reciprocal(lengths)  # [K, T]
         weights = self.relax * ratios + 1 - self.relax
         return (weights * step.losses).sum(-1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import LogUniform, Step, Strategy, Uniform, register, require
-from mtlbench.solvers import inner_products, simplex_projection
+from mtlbench.solvers import inner_products, shares_of, simplex_projection
 
 
 @register("moco")
@@ -60,7 +60,10 @@ class MoCo(Strategy):
         slower = (1 + step.index).to(self.averages.dtype) ** -self.decay
         self.averages.lerp_(step.jacobian(), self.beta * slower)
         products = inner_products(self.averages, self.averages)  # [K, T, T]
-        slope = (products * self.weights.unsqueeze(1)).sum(-1) + self.rho * self.weights
-        self.weights.copy_(simplex_projection(self.weights - self.gamma * slower * slope))
-        step.descend((self.weights.unsqueeze(1) @ self.averages).squeeze(1))  # [K, P]
-        return (self.weights * step.losses).sum(-1)
+        total = self.weights.sum(-1, keepdim=True)  # 1, or less if tasks are absent, which keep their shares
+        weights = shares_of(self.weights)
+        slope = (products * weights.unsqueeze(1)).sum(-1) + self.rho * weights
+        weights = simplex_projection(weights - self.gamma * slower * slope).to(total.dtype)
+        self.weights.copy_(total * weights)
+        step.descend((weights.unsqueeze(1) @ self.averages).squeeze(1))  # [K, P]
+        return (weights * step.losses).sum(-1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import LogUniform, Step, Strategy, register, require
-from mtlbench.solvers import simplex_projection
+from mtlbench.solvers import shares_of, simplex_projection
 
 
 @register("modo")
@@ -47,6 +47,9 @@ class MoDo(Strategy):
 
     def forward(self, step: Step) -> Tensor:
         products = step.independent_gramian()  # [K, T, T]
-        slope = (products * self.weights.unsqueeze(1)).sum(-1) + self.rho * self.weights
-        self.weights.copy_(simplex_projection(self.weights - self.gamma * slope))
-        return (self.weights * step.losses).sum(-1)
+        total = self.weights.sum(-1, keepdim=True)  # 1, or less if tasks are absent, which keep their shares
+        weights = shares_of(self.weights)
+        slope = (products * weights.unsqueeze(1)).sum(-1) + self.rho * weights
+        weights = simplex_projection(weights - self.gamma * slope).to(total.dtype)
+        self.weights.copy_(total * weights)
+        return (weights * step.losses).sum(-1)

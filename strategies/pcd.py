@@ -44,17 +44,18 @@ class PCD(Strategy):
         require(0 <= beta < 1, "beta must be >= 0 and < 1", beta)
         require(math.isfinite(eps) and eps >= 0, "eps must be finite and >= 0", eps)
         self.tau, self.beta, self.eps = tau, beta, eps
-        self.squares: Tensor
-        self.register_buffer("squares", torch.zeros(shape))  # [K, T], m before its correction
+        self.roots: Tensor
+        self.register_buffer("roots", torch.zeros(shape))  # [K, T], sqrt(m) before its correction
 
     def forward(self, step: Step) -> Tensor:
         gramian = step.gramian()
         norms = gradient_norms(gramian)  # [K, T]
-        self.squares.copy_(self.beta * self.squares + (1 - self.beta) * norms.square())
+        squares = self.beta * self.roots.to(norms.dtype).square() + (1 - self.beta) * norms.square()
+        self.roots.copy_(squares.sqrt())
         # 1 - beta^k without cancellation.
         logarithm = math.log(max(self.beta, torch.finfo(norms.dtype).tiny))
-        seen = -torch.expm1((1 + step.index).to(norms.dtype) * logarithm)
-        scales = reciprocal((self.squares / seen + self.eps).sqrt())  # [K, T]
+        seen = -torch.expm1((1 + step.counts).to(norms.dtype) * logarithm)
+        scales = reciprocal((squares / seen + self.eps).sqrt())  # [K, T]
         scaled = gramian * scales.unsqueeze(-1) * scales.unsqueeze(-2)
         others = scaled[:, 1:, 1:]
         wanted = self.tau * others.diagonal(dim1=-2, dim2=-1) - scaled[:, 0, 1:]

@@ -41,5 +41,5 @@ class PINNNTK(Strategy):
         roots = losses.clamp_min(torch.finfo(losses.dtype).tiny).sqrt()
         sizes = gradient_norms(step.gramian()) / (2 * roots)  # [K, T], k
         wanted = torch.where(sizes > 0, sizes.sum(-1, keepdim=True) * reciprocal(sizes), self.weights)
-        self.weights.copy_(torch.where(step.index % self.every == 0, wanted, self.weights))
+        self.weights.copy_(torch.where(step.counts % self.every == 0, wanted, self.weights))
         return (self.weights * step.losses).sum(-1)

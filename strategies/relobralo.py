@@ -16,6 +16,8 @@ class ReLoBRaLo(Strategy):
     With u(M) = T softmax(L / (tau M)) for earlier losses M, the weights follow
     w <- alpha (r w + (1 - r) u(L(0))) + (1 - alpha) u(L(last step)), where r is 1 with probability rho, else 0, drawn
     in each step for all tasks. They are 1 in the first step and u(L(first step)) in the second. The sum is T.
+    Losses of 0 are not referred to: L(0) and L(last step) are the first and the last above 0, and until a task has one,
+    its L / M is 1.
 
     Source: Bischof & Kraus, "Multi-Objective Loss Balancing for Physics-Informed Deep Learning", arXiv 2021, with the
     first two steps of the authors' code.
@@ -49,21 +51,22 @@ class ReLoBRaLo(Strategy):
         self.weights: Tensor
         self.first_losses: Tensor
         self.last_losses: Tensor
-        for name in ("weights", "first_losses", "last_losses"):
-            self.register_buffer(name, torch.ones(shape))  # [K, T]
+        self.register_buffer("weights", torch.ones(shape))  # [K, T]
+        self.register_buffer("first_losses", torch.zeros(shape))  # [K, T]
+        self.register_buffer("last_losses", torch.zeros(shape))  # [K, T]
 
     def forward(self, step: Step) -> Tensor:
-        losses, first = step.losses.detach(), step.index == 0
-        self.first_losses.copy_(torch.where(first, losses, self.first_losses))
+        losses = step.losses.detach()
+        self.first_losses.copy_(torch.where(self.first_losses > 0, self.first_losses, losses))
         recent = self._shares(losses, self.last_losses)
         kept = torch.where(step.rand(1) < self.rho, self.weights, self._shares(losses, self.first_losses))  # [K, T]
-        followed = torch.where(step.index == 1, recent, self.alpha * kept + (1 - self.alpha) * recent)
-        self.weights.copy_(torch.where(first, 1.0, followed))
-        self.last_losses.copy_(losses)
+        followed = torch.where(step.counts == 1, recent, self.alpha * kept + (1 - self.alpha) * recent)
+        self.weights.copy_(torch.where(step.counts == 0, 1.0, followed))
+        self.last_losses.copy_(torch.where(losses > 0, losses, self.last_losses))
         return (self.weights * step.losses).sum(-1)
 
     def _shares(self, losses: Tensor, earlier: Tensor) -> Tensor:
         """T softmax(L / (tau M)), `[K, T]`; a ratio that overflows is the largest number."""
         numbers = torch.finfo(losses.dtype)
-        ratios = losses / (self.tau * earlier).clamp_min(numbers.tiny)
+        ratios = torch.where(earlier > 0, losses / (self.tau * earlier).clamp_min(numbers.tiny), 1 / self.tau)
         return self.shape[1] * ratios.clamp_max(numbers.max).softmax(-1)

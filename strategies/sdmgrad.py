@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import Step, Strategy, Uniform, register, require
-from mtlbench.solvers import clipped, simplex_projection
+from mtlbench.solvers import clipped, shares_of, simplex_projection
 
 SMALL = 1e-8
 
@@ -64,12 +64,13 @@ class SDMGrad(Strategy):
         length = products.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().mean(-1)  # [K]
         products = products / (length.square() + SMALL)[:, None, None]
         pull = self.strength * products.mean(-1)  # [K, T]
-        shares = self.shares.to(products.dtype)
+        total = self.shares.sum(-1, keepdim=True)  # 1, or less if tasks are absent, which keep their shares
+        shares = shares_of(self.shares.to(products.dtype))
         velocity = torch.zeros_like(shares)
         for _ in range(self.steps):
             velocity = self.momentum * velocity + (products @ shares.unsqueeze(-1)).squeeze(-1) + pull
             shares = simplex_projection(shares - self.rate * velocity)
-        self.shares.copy_(shares)
+        self.shares.copy_(total * shares)
         weights = (shares + self.strength / self.shape[1]) / (1 + self.strength)
         if self.max_norm:
             weights = clipped(weights, step.gramian(), self.max_norm, step.losses.dtype)

@@ -54,7 +54,7 @@ class SoftAdapt(Strategy):
         self.seen: Tensor
         self.register_buffer("weights", torch.ones(shape))  # [K, T]
         self.register_buffer("last_losses", torch.zeros(shape))  # [K, T]
-        self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("seen", torch.zeros(shape, dtype=torch.bool))  # [K, T]
 
     def forward(self, step: Step) -> Tensor:
         if self.update == "step":
@@ -67,9 +67,10 @@ class SoftAdapt(Strategy):
 
     def _follow(self, losses: Tensor) -> None:
         """Weights from these losses and those before them, which they replace."""
-        logits = self.beta * (losses - self.last_losses)  # [K, T]
+        last = torch.where(self.seen, self.last_losses, losses)
+        logits = self.beta * (losses - last)  # [K, T]
         if self.variant == "weighted":
-            logits = logits + ((losses + self.last_losses) / 2).clamp_min(torch.finfo(losses.dtype).tiny).log()
-        self.weights.copy_(torch.where(self.seen, logits.softmax(-1), 1.0))
+            logits = logits + ((losses + last) / 2).clamp_min(torch.finfo(losses.dtype).tiny).log()
+        self.weights.copy_(torch.where(self.seen.any(-1, keepdim=True), logits.softmax(-1), 1.0))
         self.last_losses.copy_(losses)
         self.seen.fill_(True)

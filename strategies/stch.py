@@ -14,7 +14,8 @@ class SmoothTchebycheff(Strategy):
     """A smooth maximum of the losses: the worst task leads, the others count as mu allows.
 
     Minimises sum_t log L_t for `warm_up` epochs, like `si`, and after them T mu log sum_t exp(log(L_t / m_t) / mu), m_t
-    the mean loss of the last of those epochs. A loss of 0 gets weight 0. With `warm_up=0` it is the definition instead,
+    the mean loss of the last of those epochs. A mean of 0 does not count; until a task has one, its L_t / m_t is 1. A
+    loss of 0 gets weight 0. With `warm_up=0` it is the definition instead,
     for losses of one scale: mu log sum_t exp(lambda_t (L_t - z) / mu) with equal preferences lambda_t = 1 / T and ideal
     point z. A training of no more than `warm_up` epochs is that of `si`; use `warm_up=1` for short ones.
 
@@ -51,7 +52,7 @@ class SmoothTchebycheff(Strategy):
             self.losses = "any"
         self.last_means: Tensor
         self.epochs: Tensor
-        self.register_buffer("last_means", torch.ones(shape))  # [K, T]
+        self.register_buffer("last_means", torch.zeros(shape))  # [K, T]
         self.register_buffer("epochs", torch.zeros(()))
 
     def forward(self, step: Step) -> Tensor:
@@ -59,12 +60,14 @@ class SmoothTchebycheff(Strategy):
             return self._smooth_maximum((step.losses - self.ideal) / self.shape[1])
         tiny = torch.finfo(step.losses.dtype).tiny
         logs = step.losses.clamp_min(tiny).log()  # [K, T]
-        warmed = self.shape[1] * self._smooth_maximum(logs - self.last_means.clamp_min(tiny).log())
+        references = torch.where(self.last_means > 0, self.last_means.clamp_min(tiny).log(), logs.detach())
+        warmed = self.shape[1] * self._smooth_maximum(logs - references)
         return torch.where(step.epoch < self.warm_up, logs.sum(-1), warmed)
 
     def epoch_end(self, mean_losses: Tensor) -> None:
         self.epochs += 1
-        self.last_means.copy_(torch.where(self.epochs <= self.warm_up, mean_losses, self.last_means))
+        sets = (self.epochs <= self.warm_up) & (mean_losses > 0) | (self.last_means == 0)
+        self.last_means.copy_(torch.where(sets, mean_losses, self.last_means))
 
     def _smooth_maximum(self, values: Tensor) -> Tensor:
         return self.mu * torch.logsumexp(values / self.mu, -1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mtlbench.balancer.given_gradients import Sum, with_gradients
 from mtlbench.balancer.losses import Losses, TaskNames
-from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer, leaves
+from mtlbench.balancer.signals import LossGradients, NotFiniteError, check_finite, last_layer, leaves
 from mtlbench.contracts.strategy import Heads, Step, Strategy, effective_weights
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
@@ -147,10 +147,15 @@ class Balancer(nn.Module):
             for parameter in self.strategy.parameters():
                 parameter.requires_grad_()  # a module around it may have been frozen meanwhile
             try:
-                if scale is not None and not bool(values.isfinite().all()):
-                    raise GradientOverflowError
+                self._check_values(values[0])
                 weights = effective_weights(self.strategy, step)[0]
-            except GradientOverflowError:
+                check_finite("weight", weights)
+            except NotFiniteError as error:
+                if scale is None:
+                    raise UserError(
+                        f"the {error} of task {self.task_names[error.task]} is not finite: leave such a batch out, "
+                        f"before {self._name} and the optimizer see it"
+                    ) from None
                 infinite = self.weights.new_full((1,), torch.inf)
                 reached = chain.from_iterable(leaves(terms))
                 return with_gradients(values.sum(), {leaf: Sum(infinite, [torch.ones_like(leaf)]) for leaf in reached})
@@ -182,8 +187,16 @@ class Balancer(nn.Module):
         if self._awaits_after_update:
             torch.clear_autocast_cache()  # it may hold copies of parameters from before the update
             terms = self._tasks.scalars(losses() if callable(losses) else losses, self.weights.device)
-            self.strategy.after_update(torch.stack([term.to(self.weights.dtype) for term in terms]).unsqueeze(0))
-            self._awaits_after_update = False
+            values = torch.stack([term.to(self.weights.dtype) for term in terms])
+            self._awaits_after_update = False  # also if they are refused: the next call is then not
+            try:
+                self._check_values(values)
+            except NotFiniteError as error:
+                raise UserError(
+                    f"the loss of task {self.task_names[error.task]} after the update is not finite: {self._name} does "
+                    "not take this update into account"
+                ) from None
+            self.strategy.after_update(values.unsqueeze(0))
 
     @torch.no_grad()
     def epoch_end(self) -> None:
@@ -248,6 +261,15 @@ class Balancer(nn.Module):
     @property
     def _name(self) -> str:
         return getattr(self.strategy, "name", type(self.strategy).__name__)
+
+    def _check_values(self, values: Tensor) -> None:
+        """Refuse losses `[T]` that the strategy cannot take: a NotFiniteError or a UserError."""
+        for name, number in zip(self.task_names, check_finite("loss", values), strict=False):
+            if number < 0 and self.strategy.losses == "positive":
+                raise UserError(
+                    f"{self._name} is defined for losses >= 0; the loss of task {name} is {number:g}. `mtlbench list` "
+                    "shows the strategies that take any losses"
+                )
 
     def _shared_parameters(self) -> list[Tensor]:
         parameters = _trained(self._shared)

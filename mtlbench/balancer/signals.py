@@ -6,6 +6,7 @@ replica, K = 1.
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,8 +36,12 @@ Row = tuple[Tensors, Tensor]
 """A task's gradients, flat, by parameter, in units of a power of two so that their squares are in range; that unit."""
 
 
-class GradientOverflowError(Exception):
-    """A scaled task gradient is not finite: the scale is too large for half precision."""
+class NotFiniteError(Exception):
+    """A loss or a task gradient is not finite; `task` is its position among the losses of the step."""
+
+    def __init__(self, what: str, task: int) -> None:
+        super().__init__(what)
+        self.task = task
 
 
 @dataclass(eq=False)
@@ -158,17 +163,18 @@ class LossGradients:
 
     def _flat(self, gradients: Iterable[Sequence[Tensor | None]], wanted: Tensors, problem: str) -> list[Row]:
         rows: list[Row] = []
+        sizes: list[Tensor] = []
         exist = False
         for each in gradients:  # one at a time: in units they are copies, and the originals are no longer needed
             exist = exist or any(gradient is not None for gradient in each)
             parts = [part.flatten().to(self.dtype) for part in _filled(each, wanted)]
-            if self.scale is not None and not all(bool(part.isfinite().all()) for part in parts):
-                raise GradientOverflowError
             largest = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
-            unit = unit_of(torch.stack(largest).amax())
+            sizes.append(torch.stack(largest).amax())
+            unit = unit_of(sizes[-1])
             rows.append(([part / unit for part in parts], unit))
         if not exist:
             raise UserError(problem)
+        check_finite("gradient", torch.stack(sizes))
         return rows
 
     def _filled_gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> list[Tensor]:
@@ -194,6 +200,15 @@ class LossGradients:
         if self.scale is None:
             return unscaled
         return [None if gradient is None else gradient / self.scale for gradient in unscaled]
+
+
+def check_finite(what: str, values: Tensor) -> list[float]:
+    """The values `[T]`, none on meta; a NotFiniteError for the first that is not finite."""
+    numbers: list[float] = [] if values.is_meta else values.tolist()
+    for task, number in enumerate(numbers):
+        if not math.isfinite(number):
+            raise NotFiniteError(what, task)
+    return numbers
 
 
 def _required(value: V | None, problem: str) -> V:

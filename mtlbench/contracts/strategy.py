@@ -46,15 +46,24 @@ class Step:
     """Everything that a strategy may look at in one training step; all are tensors on the device.
 
     `losses`: `[K, T]`, means over the batch, a leaf cut off from the network. `index`: scalar int64, the number of
-    updates before this step. `epoch`: scalar int64, from 0. `seeds`: `[K]` int64. A strategy must not change any of
-    them.
+    updates before this step. `counts`: `[K, T]` int64, the same of the steps in which a task was present, to be taken
+    where state is kept for each task. `epoch`: scalar int64, from 0. `seeds`: `[K]` int64. A strategy must
+    not change any of them.
     """
 
     def __init__(
-        self, losses: Tensor, signals: GradientSignals, *, index: Tensor, epoch: Tensor, seeds: Tensor
+        self,
+        losses: Tensor,
+        signals: GradientSignals,
+        *,
+        index: Tensor,
+        epoch: Tensor,
+        seeds: Tensor,
+        counts: Tensor | None = None,
     ) -> None:
         self.losses = losses
         self.index = index
+        self.counts = index.expand_as(losses) if counts is None else counts
         self.epoch = epoch
         self._seeds = seeds
         self._signals = signals
@@ -196,7 +205,8 @@ def effective_weights(strategy: Strategy, step: Step) -> Tensor:
             )
         weights, *gradients = torch.autograd.grad(objective.sum(), [step.losses, *parameters], materialize_grads=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+        most = torch.finfo(gradient.dtype).max ** 0.5  # so that an optimizer can sum its square
+        parameter.grad = gradient.clamp(-most, most)
     return weights
 
 

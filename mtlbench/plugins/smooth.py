@@ -57,7 +57,7 @@ class Smoothed(Strategy):
         if step.direction is not None or step.representation_direction is not None:
             raise ContractError(f"{self.name} cannot smooth a strategy that gives the trunk a direction")
         (weights,) = torch.autograd.grad(objective.sum(), step.losses, retain_graph=True)
-        self.averages.copy_(torch.where(step.index == 0, weights, torch.lerp(weights, self.averages, self.smoothing)))
+        self.averages.copy_(torch.where(step.counts == 0, weights, torch.lerp(weights, self.averages, self.smoothing)))
         return objective + ((self.averages - weights) * step.losses).sum(-1)
 
 

@@ -12,7 +12,15 @@ from mtlbench.solvers.gramian import (
     min_norm_point,
     simplex_projection,
 )
-from mtlbench.solvers.linalg import cosines, eigen, gradient_norms, inner_products, lengths_of, reciprocal
+from mtlbench.solvers.linalg import (
+    cosines,
+    eigen,
+    gradient_norms,
+    inner_products,
+    lengths_of,
+    reciprocal,
+    shares_of,
+)
 
 __all__ = [
     "clipped",
@@ -30,5 +38,6 @@ __all__ = [
     "lengths_of",
     "min_norm_point",
     "reciprocal",
+    "shares_of",
     "simplex_projection",
 ]

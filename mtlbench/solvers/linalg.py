@@ -50,6 +50,12 @@ def reciprocal(x: Tensor) -> Tensor:
     return (1 / x.masked_fill(zero, 1.0)).masked_fill(zero, 0.0)
 
 
+def shares_of(parts: Tensor) -> Tensor:
+    """Parts >= 0, `[..., T]`, divided by their sum; equal if all are 0."""
+    total = parts.sum(-1, keepdim=True)
+    return torch.where(total > 0, parts / total, 1 / parts.shape[-1])
+
+
 def cosines(gramian: Tensor) -> Tensor:
     """Cosines between the task gradients, `[..., T, T]`: 1 on the diagonal, 0 between a zero gradient and any other."""
     inverse = reciprocal(gradient_norms(gramian))  # [..., T]

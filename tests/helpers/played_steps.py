@@ -41,8 +41,7 @@ def nearest_on_simplex(v: Array) -> Array:
 
 
 def equal_shares(tasks: int) -> Array:
-    """1 / T as a buffer holds it, which is made in float32."""
-    return np.full((REPLICAS, tasks), np.float32(1 / tasks)).astype(np.float64)
+    return np.full((REPLICAS, tasks), 1 / tasks)
 
 
 def assert_close(actual: Array, expected: Array) -> None:
