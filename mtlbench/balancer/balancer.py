@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.balancer.given_gradients import Sum, with_gradients
+from mtlbench.balancer.leaves import leaves
 from mtlbench.balancer.losses import Losses, TaskNames
-from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer, leaves
+from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer
 from mtlbench.contracts.strategy import Heads, Step, Strategy, effective_weights
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
@@ -141,7 +142,8 @@ class Balancer(nn.Module):
 
         # A strategy's sums need full precision, and backward passes must run outside autocast.
         with full:
-            signals = LossGradients(terms, shared, last, features, another if further else None, dtype, scale)
+            names, heads, again = self.task_names, self.strategy.heads, another if further else None
+            signals = LossGradients(names, heads, terms, shared, last, features, again, dtype, scale)
             values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
             step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
             for parameter in self.strategy.parameters():
@@ -149,12 +151,13 @@ class Balancer(nn.Module):
             try:
                 if scale is not None and not bool(values.isfinite().all()):
                     raise GradientOverflowError
+                signals.tell_heads_apart()
                 weights = effective_weights(self.strategy, step)[0]
             except GradientOverflowError:
                 infinite = self.weights.new_full((1,), torch.inf)
                 reached = chain.from_iterable(leaves(terms))
                 return with_gradients(values.sum(), {leaf: Sum(infinite, [torch.ones_like(leaf)]) for leaf in reached})
-            total = signals.minimised(weights, self.strategy.heads, step)
+            total = signals.minimised(weights, step)
         with torch.no_grad():
             if self._optimizer is not None:
                 self._optimizer.step()

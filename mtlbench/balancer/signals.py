@@ -14,9 +14,9 @@ from itertools import chain, product
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node, get_gradient_edge
 
 from mtlbench.balancer.given_gradients import Sum, with_gradients
+from mtlbench.balancer.leaves import leaves, of_several
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
 from mtlbench.solvers.linalg import scaled_back, unit_of
@@ -46,6 +46,8 @@ class LossGradients:
     Losses are multiplied by `scale` before every backward pass and gradients divided by it after, for half precision.
     """
 
+    names: Sequence[str]  # of the tasks
+    heads: Heads
     losses: Tensors  # T scalars with their graphs, which are retained
     shared: Tensors  # parameters that all tasks share and that require grad
     last: Tensors  # those of the last shared layer
@@ -53,9 +55,11 @@ class LossGradients:
     further: Callable[[], Tensors] | None  # computes the losses of a further batch, if the caller gave it
     dtype: torch.dtype  # of results; at least float32, whatever the precision of the losses
     scale: float | None  # None for no scaling
-    # Once asked for: each task's gradients, flat, by shared parameter, and its heads' parameters with their gradients.
+    # Once asked for: each task's gradients, flat, by shared parameter, and those of its heads' parameters.
     _shared_rows: list[Row] | None = field(default=None, init=False)
-    _of_heads: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list[list[tuple[Tensor, Tensor]]], init=False)
+    _of_heads: list[dict[Tensor, Tensor]] = field(default_factory=list[dict[Tensor, Tensor]], init=False)
+    # For leaves in `_unproven`: whether a single loss has a gradient, a boolean scalar.
+    _of_one: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor], init=False)
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, as in `Step`."""
@@ -81,7 +85,38 @@ class LossGradients:
         rows = rows.view(len(self.losses), len(features), -1)
         return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
-    def minimised(self, weights: Tensor, heads: Heads, step: Step) -> Tensor:
+    def tell_heads_apart(self) -> None:
+        """Find out which parameters belong to one task, before the strategy runs, if heads learn from their own loss.
+
+        Where the graph does not show it, for losses that are elements of one vector or come out of a compiled function,
+        a parameter belongs to task t if L_t alone has a gradient that is not 0.
+
+        Raises:
+            UserError: a loss has no gradient at all in this step, so that its parameters are unknown.
+        """
+        if self.heads == "weighted":
+            return
+        _required(self.shared or None, NEEDS_SHARED)
+        if not self._unproven:
+            return
+        rows, unknown = self._all_rows(), list[Tensor]()
+        learns = torch.stack(
+            [_any(chain(row, found.values())) for (row, _), found in zip(rows, self._of_heads, strict=True)]
+        )
+        for leaf in self._unproven:
+            reached = [t for t, found in enumerate(self._of_heads) if leaf in found]
+            several = torch.stack([_any([self._of_heads[t][leaf]]) for t in reached]).sum()
+            self._of_one[leaf] = several == 1
+            unknown.append((several == 1) & ~learns[reached].all())
+        if not learns.is_meta and bool(torch.stack(unknown).any()):
+            idle = [name for name, has_gradient in zip(self.names, learns.tolist(), strict=True) if not has_gradient]
+            raise UserError(
+                f"the loss of task {idle[0]} has no gradient in this step, and comes out of one operation with others: "
+                "which parameters belong to which task cannot be known. Pass losses that are computed separately, in a "
+                "list, or set heads=weighted"
+            )
+
+    def minimised(self, weights: Tensor, step: Step) -> Tensor:
         """A scalar of value `sum_t weights_t L_t` whose backward pass gives every parameter its gradient.
 
         `weights` is `[T]`. Shared parameters get the gradient of that sum, or the direction of `step` if the strategy
@@ -93,16 +128,22 @@ class LossGradients:
         losses = torch.stack([loss.to(self.dtype) for loss in self.losses])
         total = (weights * losses).sum()
         directed = step.direction is not None or step.representation_direction is not None
-        if heads == "weighted" and self._shared_rows is None and not directed:
+        own = self.heads == "own"
+        if not own and self._shared_rows is None and not directed:
             return total
         _required(self.shared or None, NEEDS_SHARED)
         one = weights.new_ones(1)
         gradients: dict[Tensor, Sum] = {}
-        for weight, pairs in zip(weights.unsqueeze(1), self._of_heads, strict=False):
-            gradients |= {leaf: Sum(one if heads == "own" else weight, [gradient]) for leaf, gradient in pairs}
+        for weight, found in zip(weights.unsqueeze(1), self._of_heads, strict=False):
+            gradients |= {leaf: Sum(one if own else weight, [gradient]) for leaf, gradient in found.items()}
+        for leaf, of_one in self._of_one.items():
+            reached = [t for t, found in enumerate(self._of_heads) if leaf in found]
+            parts = [self._of_heads[t][leaf] for t in reached]
+            gradients[leaf] = Sum(torch.where(of_one, 1.0, weights[reached]), parts)
         *of_heads, of_several = self._unshared
         rest = [leaf for leaf in chain.from_iterable(of_heads) if leaf not in gradients]
-        for value, parameters in ((losses.sum() if heads == "own" else total, rest), (total, of_several)):
+        of_several = [leaf for leaf in of_several if leaf not in gradients]
+        for value, parameters in ((losses.sum() if own else total, rest), (total, of_several)):
             gradients |= _whole(parameters, self._filled_gradients(value, parameters), one)
         if self._shared_rows is not None and not directed:
             rows, units = zip(*self._shared_rows, strict=True)
@@ -128,27 +169,34 @@ class LossGradients:
     def _leaves(self) -> list[list[Tensor]]:
         return leaves(self.losses)
 
-    @property
+    @cached_property
     def _unshared(self) -> list[list[Tensor]]:
         """The leaves of each loss alone, and last those of several losses, without the shared parameters."""
         shared = set(self.shared)
         return [[leaf for leaf in part if leaf not in shared] for part in self._leaves]
 
+    @cached_property
+    def _unproven(self) -> Tensors:
+        """Leaves that several losses reach and perhaps one alone depends on; none if that makes no difference."""
+        candidates = self._unshared[-1] if self.heads == "own" else []
+        proven = of_several(self.losses) if candidates else set()
+        return [leaf for leaf in candidates if leaf not in proven]
+
     def _all_rows(self) -> list[Row]:
         """Each task's gradients with respect to the shared parameters; those of the heads are kept, too."""
         if self._shared_rows is None:
             _required(self.shared or None, NEEDS_SHARED)
-            depth, heads = len(self.shared), self._unshared[:-1]
-            of_heads: list[list[Tensor]] = []
+            depth = len(self.shared)
 
             def shared_gradients() -> Iterator[Sequence[Tensor | None]]:
-                for loss, head in zip(self.losses, heads, strict=True):
-                    gradients = self._gradients(loss, [*self.shared, *head])
-                    of_heads.append(_filled(gradients[depth:], head))
+                for loss, alone in zip(self.losses, self._unshared, strict=False):
+                    heads = [*alone, *self._unproven]
+                    gradients = self._gradients(loss, [*self.shared, *heads])
+                    pairs = zip(heads, gradients[depth:], strict=True)
+                    self._of_heads.append({leaf: gradient for leaf, gradient in pairs if gradient is not None})
                     yield gradients[:depth]
 
             self._shared_rows = self._flat(shared_gradients(), self.shared, OF_SHARED)
-            self._of_heads = [list(zip(*each, strict=True)) for each in zip(heads, of_heads, strict=True)]
         return self._shared_rows
 
     def _rows(self, losses: Tensors, wanted: Tensors, problem: str) -> list[Row]:
@@ -208,32 +256,13 @@ def _filled(gradients: Iterable[Tensor | None], wanted: Iterable[Tensor]) -> lis
     return [torch.zeros_like(tensor) if gradient is None else gradient for gradient, tensor in pairs]
 
 
+def _any(gradients: Iterable[Tensor]) -> Tensor:
+    """Whether any number in these gradients is not 0; NaN is not."""
+    return torch.stack([(gradient != 0).any() for gradient in gradients]).any()
+
+
 def _whole(parameters: Tensors, gradients: Tensors, one: Tensor) -> dict[Tensor, Sum]:
     return {leaf: Sum(one, [gradient]) for leaf, gradient in zip(parameters, gradients, strict=True)}
-
-
-def leaves(losses: Tensors) -> list[list[Tensor]]:
-    """The tensors that a backward pass from these losses leaves gradients in, usually parameters.
-
-    Returns:
-        One list per loss of the leaves that no other loss depends on, and last the leaves of several losses.
-    """
-    owner: dict[Node, int] = {}
-    several = len(losses)
-    for number, loss in enumerate(losses):
-        ahead: list[Node | None] = [get_gradient_edge(loss).node] if loss.requires_grad else []
-        while ahead:
-            node = ahead.pop()
-            before = number if node is None else owner.get(node)
-            if node is None or before in (number, several):
-                continue
-            owner[node] = number if before is None else several
-            ahead += [input_node for input_node, _ in node.next_functions]
-    parts: list[list[Tensor]] = [[] for _ in range(several + 1)]
-    for node, number in owner.items():
-        if type(node).__name__ == "AccumulateGrad":
-            parts[number].append(typing.cast("typing.Any", node).variable)
-    return parts
 
 
 def _products(rows: Sequence[Row], others: Sequence[Row]) -> Tensor:
