@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import typing
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, reduce
 from itertools import chain
 from pathlib import Path
 
@@ -82,12 +82,7 @@ class Balancer(nn.Module):
         self._tasks = TaskNames(tasks)
         self._scaler = scaler
         shape = (1, len(self._tasks.names))
-        if isinstance(strategy, str):
-            registry = _registry(tuple(map(Path, plugins)))
-            self.strategy = registry.build(registry.parse(strategy, self), shape)
-        else:
-            self.strategy = strategy(shape)
-        _check(self.strategy.heads, lr, {"shared": shared, "last": last})
+        _check(lr, {"shared": shared, "last": last})
         # Tuples, so that these do not become submodules: the network's parameters are not the Balancer's.
         self._shared = () if shared is None else (shared,)
         self._last = (last,) if last is not None else tuple(filter(None, map(last_layer, self._shared)))
@@ -95,18 +90,26 @@ class Balancer(nn.Module):
         if last is not None and not set(_trained(self._last)) <= set(parameters):
             raise UserError("last must be a submodule of shared")
         self._size = sum(parameter.numel() for parameter in parameters)
-        self.strategy.allocate(self._size)
-        self._lr = lr if self.strategy.lr is None else self.strategy.lr
-        self._optimizer: torch.optim.Adam | None = None
-        self._tie_optimizer()
-        self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
-        self._awaits_after_update = False
-        buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
-        buffers |= {"seeds": torch.tensor([seed]), "loss_sums": torch.zeros(shape), "steps_of_epoch": torch.tensor(0)}
+        of_network = [parameter.dtype for parameter in parameters] or [torch.get_default_dtype()]
+        with _default_dtype(_widest(of_network)):
+            if isinstance(strategy, str):
+                registry = _registry(tuple(map(Path, plugins)))
+                self.strategy = registry.build(registry.parse(strategy, self), shape)
+            else:
+                self.strategy = strategy(shape)
+            _check_heads(self.strategy.heads)
+            self.strategy.allocate(self._size)
+            buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
+            buffers |= {"seeds": torch.tensor([seed]), "loss_sums": torch.zeros(shape)}
+            buffers |= {"steps_of_epoch": torch.tensor(0)}
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
-        if parameters:
-            self.to(parameters[0].device, torch.promote_types(parameters[0].dtype, torch.float32))
+        self._lr = lr if self.strategy.lr is None else self.strategy.lr
+        self._optimizer: torch.optim.Adam | None = None
+        self._awaits_after_update = False
+        self.to(parameters[0].device if parameters else None, self.weights.dtype)
+        self.register_load_state_dict_pre_hook(Balancer._widen_to_state)
+        self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
 
     def forward(
         self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
@@ -122,8 +125,10 @@ class Balancer(nn.Module):
             UserError: the losses are not T scalars that depend on trained parameters, or the strategy needs something
                 that was not given; the message says how to give it.
         """
-        device, dtype = self.weights.device, self.weights.dtype
+        device = self.weights.device
         terms = self._tasks.scalars(losses, device)
+        self._widen(term.dtype for term in terms)
+        dtype = self.weights.dtype
         if not any(term.requires_grad for term in terms):
             raise UserError("no loss depends on a parameter: call the Balancer in training, not within torch.no_grad()")
         if self._awaits_after_update:
@@ -176,17 +181,22 @@ class Balancer(nn.Module):
             self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
         ) -> Tensor: ...
 
-    @torch.no_grad()
     def after_update(self, losses: Losses | Callable[[], Losses]) -> None:
         """Give the strategy the losses of the same batch after the optimizer's step; only some strategies need them.
 
-        They are given as in a call, without graphs, or as a function, which is called only if they are needed.
+        They are given as in a call, or as a function, which is called only if they are needed. It may compute losses
+        that contain derivatives; a graph that it makes is not kept.
         """
-        if self._awaits_after_update:
-            torch.clear_autocast_cache()  # it may hold copies of parameters from before the update
-            terms = self._tasks.scalars(losses() if callable(losses) else losses, self.weights.device)
+        if not self._awaits_after_update:
+            return
+        torch.clear_autocast_cache()  # it may hold copies of parameters from before the update
+        if callable(losses):
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                losses = losses()
+        with torch.inference_mode(mode=False), torch.no_grad():
+            terms = self._tasks.scalars(losses, self.weights.device)
             self.strategy.after_update(torch.stack([term.to(self.weights.dtype) for term in terms]).unsqueeze(0))
-            self._awaits_after_update = False
+        self._awaits_after_update = False
 
     @torch.no_grad()
     def epoch_end(self) -> None:
@@ -241,6 +251,15 @@ class Balancer(nn.Module):
         self._tie_optimizer()
         return self
 
+    def _widen(self, dtypes: Iterable[torch.dtype]) -> None:
+        """Compute in a wider dtype from now on, if one of these is."""
+        if (wide := _widest([self.weights.dtype, *dtypes])) != self.weights.dtype:
+            self.to(wide)
+
+    def _widen_to_state(self, state: dict[str, typing.Any], prefix: str, *_: object) -> None:
+        if (weights := state.get(f"{prefix}weights")) is not None:
+            self._widen([weights.dtype])
+
     def _tie_optimizer(self, *_: object) -> None:
         """Make the optimizer train the strategy's present parameter tensors, and keep its moments."""
         parameters, before = list(self.strategy.parameters()), self._optimizer
@@ -267,9 +286,28 @@ def _trained(modules: Sequence[nn.Module]) -> list[Tensor]:
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
 
-def _check(heads: object, lr: float, modules: dict[str, object]) -> None:
+def _widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    """The real dtype, at least float32, that holds numbers of all these."""
+    return reduce(torch.promote_types, dtypes, torch.float32).to_real()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Generator[None]:
+    """Context manager in which tensors are created in this dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _check_heads(heads: object) -> None:
     if heads not in typing.get_args(Heads):
         raise UserError(f"a strategy's heads must be {' or '.join(typing.get_args(Heads))}; found {heads!r}")
+
+
+def _check(lr: float, modules: dict[str, object]) -> None:
     if not (lr > 0 and math.isfinite(lr)):
         raise UserError(f"lr must be finite and > 0; found {lr}")
     for name, module in modules.items():

@@ -73,9 +73,7 @@ def _roots(losses: Iterable[Tensor]) -> list[Node]:
 
 
 def _inputs(node: Node) -> list[Node]:
-    return [
-        _source(*edge) for edge in typing.cast("list[tuple[Node, int]]", node.next_functions) if edge[0] is not None
-    ]
+    return [_source(further, output) for further, output in node.next_functions if further is not None]
 
 
 def _source(node: Node, output: int) -> Node:
