@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import copy
-import math
 import typing
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, reduce
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench.balancer.given_gradients import Sum, with_gradients
+from mtlbench.balancer.arguments import check, check_features, check_heads, trained
+from mtlbench.balancer.given_gradients import Sum, size_of, with_gradients
 from mtlbench.balancer.leaves import leaves
 from mtlbench.balancer.losses import Losses, TaskNames
+from mtlbench.balancer.precision import autocasts, default_dtype, widest
 from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer
-from mtlbench.contracts.strategy import Heads, Step, Strategy, effective_weights
+from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import Registry
 
@@ -82,22 +82,22 @@ class Balancer(nn.Module):
         self._tasks = TaskNames(tasks)
         self._scaler = scaler
         shape = (1, len(self._tasks.names))
-        _check(lr, {"shared": shared, "last": last})
+        check(lr, {"shared": shared, "last": last})
         # Tuples, so that these do not become submodules: the network's parameters are not the Balancer's.
         self._shared = () if shared is None else (shared,)
         self._last = (last,) if last is not None else tuple(filter(None, map(last_layer, self._shared)))
-        parameters = _trained(self._shared)
-        if last is not None and not set(_trained(self._last)) <= set(parameters):
-            raise UserError("last must be a submodule of shared")
-        self._size = sum(parameter.numel() for parameter in parameters)
+        parameters = trained(self._shared)
+        if last is not None:
+            self._last_parameters()
+        self._size = sum(map(size_of, parameters))
         of_network = [parameter.dtype for parameter in parameters] or [torch.get_default_dtype()]
-        with _default_dtype(_widest(of_network)):
+        with default_dtype(widest(of_network)):
             if isinstance(strategy, str):
                 registry = _registry(tuple(map(Path, plugins)))
                 self.strategy = registry.build(registry.parse(strategy, self), shape)
             else:
                 self.strategy = strategy(shape)
-            _check_heads(self.strategy.heads)
+            check_heads(self.strategy.heads)
             self.strategy.allocate(self._size)
             buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
             buffers |= {"seeds": torch.tensor([seed]), "loss_sums": torch.zeros(shape)}
@@ -137,8 +137,9 @@ class Balancer(nn.Module):
                 "balance.after_update(losses) with the losses of the same batch, computed again"
             )
         scale = self._scaler.get_scale() if self._scaler and self._scaler.is_enabled() else None
-        shared, last = self._shared_parameters(), _trained(self._last)
-        callers, full = _autocasts(device.type)
+        shared = self._shared_parameters()
+        check_features(features)
+        callers, full = autocasts(device.type)
 
         def another() -> list[Tensor]:
             assert further is not None
@@ -147,8 +148,18 @@ class Balancer(nn.Module):
 
         # A strategy's sums need full precision, and backward passes must run outside autocast.
         with full:
-            names, heads, again = self.task_names, self.strategy.heads, another if further else None
-            signals = LossGradients(names, heads, terms, shared, last, features, again, dtype, scale)
+            signals = LossGradients(
+                names=self.task_names,
+                heads=self.strategy.heads,
+                losses=terms,
+                module=next(iter(self._shared), None),
+                shared=shared,
+                last=self._last_parameters,
+                representation=features,
+                further=another if further else None,
+                dtype=dtype,
+                scale=scale,
+            )
             values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
             step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
             for parameter in self.strategy.parameters():
@@ -253,7 +264,7 @@ class Balancer(nn.Module):
 
     def _widen(self, dtypes: Iterable[torch.dtype]) -> None:
         """Compute in a wider dtype from now on, if one of these is."""
-        if (wide := _widest([self.weights.dtype, *dtypes])) != self.weights.dtype:
+        if (wide := widest([self.weights.dtype, *dtypes])) != self.weights.dtype:
             self.to(wide)
 
     def _widen_to_state(self, state: dict[str, typing.Any], prefix: str, *_: object) -> None:
@@ -272,8 +283,8 @@ class Balancer(nn.Module):
         return getattr(self.strategy, "name", type(self.strategy).__name__)
 
     def _shared_parameters(self) -> list[Tensor]:
-        parameters = _trained(self._shared)
-        size = sum(parameter.numel() for parameter in parameters)
+        parameters = trained(self._shared)
+        size = sum(map(size_of, parameters))
         if size != self._size and self.strategy.overrides("allocate"):
             raise UserError(
                 f"{self._name} keeps a state of the size of shared, which must have {self._size} trained parameters; "
@@ -281,48 +292,13 @@ class Balancer(nn.Module):
             )
         return parameters
 
-
-def _trained(modules: Sequence[nn.Module]) -> list[Tensor]:
-    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-
-
-def _widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
-    """The real dtype, at least float32, that holds numbers of all these."""
-    return reduce(torch.promote_types, dtypes, torch.float32).to_real()
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Generator[None]:
-    """Context manager in which tensors are created in this dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _check_heads(heads: object) -> None:
-    if heads not in typing.get_args(Heads):
-        raise UserError(f"a strategy's heads must be {' or '.join(typing.get_args(Heads))}; found {heads!r}")
-
-
-def _check(lr: float, modules: dict[str, object]) -> None:
-    if not (lr > 0 and math.isfinite(lr)):
-        raise UserError(f"lr must be finite and > 0; found {lr}")
-    for name, module in modules.items():
-        if not isinstance(module, nn.Module | None):
-            raise UserError(f"{name} must be a module; found {type(module).__name__} (several: nn.ModuleList([A, B]))")
-        if module is not None and not _trained((module,)):
-            raise UserError(f"{name} must have a parameter that requires grad; found none")
-
-
-def _autocasts(device: str) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-    """Context managers for the caller's autocast and for none."""
-    if not torch.amp.is_autocast_available(device):  # as for meta
-        return nullcontext(), nullcontext()
-    callers = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
-    return callers, torch.autocast(device, enabled=False)
+    def _last_parameters(self) -> list[Tensor]:
+        parameters = trained(self._last)
+        if not parameters:
+            raise UserError("no last shared layer is trained: name one, Balancer(..., last=MODULE)")
+        if not set(parameters) <= set(trained(self._shared)):
+            raise UserError("last must be a submodule of shared. If it was replaced, make a new Balancer")
+        return parameters
 
 
 @cache

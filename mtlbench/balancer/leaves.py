@@ -68,6 +68,11 @@ def of_several(losses: Sequence[Tensor]) -> set[Tensor]:
     return proven
 
 
+def is_checkpointed(losses: Sequence[Tensor]) -> bool:
+    """Whether a reentrant checkpoint, which hides the parameters that it uses, is part of the graph."""
+    return any(type(node).__name__ == "CheckpointFunctionBackward" for node in _users_first(_roots(losses)))
+
+
 def _roots(losses: Iterable[Tensor]) -> list[Node]:
     return [_source(*get_gradient_edge(loss)[:2]) for loss in losses if loss.requires_grad]
 

@@ -59,9 +59,11 @@ class TaskNames:
 
 
 def _scalar(name: str, loss: object, device: torch.device) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.dim():
-        found = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise UserError(f"the loss of task {name} must be a scalar tensor, the mean over the batch; found {found}")
+    if not isinstance(loss, Tensor) or loss.dim() or loss.is_complex():
+        found = (
+            f"a tensor of {loss.dtype} of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        )
+        raise UserError(f"the loss of task {name} must be a real scalar tensor, the mean over the batch; found {found}")
     if loss.device != device:
         raise UserError(
             f"the loss of task {name} must be on the Balancer's device, {device}; found {loss.device}. Move the "

@@ -15,13 +15,13 @@ from itertools import chain, product
 import torch
 from torch import Tensor, nn
 
-from mtlbench.balancer.given_gradients import Sum, with_gradients
+from mtlbench.balancer.differentiate import gradients, independence
+from mtlbench.balancer.given_gradients import Sum, flat, size_of, with_gradients
 from mtlbench.balancer.leaves import leaves, of_several
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
 from mtlbench.solvers.linalg import scaled_back, unit_of
 
-OF_SHARED = "no loss depends on a parameter of shared: pass the module that the losses are computed with"
 OF_FEATURES = "no loss depends on the given features: pass the same tensor that the heads are computed from"
 NEEDS_SHARED = """this strategy treats shared parameters and heads differently: name the trained module that the tasks \
 share, Balancer(..., shared=model.trunk)"""
@@ -49,8 +49,9 @@ class LossGradients:
     names: Sequence[str]  # of the tasks
     heads: Heads
     losses: Tensors  # T scalars with their graphs, which are retained
-    shared: Tensors  # parameters that all tasks share and that require grad
-    last: Tensors  # those of the last shared layer
+    module: nn.Module | None  # that all tasks share
+    shared: Tensors  # its parameters that require grad
+    last: Callable[[], Tensors]  # those of its last layer
     representation: Tensor | None  # the shared representation [B, ...] with its graph, if the caller gave it
     further: Callable[[], Tensors] | None  # computes the losses of a further batch, if the caller gave it
     dtype: torch.dtype  # of results; at least float32, whatever the precision of the losses
@@ -63,9 +64,7 @@ class LossGradients:
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, as in `Step`."""
-        if last and self.shared and not self.last:
-            raise UserError("no last shared layer is trained: name one, Balancer(..., last=MODULE)")
-        rows = self._rows(self.losses, self.last, OF_SHARED) if last else self._all_rows()
+        rows = self._rows(self.losses, self.last()) if last and self.shared else self._all_rows()
         return _products(rows, rows).unsqueeze(0)
 
     def jacobian(self) -> Tensor:
@@ -75,13 +74,13 @@ class LossGradients:
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
         further = _required(self.further, NEEDS_FURTHER)
-        one, other = (self._rows(further(), self.shared, OF_SHARED) for _ in range(2))
+        one, other = (self._rows(further(), self.shared) for _ in range(2))
         return _products(one, other).unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
         features = _required(self.representation, NEEDS_FEATURES)
-        rows = torch.stack([row * unit for (row,), unit in self._rows(self.losses, [features], OF_FEATURES)])
+        rows = torch.stack([row * unit for (row,), unit in self._rows(self.losses, [features])])
         rows = rows.view(len(self.losses), len(features), -1)
         return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
@@ -133,18 +132,18 @@ class LossGradients:
             return total
         _required(self.shared or None, NEEDS_SHARED)
         one = weights.new_ones(1)
-        gradients: dict[Tensor, Sum] = {}
+        sums: dict[Tensor, Sum] = {}
         for weight, found in zip(weights.unsqueeze(1), self._of_heads, strict=False):
-            gradients |= {leaf: Sum(one if own else weight, [gradient]) for leaf, gradient in found.items()}
+            sums |= {leaf: Sum(one if own else weight, [gradient]) for leaf, gradient in found.items()}
         for leaf, of_one in self._of_one.items():
             reached = [t for t, found in enumerate(self._of_heads) if leaf in found]
             parts = [self._of_heads[t][leaf] for t in reached]
-            gradients[leaf] = Sum(torch.where(of_one, 1.0, weights[reached]), parts)
+            sums[leaf] = Sum(torch.where(of_one, 1.0, weights[reached]), parts)
         *of_heads, of_several = self._unshared
-        rest = [leaf for leaf in chain.from_iterable(of_heads) if leaf not in gradients]
-        of_several = [leaf for leaf in of_several if leaf not in gradients]
+        rest = [leaf for leaf in chain.from_iterable(of_heads) if leaf not in sums]
+        of_several = [leaf for leaf in of_several if leaf not in sums]
         for value, parameters in ((losses.sum() if own else total, rest), (total, of_several)):
-            gradients |= _whole(parameters, self._filled_gradients(value, parameters), one)
+            sums |= _whole(parameters, self._filled_gradients(value, parameters), one)
         if self._shared_rows is not None and not directed:
             rows, units = zip(*self._shared_rows, strict=True)
             columns, scaled = zip(*rows, strict=True), weights * torch.stack(units)
@@ -153,17 +152,21 @@ class LossGradients:
             shared = _whole(self.shared, self._shared_gradients(total, step), one)
         # Without a direction over all of them, parameters that no loss depends on still get no gradient.
         reached = set(self.shared if step.direction is not None else chain.from_iterable(self._leaves))
-        return with_gradients(total, gradients | {leaf: shared[leaf] for leaf in self.shared if leaf in reached})
+        return with_gradients(total, sums | {leaf: shared[leaf] for leaf in self.shared if leaf in reached})
 
     def _shared_gradients(self, total: Tensor, step: Step) -> list[Tensor]:
         if step.direction is not None:
-            parts = step.direction[0].split([parameter.numel() for parameter in self.shared])
-            return [part.view_as(parameter).to(parameter) for part, parameter in zip(parts, self.shared, strict=True)]
+            return list(step.direction[0].split([size_of(parameter) for parameter in self.shared]))
         if step.representation_direction is None:
             return self._filled_gradients(total, self.shared)
         features = _required(self.representation, NEEDS_FEATURES)
-        cotangent = step.representation_direction.view_as(features).to(features.dtype)
-        return self._filled_gradients(features, self.shared, cotangent)
+        cotangent = step.representation_direction.view_as(features).to(features.dtype) * (self.scale or 1)
+        # In place of the features' gradient, so that what reaches shared parameters beside them is added.
+        handle = features.register_hook(cotangent.type_as)
+        try:
+            return self._filled_gradients(total, self.shared)
+        finally:
+            handle.remove()
 
     @cached_property
     def _leaves(self) -> list[list[Tensor]]:
@@ -191,57 +194,40 @@ class LossGradients:
             def shared_gradients() -> Iterator[Sequence[Tensor | None]]:
                 for loss, alone in zip(self.losses, self._unshared, strict=False):
                     heads = [*alone, *self._unproven]
-                    gradients = self._gradients(loss, [*self.shared, *heads])
-                    pairs = zip(heads, gradients[depth:], strict=True)
+                    found = self._gradients(loss, [*self.shared, *heads])
+                    pairs = zip(heads, found[depth:], strict=True)
                     self._of_heads.append({leaf: gradient for leaf, gradient in pairs if gradient is not None})
-                    yield gradients[:depth]
+                    yield found[:depth]
 
-            self._shared_rows = self._flat(shared_gradients(), self.shared, OF_SHARED)
+            self._shared_rows = self._flat(shared_gradients(), self.losses, self.shared)
         return self._shared_rows
 
-    def _rows(self, losses: Tensors, wanted: Tensors, problem: str) -> list[Row]:
-        """Each loss's gradients with respect to the wanted tensors; a UserError with `problem` if there are none."""
+    def _rows(self, losses: Tensors, wanted: Tensors) -> list[Row]:
+        """Each loss's gradients with respect to the wanted tensors; a UserError if there are none."""
         _required(self.shared or None, NEEDS_SHARED)
-        return self._flat((self._gradients(loss, wanted) for loss in losses), wanted, problem)
+        return self._flat((self._gradients(loss, wanted) for loss in losses), losses, wanted)
 
-    def _flat(self, gradients: Iterable[Sequence[Tensor | None]], wanted: Tensors, problem: str) -> list[Row]:
+    def _flat(self, found: Iterable[Sequence[Tensor | None]], losses: Tensors, wanted: Tensors) -> list[Row]:
         rows: list[Row] = []
         exist = False
-        for each in gradients:  # one at a time: in units they are copies, and the originals are no longer needed
+        for each in found:  # one at a time: in units they are copies, and the originals are no longer needed
             exist = exist or any(gradient is not None for gradient in each)
-            parts = [part.flatten().to(self.dtype) for part in _filled(each, wanted)]
+            parts = [flat(part).to(self.dtype) for part in _filled(each, wanted)]
             if self.scale is not None and not all(bool(part.isfinite().all()) for part in parts):
                 raise GradientOverflowError
             largest = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
             unit = unit_of(torch.stack(largest).amax())
             rows.append(([part / unit for part in parts], unit))
         if not exist:
-            raise UserError(problem)
+            named = None if wanted[0] is self.representation else self.module
+            raise UserError(OF_FEATURES if named is None else independence(losses, wanted, named))
         return rows
 
-    def _filled_gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> list[Tensor]:
-        return _filled(self._gradients(value, wanted, cotangent), wanted)
+    def _filled_gradients(self, value: Tensor, wanted: Tensors) -> list[Tensor]:
+        return _filled(self._gradients(value, wanted), wanted)
 
-    def _gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> Sequence[Tensor | None]:
-        """Gradients of `(cotangent * value).sum()`; None for tensors that it does not depend on."""
-        if not (value.requires_grad and wanted and any(tensor.requires_grad for tensor in wanted)):
-            return [None] * len(wanted)
-        cotangent = torch.ones_like(value) if cotangent is None else cotangent
-        if self.scale is not None:
-            cotangent = cotangent * self.scale
-        try:
-            gradients = torch.autograd.grad(value, wanted, cotangent, retain_graph=True, allow_unused=True)
-        except RuntimeError as error:
-            if "donated" not in str(error):
-                raise
-            raise UserError(
-                "this strategy differentiates losses or a trunk from torch.compile once per task: set "
-                "torch._functorch.config.donated_buffer = False before compiling them"
-            ) from None
-        unscaled = typing.cast("Sequence[Tensor | None]", gradients)
-        if self.scale is None:
-            return unscaled
-        return [None if gradient is None else gradient / self.scale for gradient in unscaled]
+    def _gradients(self, value: Tensor, wanted: Tensors) -> Sequence[Tensor | None]:
+        return gradients(value, wanted, self.scale)
 
 
 def _required(value: V | None, problem: str) -> V:
