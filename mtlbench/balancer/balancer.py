@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import typing
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,16 +12,16 @@ from torch import Tensor, nn
 
 from mtlbench.balancer.arguments import check, check_features, check_heads, trained
 from mtlbench.balancer.given_gradients import Sum, size_of, with_gradients
+from mtlbench.balancer.keeping import KeptStrategy, Recipe, requiring_grad
 from mtlbench.balancer.leaves import leaves
 from mtlbench.balancer.losses import Losses, TaskNames
 from mtlbench.balancer.precision import autocasts, default_dtype, widest
 from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer
 from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.errors import UserError
-from mtlbench.plugins.registry import Registry
 
 
-class Balancer(nn.Module):
+class Balancer(KeptStrategy):
     """Turns the task losses of a step into the one scalar to call `backward` on, by a strategy of the bench.
 
     ```
@@ -33,9 +31,12 @@ class Balancer(nn.Module):
 
     Each call is one step of the strategy: it updates the strategy's state, and its parameters (log-variances,
     GradNorm's weights) take a step of Adam, as in the bench, even if a module around them is frozen. They are not meant
-    for the network's optimizer, which leaves them unchanged if it is given them. The strategy computes in float32 or
-    wider, even if a module that contains the Balancer is converted to half precision. The network's gradients come only
-    from `backward`: they are added to existing gradients, and scale with the scalar. `state_dict` is the whole state.
+    for the network's optimizer, which leaves them unchanged if it is given them. The strategy computes in the dtype of
+    the shared parameters or the losses, and at least in float32, even if a module that contains the Balancer is
+    converted to half precision. The network's gradients come only from `backward`: they are added to existing
+    gradients, and scale with the scalar. `state_dict` is the whole state, as tensors.
+
+    In eval mode, a call weighs the losses as the last training step did, without a graph and without a step.
 
     `weights` `[T]` are the effective weights of the last call, NaN before the first; `strategy` is the `Strategy`.
 
@@ -81,6 +82,8 @@ class Balancer(nn.Module):
         super().__init__()
         self._tasks = TaskNames(tasks)
         self._scaler = scaler
+        files = tuple(Path(plugin).absolute() for plugin in plugins)
+        self._recipe = Recipe(strategy, files) if isinstance(strategy, str) else None
         shape = (1, len(self._tasks.names))
         check(lr, {"shared": shared, "last": last})
         # Tuples, so that these do not become submodules: the network's parameters are not the Balancer's.
@@ -92,11 +95,7 @@ class Balancer(nn.Module):
         self._size = sum(map(size_of, parameters))
         of_network = [parameter.dtype for parameter in parameters] or [torch.get_default_dtype()]
         with default_dtype(widest(of_network)):
-            if isinstance(strategy, str):
-                registry = _registry(tuple(map(Path, plugins)))
-                self.strategy = registry.build(registry.parse(strategy, self), shape)
-            else:
-                self.strategy = strategy(shape)
+            self.strategy = strategy(shape) if callable(strategy) else Recipe(strategy, files).make(self)
             check_heads(self.strategy.heads)
             self.strategy.allocate(self._size)
             buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
@@ -105,10 +104,7 @@ class Balancer(nn.Module):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
         self._lr = lr if self.strategy.lr is None else self.strategy.lr
-        self._optimizer: torch.optim.Adam | None = None
-        self._awaits_after_update = False
         self.to(parameters[0].device if parameters else None, self.weights.dtype)
-        self.register_load_state_dict_pre_hook(Balancer._widen_to_state)
         self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
 
     def forward(
@@ -127,10 +123,15 @@ class Balancer(nn.Module):
         """
         device = self.weights.device
         terms = self._tasks.scalars(losses, device)
+        if not self.training:
+            return self._evaluated(terms)
         self._widen(term.dtype for term in terms)
         dtype = self.weights.dtype
         if not any(term.requires_grad for term in terms):
-            raise UserError("no loss depends on a parameter: call the Balancer in training, not within torch.no_grad()")
+            raise UserError(
+                "no loss depends on a parameter: call the Balancer in training, not within torch.no_grad(), or in eval "
+                "mode, balance.eval(), where it does not take a step"
+            )
         if self._awaits_after_update:
             raise UserError(
                 f"{self._name} uses the losses after each update: after optimizer.step(), call "
@@ -162,13 +163,12 @@ class Balancer(nn.Module):
             )
             values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
             step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
-            for parameter in self.strategy.parameters():
-                parameter.requires_grad_()  # a module around it may have been frozen meanwhile
             try:
                 if scale is not None and not bool(values.isfinite().all()):
                     raise GradientOverflowError
                 signals.tell_heads_apart()
-                weights = effective_weights(self.strategy, step)[0]
+                with requiring_grad(self.strategy):
+                    weights = effective_weights(self.strategy, step)[0]
             except GradientOverflowError:
                 infinite = self.weights.new_full((1,), torch.inf)
                 reached = chain.from_iterable(leaves(terms))
@@ -176,7 +176,8 @@ class Balancer(nn.Module):
             total = signals.minimised(weights, step)
         with torch.no_grad():
             if self._optimizer is not None:
-                self._optimizer.step()
+                if not self._frozen:
+                    self._optimizer.step()
                 self._optimizer.zero_grad()  # without gradients, no other optimizer changes them
             self.strategy.project()
             self._awaits_after_update = self.strategy.overrides("after_update")
@@ -209,6 +210,7 @@ class Balancer(nn.Module):
             self.strategy.after_update(torch.stack([term.to(self.weights.dtype) for term in terms]).unsqueeze(0))
         self._awaits_after_update = False
 
+    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def epoch_end(self) -> None:
         """End an epoch: the strategy is given the mean of the losses since the last one.
@@ -223,64 +225,15 @@ class Balancer(nn.Module):
         self.steps_of_epoch.zero_()
         self.epoch += 1
 
-    @property
-    def task_names(self) -> list[str]:
-        """The names of the tasks; `0`, `1`, ... if only their number was given."""
-        return self._tasks.names
-
-    def get_extra_state(self) -> dict[str, typing.Any]:
-        """State besides buffers and parameters: names of strategy and tasks, the optimizer, and the pending hook."""
-        return {
-            "strategy": self._name,
-            "tasks": self.task_names,
-            "optimizer": self._optimizer and self._optimizer.state_dict(),
-            "awaits_after_update": self._awaits_after_update,
-        }
-
-    def set_extra_state(self, state: dict[str, typing.Any]) -> None:
-        """Restore the state that `get_extra_state` returned.
-
-        Raises:
-            UserError: the state belongs to another strategy or to other tasks.
-        """
-        if (state["strategy"], state["tasks"]) != (self._name, self.task_names):
+    def _evaluated(self, terms: Sequence[Tensor]) -> Tensor:
+        """The losses under the weights of the last step, a number without a graph."""
+        if not (self.weights.is_meta or self.index):
             raise UserError(
-                f"the state must be of {self._name} with the tasks {', '.join(self.task_names)}; found "
-                f"{state['strategy']} with {', '.join(state['tasks'])}"
+                "in eval mode, the Balancer weighs losses by the weights of its last training step; there was none. "
+                "In training, call balance.train()"
             )
-        if self._optimizer is not None:
-            self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors it is given
-        self._awaits_after_update = state["awaits_after_update"]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Balancer:
-        def no_half(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            is_half = moved.is_floating_point() and moved.dtype.itemsize < torch.float32.itemsize
-            return tensor.to(moved.device, torch.float32) if is_half else moved
-
-        super()._apply(no_half, recurse)
-        self._tie_optimizer()
-        return self
-
-    def _widen(self, dtypes: Iterable[torch.dtype]) -> None:
-        """Compute in a wider dtype from now on, if one of these is."""
-        if (wide := widest([self.weights.dtype, *dtypes])) != self.weights.dtype:
-            self.to(wide)
-
-    def _widen_to_state(self, state: dict[str, typing.Any], prefix: str, *_: object) -> None:
-        if (weights := state.get(f"{prefix}weights")) is not None:
-            self._widen([weights.dtype])
-
-    def _tie_optimizer(self, *_: object) -> None:
-        """Make the optimizer train the strategy's present parameter tensors, and keep its moments."""
-        parameters, before = list(self.strategy.parameters()), self._optimizer
-        self._optimizer = torch.optim.Adam(parameters, lr=self._lr) if parameters else None
-        if before is not None and self._optimizer is not None:
-            self._optimizer.load_state_dict(before.state_dict())
-
-    @property
-    def _name(self) -> str:
-        return getattr(self.strategy, "name", type(self.strategy).__name__)
+        dtype = widest([self.weights.dtype, *(term.dtype for term in terms)])
+        return (self.weights * torch.stack([term.detach().to(dtype) for term in terms])).sum()
 
     def _shared_parameters(self) -> list[Tensor]:
         parameters = trained(self._shared)
@@ -299,8 +252,3 @@ class Balancer(nn.Module):
         if not set(parameters) <= set(trained(self._shared)):
             raise UserError("last must be a submodule of shared. If it was replaced, make a new Balancer")
         return parameters
-
-
-@cache
-def _registry(plugins: tuple[Path, ...]) -> Registry:
-    return Registry.load(plugins)
