@@ -19,7 +19,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 from mtlbench.balancer.given_gradients import Sum, with_gradients
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
-from mtlbench.solvers.linalg import scaled_back, unit_of
+from mtlbench.solvers.linalg import in_double, scaled_back, unit_of
 
 OF_SHARED = "no loss depends on a parameter of shared: pass the module that the losses are computed with"
 OF_FEATURES = "no loss depends on the given features: pass the same tensor that the heads are computed from"
@@ -31,8 +31,8 @@ NEEDS_FURTHER = """this strategy needs the losses of two further batches in ever
 those of another batch at each call, balance(losses, further=FUNCTION)"""
 Tensors = Sequence[Tensor]
 V = typing.TypeVar("V")
-Row = tuple[Tensors, Tensor]
-"""A task's gradients, flat, by parameter, in units of a power of two so that their squares are in range; that unit."""
+Row = Tensors
+"""A task's gradients, flat, by parameter."""
 
 
 class GradientOverflowError(Exception):
@@ -62,22 +62,22 @@ class LossGradients:
         if last and self.shared and not self.last:
             raise UserError("no last shared layer is trained: name one, Balancer(..., last=MODULE)")
         rows = self._rows(self.losses, self.last, OF_SHARED) if last else self._all_rows()
-        return _products(rows, rows).unsqueeze(0)
+        return _gramian(rows).unsqueeze(0)
 
     def jacobian(self) -> Tensor:
         """The task gradients over all shared parameters, concatenated, `[1, T, P]`."""
-        return torch.stack([torch.cat(list(row)).mul_(unit) for row, unit in self._all_rows()]).unsqueeze(0)
+        return torch.stack([torch.cat(list(row)) for row in self._all_rows()]).unsqueeze(0)
 
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
         further = _required(self.further, NEEDS_FURTHER)
         one, other = (self._rows(further(), self.shared, OF_SHARED) for _ in range(2))
-        return _products(one, other).unsqueeze(0)
+        return _scaled_products(one, other).unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
         features = _required(self.representation, NEEDS_FEATURES)
-        rows = torch.stack([row * unit for (row,), unit in self._rows(self.losses, [features], OF_FEATURES)])
+        rows = torch.stack([row for (row,) in self._rows(self.losses, [features], OF_FEATURES)])
         rows = rows.view(len(self.losses), len(features), -1)
         return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
@@ -105,9 +105,8 @@ class LossGradients:
         for value, parameters in ((losses.sum() if heads == "own" else total, rest), (total, of_several)):
             gradients |= _whole(parameters, self._filled_gradients(value, parameters), one)
         if self._shared_rows is not None and not directed:
-            rows, units = zip(*self._shared_rows, strict=True)
-            columns, scaled = zip(*rows, strict=True), weights * torch.stack(units)
-            shared = {leaf: Sum(scaled, column) for leaf, column in zip(self.shared, columns, strict=True)}
+            columns = zip(*self._shared_rows, strict=True)
+            shared = {leaf: Sum(weights, column) for leaf, column in zip(self.shared, columns, strict=True)}
         else:
             shared = _whole(self.shared, self._shared_gradients(total, step), one)
         # Without a direction over all of them, parameters that no loss depends on still get no gradient.
@@ -128,7 +127,7 @@ class LossGradients:
     def _leaves(self) -> list[list[Tensor]]:
         return leaves(self.losses)
 
-    @property
+    @cached_property
     def _unshared(self) -> list[list[Tensor]]:
         """The leaves of each loss alone, and last those of several losses, without the shared parameters."""
         shared = set(self.shared)
@@ -159,14 +158,12 @@ class LossGradients:
     def _flat(self, gradients: Iterable[Sequence[Tensor | None]], wanted: Tensors, problem: str) -> list[Row]:
         rows: list[Row] = []
         exist = False
-        for each in gradients:  # one at a time: in units they are copies, and the originals are no longer needed
+        for each in gradients:
             exist = exist or any(gradient is not None for gradient in each)
             parts = [part.flatten().to(self.dtype) for part in _filled(each, wanted)]
             if self.scale is not None and not all(bool(part.isfinite().all()) for part in parts):
                 raise GradientOverflowError
-            largest = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
-            unit = unit_of(torch.stack(largest).amax())
-            rows.append(([part / unit for part in parts], unit))
+            rows.append(parts)
         if not exist:
             raise UserError(problem)
         return rows
@@ -236,6 +233,32 @@ def leaves(losses: Tensors) -> list[list[Tensor]]:
     return parts
 
 
+def _gramian(rows: Sequence[Row]) -> Tensor:
+    """Inner products `[T, T]` of gradients of any size, as `scaled_back`.
+
+    On CPU, where a look at the lengths costs nothing, gradients whose squares are in range are not scaled.
+    """
+    if rows[0][0].device.type == "cpu":
+        direct, limits = _products(rows, rows), torch.finfo(rows[0][0].dtype)
+        squares = direct.diagonal()
+        if bool(((squares > limits.tiny**0.5) & (squares < limits.max**0.5)).all()):
+            return in_double(direct)
+    return _scaled_products(rows, rows)
+
+
+def _scaled_products(rows: Sequence[Row], others: Sequence[Row]) -> Tensor:
+    """Inner products `[T, T]` of gradients of any size, each in a unit of its own, as `scaled_back`."""
+    scaled, units = zip(*map(_in_unit, rows), strict=True)
+    others_scaled, other_units = (scaled, units) if others is rows else zip(*map(_in_unit, others), strict=True)
+    return scaled_back(_products(scaled, others_scaled), torch.stack(units), torch.stack(other_units))
+
+
+def _in_unit(row: Row) -> tuple[Row, Tensor]:
+    """The gradients in units of a power of two, so that their squares are in range, and that unit."""
+    unit = unit_of(torch.stack([torch.linalg.vector_norm(part, torch.inf) for part in row if part.numel()]).amax())
+    return [part / unit for part in row], unit
+
+
 def _products(rows: Sequence[Row], others: Sequence[Row]) -> Tensor:
     """Inner products `[T, T]` of gradients given parameter by parameter; a Gramian if both are the same.
 
@@ -246,10 +269,9 @@ def _products(rows: Sequence[Row], others: Sequence[Row]) -> Tensor:
         if rows is others and t < s:
             products[s, t] = products[t, s]
         else:
-            pairs = zip(rows[s][0], others[t][0], strict=True)
+            pairs = zip(rows[s], others[t], strict=True)
             products[s, t] = torch.stack([one @ other for one, other in pairs]).sum()
-    units, other_units = (torch.stack([unit for _, unit in each]) for each in (rows, others))
-    return scaled_back(torch.stack(list(products.values())).view(len(rows), -1), units, other_units)
+    return torch.stack(list(products.values())).view(len(rows), -1)
 
 
 def last_layer(shared: nn.Module) -> nn.Module | None:
