@@ -6,7 +6,6 @@ import typing
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node, get_gradient_edge
 
 _WHOLE = """
@@ -20,6 +19,7 @@ MseLoss SmoothL1Loss HuberLoss NllLoss NllLoss2D BinaryCrossEntropy BinaryCrossE
 WHOLE = frozenset(_WHOLE.split())
 """Operations whose whole output depends on the whole of each input, whatever the values. Others, such as slices, `cat`,
 compiled functions and a user's own, may keep parts of a tensor apart."""
+_TAKING = ("UnbindBackward0", "SelectBackward0")
 
 
 def leaves(losses: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -62,7 +62,7 @@ def of_several(losses: Sequence[Tensor]) -> set[Tensor]:
         losses_of_node = users.get(node, 0)
         if losses_of_node.bit_count() > 1 and (leaf := _leaf(node)) is not None:
             proven.add(leaf)
-        if _operation(node) in WHOLE:
+        if _is_whole(node):
             for further in _inputs(node):
                 users[further] = users.get(further, 0) | losses_of_node
     return proven
@@ -78,26 +78,30 @@ def _roots(losses: Iterable[Tensor]) -> list[Node]:
 
 
 def _inputs(node: Node) -> list[Node]:
-    return [_source(further, output) for further, output in node.next_functions if further is not None]
+    return [
+        further if type(further).__name__ not in _TAKING else _source(further, output)
+        for further, output in node.next_functions
+        if further is not None
+    ]
 
 
 def _source(node: Node, output: int) -> Node:
     """The node that computes an output; for an element of `torch.stack`, the one that computes the element."""
-    while (operation := _operation(node)) in ("Unbind", "Select"):
-        taken = typing.cast("typing.Any", node)
-        stack = taken.next_functions[0][0]
-        index = output if operation == "Unbind" else taken._saved_index
-        if _operation(stack) != "Stack" or stack._saved_dim != taken._saved_dim or index >= len(stack.next_functions):
+    while type(node).__name__ in _TAKING:
+        taking = typing.cast("typing.Any", node)
+        stack = taking.next_functions[0][0]
+        index = output if type(node).__name__ == "UnbindBackward0" else taking._saved_index
+        if type(stack).__name__ != "StackBackward0" or stack._saved_dim != taking._saved_dim:
             break
-        if stack.next_functions[index][0] is None:
+        if index >= len(stack.next_functions) or stack.next_functions[index][0] is None:
             break
         node, output = stack.next_functions[index]
     return node
 
 
-def _operation(node: Node) -> str:
-    """The name of one of torch's own operations, or an empty string."""
-    return "" if isinstance(node, BackwardCFunction) else type(node).__name__.partition("Backward")[0]
+def _is_whole(node: Node) -> bool:
+    operation, _, version = type(node).__name__.partition("Backward")  # a user's own has no version
+    return operation in WHOLE and version.isdigit()
 
 
 def _leaf(node: Node) -> Tensor | None:

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from mtlbench.balancer.differentiate import gradients, independence
 from mtlbench.balancer.given_gradients import Sum, flat, size_of, with_gradients
 from mtlbench.balancer.leaves import leaves, of_several
+from mtlbench.balancer.products import Row, gramian_of, scaled_products
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
-from mtlbench.solvers.linalg import scaled_back, unit_of
 
 OF_FEATURES = "no loss depends on the given features: pass the same tensor that the heads are computed from"
 NEEDS_SHARED = """this strategy treats shared parameters and heads differently: name the trained module that the tasks \
@@ -31,8 +31,6 @@ NEEDS_FURTHER = """this strategy needs the losses of two further batches in ever
 those of another batch at each call, balance(losses, further=FUNCTION)"""
 Tensors = Sequence[Tensor]
 V = typing.TypeVar("V")
-Row = tuple[Tensors, Tensor]
-"""A task's gradients, flat, by parameter, in units of a power of two so that their squares are in range; that unit."""
 
 
 class GradientOverflowError(Exception):
@@ -65,22 +63,22 @@ class LossGradients:
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, as in `Step`."""
         rows = self._rows(self.losses, self.last()) if last and self.shared else self._all_rows()
-        return _products(rows, rows).unsqueeze(0)
+        return gramian_of(rows).unsqueeze(0)
 
     def jacobian(self) -> Tensor:
         """The task gradients over all shared parameters, concatenated, `[1, T, P]`."""
-        return torch.stack([torch.cat(list(row)).mul_(unit) for row, unit in self._all_rows()]).unsqueeze(0)
+        return torch.stack([torch.cat(list(row)) for row in self._all_rows()]).unsqueeze(0)
 
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
         further = _required(self.further, NEEDS_FURTHER)
         one, other = (self._rows(further(), self.shared) for _ in range(2))
-        return _products(one, other).unsqueeze(0)
+        return scaled_products(one, other).unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
         features = _required(self.representation, NEEDS_FEATURES)
-        rows = torch.stack([row * unit for (row,), unit in self._rows(self.losses, [features])])
+        rows = torch.stack([row for (row,) in self._rows(self.losses, [features])])
         rows = rows.view(len(self.losses), len(features), -1)
         return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
@@ -100,7 +98,7 @@ class LossGradients:
             return
         rows, unknown = self._all_rows(), list[Tensor]()
         learns = torch.stack(
-            [_any(chain(row, found.values())) for (row, _), found in zip(rows, self._of_heads, strict=True)]
+            [_any(chain(row, found.values())) for row, found in zip(rows, self._of_heads, strict=True)]
         )
         for leaf in self._unproven:
             reached = [t for t, found in enumerate(self._of_heads) if leaf in found]
@@ -145,9 +143,8 @@ class LossGradients:
         for value, parameters in ((losses.sum() if own else total, rest), (total, of_several)):
             sums |= _whole(parameters, self._filled_gradients(value, parameters), one)
         if self._shared_rows is not None and not directed:
-            rows, units = zip(*self._shared_rows, strict=True)
-            columns, scaled = zip(*rows, strict=True), weights * torch.stack(units)
-            shared = {leaf: Sum(scaled, column) for leaf, column in zip(self.shared, columns, strict=True)}
+            columns = zip(*self._shared_rows, strict=True)
+            shared = {leaf: Sum(weights, column) for leaf, column in zip(self.shared, columns, strict=True)}
         else:
             shared = _whole(self.shared, self._shared_gradients(total, step), one)
         # Without a direction over all of them, parameters that no loss depends on still get no gradient.
@@ -210,14 +207,12 @@ class LossGradients:
     def _flat(self, found: Iterable[Sequence[Tensor | None]], losses: Tensors, wanted: Tensors) -> list[Row]:
         rows: list[Row] = []
         exist = False
-        for each in found:  # one at a time: in units they are copies, and the originals are no longer needed
+        for each in found:
             exist = exist or any(gradient is not None for gradient in each)
             parts = [flat(part).to(self.dtype) for part in _filled(each, wanted)]
             if self.scale is not None and not all(bool(part.isfinite().all()) for part in parts):
                 raise GradientOverflowError
-            largest = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
-            unit = unit_of(torch.stack(largest).amax())
-            rows.append(([part / unit for part in parts], unit))
+            rows.append(parts)
         if not exist:
             named = None if wanted[0] is self.representation else self.module
             raise UserError(OF_FEATURES if named is None else independence(losses, wanted, named))
@@ -249,22 +244,6 @@ def _any(gradients: Iterable[Tensor]) -> Tensor:
 
 def _whole(parameters: Tensors, gradients: Tensors, one: Tensor) -> dict[Tensor, Sum]:
     return {leaf: Sum(one, [gradient]) for leaf, gradient in zip(parameters, gradients, strict=True)}
-
-
-def _products(rows: Sequence[Row], others: Sequence[Row]) -> Tensor:
-    """Inner products `[T, T]` of gradients given parameter by parameter; a Gramian if both are the same.
-
-    Pair by pair: joining them to one matrix first would copy them, which takes longer than the products.
-    """
-    products: dict[tuple[int, int], Tensor] = {}
-    for s, t in product(range(len(rows)), repeat=2):
-        if rows is others and t < s:
-            products[s, t] = products[t, s]
-        else:
-            pairs = zip(rows[s][0], others[t][0], strict=True)
-            products[s, t] = torch.stack([one @ other for one, other in pairs]).sum()
-    units, other_units = (torch.stack([unit for _, unit in each]) for each in (rows, others))
-    return scaled_back(torch.stack(list(products.values())).view(len(rows), -1), units, other_units)
 
 
 def last_layer(shared: nn.Module) -> nn.Module | None:

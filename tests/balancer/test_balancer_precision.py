@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench import Balancer, Step, Strategy, UserError
+from mtlbench.balancer.products import gramian_of
 from tests.helpers.loops import NAMES, Net, make, scalar
 
 
@@ -148,6 +149,20 @@ def test_losses_after_an_update_are_those_of_the_updated_network_under_autocast(
         states.append(balance.strategy.state_dict()["logits"])
     assert bool(states[0].any())
     torch.testing.assert_close(states[0], states[1])
+
+
+@pytest.mark.parametrize("exponent", [-80, -60, 60])
+def test_gradients_of_any_size_in_float32_have_the_same_gramian(exponent: int) -> None:
+    """Squares of lengths below 2^-63 or above 2^63 are not in range; a power of two changes no digit."""
+    net = Net(3, dtype=torch.float32)
+    gramians: list[Tensor] = []
+    for factor in (1.0, 2.0**exponent):
+        terms = [loss * factor for loss in net.losses(net.trunk(net.x))]
+        shared = list(net.trunk.parameters())
+        rows = [torch.autograd.grad(term, shared, retain_graph=True) for term in terms]
+        gramians.append(gramian_of([[part.flatten() for part in row] for row in rows]).double() / factor**2)
+    torch.testing.assert_close(gramians[1], gramians[0], rtol=1e-6, atol=0)
+    assert bool((gramians[1].diagonal() > 0).all())
 
 
 @pytest.mark.parametrize("name", NAMES)
