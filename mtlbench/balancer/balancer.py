@@ -125,7 +125,7 @@ class Balancer(KeptStrategy):
         terms = self._tasks.scalars(losses, device)
         if not self.training:
             return self._evaluated(terms)
-        self._widen(term.dtype for term in terms)
+        self._widen([term.dtype for term in terms])
         dtype = self.weights.dtype
         if not any(term.requires_grad for term in terms):
             raise UserError(

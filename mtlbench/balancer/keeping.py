@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import typing
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -103,9 +103,9 @@ class KeptStrategy(nn.Module):
         self._tie_optimizer()
         return self
 
-    def _widen(self, dtypes: Iterable[torch.dtype]) -> None:
+    def _widen(self, dtypes: Sequence[torch.dtype]) -> None:
         """Compute in a wider dtype from now on, if one of these is."""
-        if (wide := widest([self.weights.dtype, *dtypes])) != self.weights.dtype:
+        if {*dtypes} != {self.weights.dtype} and (wide := widest([self.weights.dtype, *dtypes])) != self.weights.dtype:
             self.to(wide)
 
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]

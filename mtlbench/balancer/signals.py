@@ -101,16 +101,15 @@ class LossGradients:
             [_any(chain(row, found.values())) for row, found in zip(rows, self._of_heads, strict=True)]
         )
         for leaf in self._unproven:
-            reached = [t for t, found in enumerate(self._of_heads) if leaf in found]
-            several = torch.stack([_any([self._of_heads[t][leaf]]) for t in reached]).sum()
+            reaching = torch.tensor([leaf in found for found in self._of_heads], device=learns.device)
+            several = torch.stack([_any([found[leaf]]) for found in self._of_heads if leaf in found]).sum()
             self._of_one[leaf] = several == 1
-            unknown.append((several == 1) & ~learns[reached].all())
-        if not learns.is_meta and bool(torch.stack(unknown).any()):
-            idle = [name for name, has_gradient in zip(self.names, learns.tolist(), strict=True) if not has_gradient]
+            unknown.append((several == 1) & reaching & ~learns)
+        if not learns.is_meta and (tasks := torch.stack(unknown).any(0).nonzero().flatten().tolist()):
             raise UserError(
-                f"the loss of task {idle[0]} has no gradient in this step, and comes out of one operation with others: "
-                "which parameters belong to which task cannot be known. Pass losses that are computed separately, in a "
-                "list, or set heads=weighted"
+                f"the loss of task {self.names[tasks[0]]} has no gradient in this step, and comes out of one operation "
+                "with others: which parameters belong to which task cannot be known. Pass losses that are computed "
+                "separately, in a list, or set heads=weighted"
             )
 
     def minimised(self, weights: Tensor, step: Step) -> Tensor:
