@@ -160,6 +160,7 @@ class Balancer(KeptStrategy):
                 further=another if further else None,
                 dtype=dtype,
                 scale=scale,
+                owners=self._owners,
             )
             values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
             step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import typing
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from mtlbench.balancer.losses import TaskNames
 from mtlbench.balancer.precision import widest
@@ -42,6 +43,10 @@ class KeptStrategy(nn.Module):
     _optimizer: torch.optim.Adam | None = None
     _frozen: bool = False
     _awaits_after_update: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owners = _no_owners()
 
     @property
     def task_names(self) -> list[str]:
@@ -81,13 +86,14 @@ class KeptStrategy(nn.Module):
         self._awaits_after_update = values["awaits_after_update"]
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = self.__dict__.copy()
+        state = {key: value for key, value in self.__dict__.items() if key != "_owners"}
         if self._recipe is not None:  # its class is not in a module that another process can import
             state["_modules"] = {"strategy": vars(self.strategy)}
         return _blank, (type(self), self._recipe), state
 
     def __setstate__(self, state: dict[str, typing.Any]) -> None:
         super().__setstate__(state)
+        self._owners = _no_owners()
         if self._recipe is not None:
             attributes = typing.cast("dict[str, typing.Any]", self._modules.pop("strategy"))
             self.strategy = self._recipe.make(self)
@@ -128,6 +134,11 @@ class KeptStrategy(nn.Module):
     @property
     def _name(self) -> str:
         return getattr(self.strategy, "name", type(self.strategy).__name__)
+
+
+def _no_owners() -> MutableMapping[Tensor, int]:
+    """Tasks of parameters outside of `shared`, where a step has shown them; learnt again by a copy."""
+    return WeakTensorKeyDictionary()
 
 
 def _blank(cls: type[KeptStrategy], recipe: Recipe | None) -> KeptStrategy:

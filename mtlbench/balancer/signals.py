@@ -7,7 +7,7 @@ replica, K = 1.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -29,6 +29,7 @@ NEEDS_FEATURES = """this strategy needs the shared representation, the trunk's o
 losses, balance(losses, features)"""
 NEEDS_FURTHER = """this strategy needs the losses of two further batches in every step: pass a function that returns \
 those of another batch at each call, balance(losses, further=FUNCTION)"""
+SEVERAL = -1
 Tensors = Sequence[Tensor]
 V = typing.TypeVar("V")
 
@@ -54,11 +55,10 @@ class LossGradients:
     further: Callable[[], Tensors] | None  # computes the losses of a further batch, if the caller gave it
     dtype: torch.dtype  # of results; at least float32, whatever the precision of the losses
     scale: float | None  # None for no scaling
+    owners: MutableMapping[Tensor, int]  # tasks of leaves, as far as known from earlier steps, or SEVERAL
     # Once asked for: each task's gradients, flat, by shared parameter, and those of its heads' parameters.
     _shared_rows: list[Row] | None = field(default=None, init=False)
     _of_heads: list[dict[Tensor, Tensor]] = field(default_factory=list[dict[Tensor, Tensor]], init=False)
-    # For leaves in `_unproven`: whether a single loss has a gradient, a boolean scalar.
-    _of_one: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor], init=False)
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, as in `Step`."""
@@ -86,31 +86,39 @@ class LossGradients:
         """Find out which parameters belong to one task, before the strategy runs, if heads learn from their own loss.
 
         Where the graph does not show it, for losses that are elements of one vector or come out of a compiled function,
-        a parameter belongs to task t if L_t alone has a gradient that is not 0.
+        a parameter belongs to task t as long as L_t alone had a gradient that is not 0.
 
         Raises:
-            UserError: a loss has no gradient at all in this step, so that its parameters are unknown.
+            UserError: a loss has no gradient at all in the first step, so that its parameters are unknown.
         """
         if self.heads == "weighted":
             return
         _required(self.shared or None, NEEDS_SHARED)
         if not self._unproven:
             return
-        rows, unknown = self._all_rows(), list[Tensor]()
-        learns = torch.stack(
-            [_any(chain(row, found.values())) for row, found in zip(rows, self._of_heads, strict=True)]
-        )
-        for leaf in self._unproven:
-            reaching = torch.tensor([leaf in found for found in self._of_heads], device=learns.device)
-            several = torch.stack([_any([found[leaf]]) for found in self._of_heads if leaf in found]).sum()
-            self._of_one[leaf] = several == 1
-            unknown.append((several == 1) & reaching & ~learns)
-        if not learns.is_meta and (tasks := torch.stack(unknown).any(0).nonzero().flatten().tolist()):
-            raise UserError(
-                f"the loss of task {self.names[tasks[0]]} has no gradient in this step, and comes out of one operation "
-                "with others: which parameters belong to which task cannot be known. Pass losses that are computed "
-                "separately, in a list, or set heads=weighted"
-            )
+        found = list(zip(self._all_rows(), self._of_heads, strict=True))
+        nonzero = [[_any([*row, *heads.values()]), *self._in_unproven(heads)] for row, heads in found]  # [T][1 + L]
+        flags = torch.stack([torch.stack(each) for each in nonzero]).T
+        learns, *by_leaf = flags.tolist() if not flags.is_meta else [[True] * len(found)] * len(flags)
+        for leaf, has_gradient in zip(self._unproven, by_leaf, strict=True):
+            reaching = [t for t, heads in enumerate(self._of_heads) if leaf in heads]
+            tasks, before = [t for t in reaching if has_gradient[t]], self.owners.get(leaf)
+            if len(tasks) == 1 and before is None and (idle := [t for t in reaching if not learns[t]]):
+                raise UserError(
+                    f"the loss of task {self.names[idle[0]]} has no gradient in this step, and comes out of one "
+                    "operation with others: it cannot be known yet which parameters belong to which task. Pass losses "
+                    "that are computed separately, in a list, or set heads=weighted"
+                )
+            if tasks:
+                self.owners[leaf] = tasks[0] if before in (None, tasks[0]) and len(tasks) == 1 else SEVERAL
+            for t in reaching:
+                if self.owners.get(leaf) != t:
+                    del self._of_heads[t][leaf]
+
+    def _in_unproven(self, heads: Mapping[Tensor, Tensor]) -> list[Tensor]:
+        """Whether the gradient of each leaf in `_unproven` has a number that is not 0."""
+        none = torch.zeros((), dtype=torch.bool, device=self.shared[0].device)
+        return [_any([heads[leaf]]) if leaf in heads else none for leaf in self._unproven]
 
     def minimised(self, weights: Tensor, step: Step) -> Tensor:
         """A scalar of value `sum_t weights_t L_t` whose backward pass gives every parameter its gradient.
@@ -132,10 +140,6 @@ class LossGradients:
         sums: dict[Tensor, Sum] = {}
         for weight, found in zip(weights.unsqueeze(1), self._of_heads, strict=False):
             sums |= {leaf: Sum(one if own else weight, [gradient]) for leaf, gradient in found.items()}
-        for leaf, of_one in self._of_one.items():
-            reached = [t for t, found in enumerate(self._of_heads) if leaf in found]
-            parts = [self._of_heads[t][leaf] for t in reached]
-            sums[leaf] = Sum(torch.where(of_one, 1.0, weights[reached]), parts)
         *of_heads, of_several = self._unshared
         rest = [leaf for leaf in chain.from_iterable(of_heads) if leaf not in sums]
         of_several = [leaf for leaf in of_several if leaf not in sums]
@@ -178,6 +182,7 @@ class LossGradients:
     def _unproven(self) -> Tensors:
         """Leaves that several losses reach and perhaps one alone depends on; none if that makes no difference."""
         candidates = self._unshared[-1] if self.heads == "own" else []
+        candidates = [leaf for leaf in candidates if self.owners.get(leaf) != SEVERAL]
         proven = of_several(self.losses) if candidates else set()
         return [leaf for leaf in candidates if leaf not in proven]
 

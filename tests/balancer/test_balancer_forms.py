@@ -71,20 +71,42 @@ def test_gradients_are_those_of_the_definition(name: str, heads: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_task_without_gradients_does_not_change_whose_parameters_are_whose(form: str) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_a_task_without_gradients_does_not_change_whose_parameters_are_whose(form: str, *, known: bool) -> None:
     """As in a batch without labels for it: the stem is of several tasks, though the gradient of one alone is not 0."""
     joined = Joined()
-    for head in joined.heads[1:]:
-        cast("nn.Linear", head).requires_grad_(requires_grad=False).weight.zero_()
     balance = Balancer("fixed:weights=[3,4,5],heads=own", tasks=["a", "b", "c"], shared=joined.trunk)
-    losses = FORMS[form](joined, joined.features(joined.x))
-    if form in ("list", "dict", "stacked", "elements"):
-        balance(losses).backward()
-        loss = 3 * joined.losses(joined.features(joined.x))[0]
-        torch.testing.assert_close(
-            joined.stem.get_parameter("weight").grad, torch.autograd.grad(loss, joined.stem.get_parameter("weight"))[0]
-        )
-    else:
+    losses_of = FORMS[form]
+    if known:
+        balance(losses_of(joined, joined.features(joined.x)))
+    for head in joined.heads[1:]:
+        cast("nn.Linear", head).weight.data.zero_()
+        cast("nn.Linear", head).bias.data.fill_(float(joined.heads[1] is not head) + 1)  # the minimum
+    losses = losses_of(joined, joined.features(joined.x))
+    if not known and form not in ("list", "dict", "stacked", "elements"):
         with pytest.raises(UserError, match=r"task b has no gradient.*heads=weighted"):
             balance(losses)
         assert balance.index == 0
+        return
+    balance(losses).backward()
+    loss = joined.losses(joined.features(joined.x))[0]
+    for factor, name in ((3, "stem.weight"), (1, "heads.0.weight")):
+        parameter = joined.get_parameter(name)
+        (expected,) = torch.autograd.grad(factor * loss, parameter, retain_graph=True)
+        torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_parameters_are_found_to_be_of_several_tasks_once() -> None:
+    """The stem's output is cut out of a tensor, which proves nothing; later steps take one pass through it."""
+    joined, passes = Joined(), list[int]()
+    balance = Balancer("mgda", tasks=TASKS, shared=joined.trunk)
+    for _ in range(3):
+        stem = joined.stem(joined.x)
+        passes.append(0)
+
+        def count(_: Tensor) -> None:
+            passes[-1] += 1
+
+        stem.register_hook(count)
+        balance(joined.losses(joined.trunk(torch.cat([stem, stem])[:7].tanh()))).backward()
+    assert passes == [TASKS + 1, 1, 1]
