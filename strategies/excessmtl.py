@@ -17,7 +17,7 @@ class ExcessMTL(Strategy):
 
     The excess risk of task t, its loss above the lowest it can reach, is estimated by e_t = sum g_t^2 / sqrt(H_t)
     over the trunk's parameters, H_t the sum of all squares g_t^2 so far, and taken relative to its value at the first
-    step. The weights follow its exponentiated gradient, w <- T softmax(log w + eta e), from w = 1.
+    step in which it is not 0. The weights follow its exponentiated gradient, w <- T softmax(log w + eta e), from w = 1.
 
     Source: He, Zhou, Zhang, Yang & Zhao, "Robust Multi-Task Learning with Excess Risks", ICML 2024, eq. 6-7 and 9;
     eta is LibMTL's.
@@ -39,7 +39,7 @@ class ExcessMTL(Strategy):
         self.first_risks: Tensor
         self.squares: Tensor
         self.register_buffer("log_weights", torch.zeros(shape))  # [K, T]
-        self.register_buffer("first_risks", torch.ones(shape))  # [K, T]
+        self.register_buffer("first_risks", torch.zeros(shape))  # [K, T], 0 until there is one
 
     def allocate(self, parameters: int) -> None:
         self.register_buffer("squares", torch.zeros(*self.shape, parameters))  # [K, T, P], H
@@ -50,8 +50,8 @@ class ExcessMTL(Strategy):
         self.squares.add_(squares).clamp_max_(most)
         risks = squares.div_((self.squares + SMALL).sqrt_()).sum(-1)  # [K, T]
         begun = step.index > 0
-        self.first_risks.copy_(torch.where(begun, self.first_risks, risks))
-        relative = risks / self.first_risks.clamp_min(SMALL)
+        self.first_risks.copy_(torch.where(self.first_risks > SMALL, self.first_risks, risks))
+        relative = torch.where(self.first_risks > SMALL, risks / self.first_risks, 1.0)
         moved = (self.log_weights + self.eta * relative).log_softmax(-1) + math.log(self.shape[1])
         self.log_weights.copy_(torch.where(begun, moved, self.log_weights))
         return (self.log_weights.exp() * step.losses).sum(-1)

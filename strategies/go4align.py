@@ -52,7 +52,7 @@ class GO4Align(Strategy):
         numbers = torch.finfo(step.losses.dtype)
         losses = step.losses.detach().clamp_min(numbers.tiny)
         losses = losses.maximum(numbers.eps**2 * losses.sum(-1, keepdim=True))
-        moved = (self.indicator.log() - self.beta * losses).softmax(-1)  # [K, T]
+        moved = (self.indicator.log() - self.beta * losses).softmax(-1).clamp_min(numbers.tiny)  # [K, T]
         self.indicator.copy_(moved)
         weights = self._group_means(moved * losses.sum(-1, keepdim=True) / losses)
         return (weights * step.losses).sum(-1)

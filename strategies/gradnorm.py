@@ -20,7 +20,7 @@ class GradNorm(Strategy):
 
     Source: Chen, Badrinarayanan, Lee & Rabinovich, "GradNorm", ICML 2018, eq. 1-2 and algorithm 1;
     alpha 1.5 is the paper's for NYUv2 (0.12 for its toy problem), 0.025 its learning rate of the weights.
-    L(0) is the loss of the first step, as the paper describes it.
+    L(0) is the loss of the first step, as the paper describes it, or the first that is not 0.
 
     Deviations: a weight that the update takes below `floor` is set to it, since the paper does not say how
     weights stay positive. LibMTL instead takes softmax weights, the norm over all shared layers, an unweighted
@@ -54,15 +54,15 @@ class GradNorm(Strategy):
         self.alpha, self.lr, self.floor = alpha, lr, floor
         self.weights = nn.Parameter(torch.ones(shape))  # [K, T]
         self.first_losses: Tensor
-        self.register_buffer("first_losses", torch.ones(shape))  # [K, T]
+        self.register_buffer("first_losses", torch.zeros(shape))  # [K, T], 0 until there is one
 
     def forward(self, step: Step) -> Tensor:
-        losses = step.losses.detach()
-        self.first_losses.copy_(torch.where(step.index == 0, losses, self.first_losses))
-        tiny = torch.finfo(losses.dtype).tiny
-        progress = losses / self.first_losses.clamp_min(tiny)  # [K, T]
-        rates = progress / progress.mean(-1, keepdim=True).clamp_min(tiny)  # [K, T]
         squares = step.gramian(last=True).diagonal(dim1=-2, dim2=-1)  # [K, T]
+        losses = step.losses.detach()
+        self.first_losses.copy_(torch.where(self.first_losses > 0, self.first_losses, losses))
+        tiny = torch.finfo(losses.dtype).tiny
+        progress = torch.where(self.first_losses > 0, losses / self.first_losses, 1.0)  # [K, T]
+        rates = progress / progress.mean(-1, keepdim=True).clamp_min(tiny)  # [K, T]
         weighted_norms = self.weights * squares.clamp_min(0).sqrt()  # [K, T]
         target = (weighted_norms.mean(-1, keepdim=True) * rates**self.alpha).detach()  # [K, T]
         balance = (weighted_norms - target).abs().sum(-1)  # [K]

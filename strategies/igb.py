@@ -11,8 +11,8 @@ class ImprovableGapBalancing(Strategy):
     """More weight to the tasks whose loss is still large compared with an early epoch (IGBv1).
 
     Minimises sum_t v_t log L_t, v = T softmax(L_t / b_t) cut off from the gradient, so that w_t = v_t / L_t. b_t is the
-    mean training loss of the last epoch of a warm-up, during which v = 1: a training of no more epochs is that of `si`.
-    A loss of 0 gets weight 0.
+    mean training loss of the last epoch of a warm-up, or the first after it that is not 0. Until then v = 1: a training
+    of no more epochs is that of `si`. A loss of 0 gets weight 0.
 
     Source: Dai, Fei & Lu, "Improvable Gap Balancing for Multi-Task Learning", UAI 2023, the first of its two
     algorithms; two epochs of warm-up are the default of the authors' code (`base_epoch` 1, counted from 0).
@@ -35,11 +35,12 @@ class ImprovableGapBalancing(Strategy):
 
     def forward(self, step: Step) -> Tensor:
         numbers = torch.finfo(step.losses.dtype)
-        gaps = step.losses.detach() / self.base_losses.clamp_min(numbers.tiny)  # [K, T]
+        gaps = torch.where(self.base_losses > 0, step.losses.detach() / self.base_losses, 1.0)  # [K, T]
         factors = self.shape[1] * gaps.clamp_max(numbers.max).softmax(-1)
         factors = torch.where(step.epoch < self.warm_up, 1.0, factors)
         return (factors * step.losses.clamp_min(numbers.tiny).log()).sum(-1)
 
     def epoch_end(self, mean_losses: Tensor) -> None:
         self.epochs += 1
-        self.base_losses.copy_(torch.where(self.epochs <= self.warm_up, mean_losses, self.base_losses))
+        waits = (self.epochs <= self.warm_up) | (self.base_losses == 0)
+        self.base_losses.copy_(torch.where(waits, mean_losses, self.base_losses))

@@ -22,7 +22,8 @@ class ReLoBRaLo(Strategy):
 
     Deviations: the authors tune alpha, rho and tau for each problem, and by default their script, with alpha = 0.999,
     tau = 1 and rho = 1, never looks back; the defaults here are those of PhysicsNeMo. There, the second step already is
-    an average. L(0) is the loss of the first step, as there; the authors' script takes that of the second.
+    an average. L(0) is the loss of the first step, as there, or the first that is not 0; the authors' script takes
+    that of the second.
 
     Args:
         shape: (K, T).
@@ -49,12 +50,13 @@ class ReLoBRaLo(Strategy):
         self.weights: Tensor
         self.first_losses: Tensor
         self.last_losses: Tensor
-        for name in ("weights", "first_losses", "last_losses"):
-            self.register_buffer(name, torch.ones(shape))  # [K, T]
+        self.register_buffer("weights", torch.ones(shape))  # [K, T]
+        for name in ("first_losses", "last_losses"):
+            self.register_buffer(name, torch.zeros(shape))  # [K, T], 0 until there is one
 
     def forward(self, step: Step) -> Tensor:
         losses, first = step.losses.detach(), step.index == 0
-        self.first_losses.copy_(torch.where(first, losses, self.first_losses))
+        self.first_losses.copy_(torch.where(self.first_losses > 0, self.first_losses, losses))
         recent = self._shares(losses, self.last_losses)
         kept = torch.where(step.rand(1) < self.rho, self.weights, self._shares(losses, self.first_losses))  # [K, T]
         followed = torch.where(step.index == 1, recent, self.alpha * kept + (1 - self.alpha) * recent)
@@ -63,7 +65,6 @@ class ReLoBRaLo(Strategy):
         return (self.weights * step.losses).sum(-1)
 
     def _shares(self, losses: Tensor, earlier: Tensor) -> Tensor:
-        """T softmax(L / (tau M)), `[K, T]`; a ratio that overflows is the largest number."""
-        numbers = torch.finfo(losses.dtype)
-        ratios = losses / (self.tau * earlier).clamp_min(numbers.tiny)
-        return self.shape[1] * ratios.clamp_max(numbers.max).softmax(-1)
+        """T softmax(L / (tau M)), `[K, T]`; a ratio that overflows is the largest number, one to 0 is 1."""
+        ratios = torch.where(earlier > 0, losses / earlier, 1.0) / self.tau
+        return self.shape[1] * ratios.clamp_max(torch.finfo(losses.dtype).max).softmax(-1)

@@ -13,8 +13,8 @@ class RotoGradScale(Strategy):
 
     With n_t the length of dL_t / dz, z the representation of the whole batch, and a_t the share of n_t / n_t(0) in
     their sum over tasks, w_t = sum_s a_s n_s / n_t: all gradients get the mean length in which the tasks count most
-    whose gradients shrank least. n_t(0) is the length in the first step, and again in step `burn_in`. A zero gradient
-    gets weight 0.
+    whose gradients shrank least. n_t(0) is the length in the first step in which it is not 0, and again in step
+    `burn_in`. A zero gradient gets weight 0.
 
     The other half of the method, a rotation of the representation before each head that is learned, changes the network
     and is not part of it.
@@ -36,11 +36,11 @@ class RotoGradScale(Strategy):
         require(burn_in >= 0, "burn_in must be >= 0", burn_in)
         self.burn_in = burn_in
         self.first_lengths: Tensor
-        self.register_buffer("first_lengths", torch.ones(shape))  # [K, T]
+        self.register_buffer("first_lengths", torch.zeros(shape))  # [K, T], 0 until there is one
 
     def forward(self, step: Step) -> Tensor:
         lengths = lengths_of(step.representation_gradients().flatten(2))  # [K, T]
-        anew = (step.index == 0) | (step.index == self.burn_in)
+        anew = (self.first_lengths == 0) | (step.index == self.burn_in)
         self.first_lengths.copy_(torch.where(anew, lengths, self.first_lengths))
         ratios = lengths * reciprocal(self.first_lengths)
         shares = ratios * reciprocal(ratios.sum(-1, keepdim=True))

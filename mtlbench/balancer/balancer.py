@@ -163,6 +163,7 @@ class Balancer(KeptStrategy):
                 owners=self._owners,
             )
             values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
+            self._tasks.check(values[0], self.strategy, finite=scale is None)
             step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
             try:
                 if scale is not None and not bool(values.isfinite().all()):
@@ -208,8 +209,10 @@ class Balancer(KeptStrategy):
                 losses = losses()
         with torch.inference_mode(mode=False), torch.no_grad():
             terms = self._tasks.scalars(losses, self.weights.device)
-            self.strategy.after_update(torch.stack([term.to(self.weights.dtype) for term in terms]).unsqueeze(0))
-        self._awaits_after_update = False
+            values = torch.stack([term.to(self.weights.dtype) for term in terms])
+            self._awaits_after_update = False  # also if these losses are refused: the next step may follow
+            self._tasks.check(values, self.strategy, finite=True)
+            self.strategy.after_update(values.unsqueeze(0))
 
     @torch.inference_mode(mode=False)
     @torch.no_grad()

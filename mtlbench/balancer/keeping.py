@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from mtlbench.balancer.losses import TaskNames
+from mtlbench.balancer.losses import TaskNames, strategy_name
 from mtlbench.balancer.precision import widest
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError
@@ -133,7 +133,7 @@ class KeptStrategy(nn.Module):
 
     @property
     def _name(self) -> str:
-        return getattr(self.strategy, "name", type(self.strategy).__name__)
+        return strategy_name(self.strategy)
 
 
 def _no_owners() -> MutableMapping[Tensor, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError
 
 Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
@@ -56,6 +58,32 @@ class TaskNames:
         if len(by_task) != len(self.names):
             raise UserError(f"there must be one loss per task, {len(self.names)}; found {len(by_task)}")
         return [_scalar(name, loss, device) for name, loss in zip(self.names, by_task, strict=True)]
+
+    def check(self, values: Tensor, strategy: Strategy, *, finite: bool) -> None:
+        """Refuse losses `[T]` that a strategy cannot take, before anything changes.
+
+        Raises:
+            UserError: a loss is negative and the strategy is defined for positive losses, or, if asked for `finite`
+                ones, is not finite.
+        """
+        if values.is_meta:
+            return
+        for name, value in zip(self.names, values.tolist(), strict=True):
+            if finite and not math.isfinite(value):
+                raise UserError(
+                    f"the loss of task {name} must be finite; found {value}. Nothing was changed: skip the step of the "
+                    "optimizer for this batch"
+                )
+            if value < 0 and strategy.losses == "positive":
+                raise UserError(
+                    f"the loss of task {name} must not be negative for {strategy_name(strategy)}; found {value:g}. Add "
+                    "a constant to the loss, or use a strategy that takes any losses (mtlbench list)"
+                )
+
+
+def strategy_name(strategy: Strategy) -> str:
+    """The name that a strategy is registered under, or that of its class."""
+    return getattr(strategy, "name", type(strategy).__name__)
 
 
 def _scalar(name: str, loss: object, device: torch.device) -> Tensor:

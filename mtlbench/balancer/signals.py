@@ -63,24 +63,42 @@ class LossGradients:
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, as in `Step`."""
         rows = self._rows(self.losses, self.last()) if last and self.shared else self._all_rows()
-        return gramian_of(rows).unsqueeze(0)
+        gramian = gramian_of(rows)
+        self._require_finite(gramian.diagonal())
+        return gramian.unsqueeze(0)
 
     def jacobian(self) -> Tensor:
         """The task gradients over all shared parameters, concatenated, `[1, T, P]`."""
-        return torch.stack([torch.cat(list(row)) for row in self._all_rows()]).unsqueeze(0)
+        jacobian = torch.stack([torch.cat(list(row)) for row in self._all_rows()])
+        self._require_finite(jacobian.sum(-1))
+        return jacobian.unsqueeze(0)
 
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
         further = _required(self.further, NEEDS_FURTHER)
         one, other = (self._rows(further(), self.shared) for _ in range(2))
-        return scaled_products(one, other).unsqueeze(0)
+        products = scaled_products(one, other)
+        self._require_finite(products.diagonal())
+        return products.unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
         features = _required(self.representation, NEEDS_FEATURES)
         rows = torch.stack([row for (row,) in self._rows(self.losses, [features])])
         rows = rows.view(len(self.losses), len(features), -1)
+        self._require_finite(rows.sum((-2, -1)))
         return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
+
+    def _require_finite(self, sizes: Tensor) -> None:
+        """Refuse gradients of which a number, `[T]`, is not finite; on CPU, where a look costs nothing."""
+        if sizes.device.type != "cpu" or self.scale is not None:
+            return
+        for name, finite in zip(self.names, sizes.isfinite().tolist(), strict=True):
+            if not finite:
+                raise UserError(
+                    f"the gradient of task {name} is not finite, or too large to be squared. The strategy was not "
+                    "changed: skip the step of the optimizer for this batch"
+                )
 
     def tell_heads_apart(self) -> None:
         """Find out which parameters belong to one task, before the strategy runs, if heads learn from their own loss.

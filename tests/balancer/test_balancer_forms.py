@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch_config
 
 from mtlbench import Balancer, UserError
 from tests.helpers.joined import TASKS, Definition, Joined
@@ -28,6 +29,13 @@ class MeanSquares(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         pairs = zip(ctx.saved_tensors, grads, strict=True)
         return tuple(2 * grad * (output - t) / len(output) for t, (output, grad) in enumerate(pairs))
+
+
+@pytest.fixture(autouse=True)
+def buffers_are_kept() -> Iterator[None]:
+    """What docs/balancer.md says to set before losses are compiled that are differentiated once per task."""
+    with functorch_config.patch(donated_buffer=False):
+        yield
 
 
 @cache
