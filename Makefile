@@ -4,7 +4,9 @@ NAME ?=
 BIN := .venv/bin
 RUN ?=
 BENCH = $(BIN)/mtlbench bench
-PERF = $(BIN)/python -m pytest tests/benchmarks -o addopts= \
+# Otherwise it is a matter of chance whether tensors of some MB are returned to the system and zeroed anew in every step.
+KEEP_MEMORY = MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_MMAP_THRESHOLD_=4294967296
+PERF = $(KEEP_MEMORY) $(BIN)/python -m pytest tests/benchmarks -o addopts= \
 	-W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --tb=short --benchmark-disable-gc --benchmark-quiet
 SETUPS = mnist mnist-aux-x100 mnist-aux-x0.01 mnist-aux-noise mnist-aux-random mnist-few-labels mnist-trunk-32 \
 	mnist-8-tasks fashion-mnist

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import typing
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench.balancer.given_gradients import Sum, with_gradients
+from mtlbench.balancer.arguments import check, check_features, check_heads, trained
+from mtlbench.balancer.given_gradients import Sum, size_of, with_gradients
+from mtlbench.balancer.keeping import KeptStrategy, Recipe, requiring_grad
+from mtlbench.balancer.leaves import leaves
 from mtlbench.balancer.losses import Losses, TaskNames
-from mtlbench.balancer.signals import LossGradients, NotFiniteError, check_finite, last_layer, leaves
-from mtlbench.contracts.strategy import Heads, Step, Strategy, effective_weights
+from mtlbench.balancer.precision import autocasts, default_dtype, widest
+from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer
+from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.errors import UserError
-from mtlbench.plugins.registry import Registry
 
 
-class Balancer(nn.Module):
+class Balancer(KeptStrategy):
     """Turns the task losses of a step into the one scalar to call `backward` on, by a strategy of the bench.
 
     ```
@@ -32,9 +31,12 @@ class Balancer(nn.Module):
 
     Each call is one step of the strategy: it updates the strategy's state, and its parameters (log-variances,
     GradNorm's weights) take a step of Adam, as in the bench, even if a module around them is frozen. They are not meant
-    for the network's optimizer, which leaves them unchanged if it is given them. The strategy computes in float32 or
-    wider, even if a module that contains the Balancer is converted to half precision. The network's gradients come only
-    from `backward`: they are added to existing gradients, and scale with the scalar. `state_dict` is the whole state.
+    for the network's optimizer, which leaves them unchanged if it is given them. The strategy computes in the dtype of
+    the shared parameters or the losses, and at least in float32, even if a module that contains the Balancer is
+    converted to half precision. The network's gradients come only from `backward`: they are added to existing
+    gradients, and scale with the scalar. `state_dict` is the whole state, as tensors.
+
+    In eval mode, a call weighs the losses as the last training step did, without a graph and without a step.
 
     `weights` `[T]` are the effective weights of the last call, NaN before the first; `strategy` is the `Strategy`.
 
@@ -80,32 +82,30 @@ class Balancer(nn.Module):
         super().__init__()
         self._tasks = TaskNames(tasks)
         self._scaler = scaler
+        files = tuple(Path(plugin).absolute() for plugin in plugins)
+        self._recipe = Recipe(strategy, files) if isinstance(strategy, str) else None
         shape = (1, len(self._tasks.names))
-        if isinstance(strategy, str):
-            registry = _registry(tuple(map(Path, plugins)))
-            self.strategy = registry.build(registry.parse(strategy, self), shape)
-        else:
-            self.strategy = strategy(shape)
-        _check(self.strategy.heads, lr, {"shared": shared, "last": last})
+        check(lr, {"shared": shared, "last": last})
         # Tuples, so that these do not become submodules: the network's parameters are not the Balancer's.
         self._shared = () if shared is None else (shared,)
         self._last = (last,) if last is not None else tuple(filter(None, map(last_layer, self._shared)))
-        parameters = _trained(self._shared)
-        if last is not None and not set(_trained(self._last)) <= set(parameters):
-            raise UserError("last must be a submodule of shared")
-        self._size = sum(parameter.numel() for parameter in parameters)
-        self.strategy.allocate(self._size)
-        self._lr = lr if self.strategy.lr is None else self.strategy.lr
-        self._optimizer: torch.optim.Adam | None = None
-        self._tie_optimizer()
-        self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
-        self._awaits_after_update = False
-        buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
-        buffers |= {"seeds": torch.tensor([seed]), "loss_sums": torch.zeros(shape), "steps_of_epoch": torch.tensor(0)}
+        parameters = trained(self._shared)
+        if last is not None:
+            self._last_parameters()
+        self._size = sum(map(size_of, parameters))
+        of_network = [parameter.dtype for parameter in parameters] or [torch.get_default_dtype()]
+        with default_dtype(widest(of_network)):
+            self.strategy = strategy(shape) if callable(strategy) else Recipe(strategy, files).make(self)
+            check_heads(self.strategy.heads)
+            self.strategy.allocate(self._size)
+            buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
+            buffers |= {"seeds": torch.tensor([seed]), "loss_sums": torch.zeros(shape)}
+            buffers |= {"steps_of_epoch": torch.tensor(0)}
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
-        if parameters:
-            self.to(parameters[0].device, torch.promote_types(parameters[0].dtype, torch.float32))
+        self._lr = lr if self.strategy.lr is None else self.strategy.lr
+        self.to(parameters[0].device if parameters else None, self.weights.dtype)
+        self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
 
     def forward(
         self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
@@ -121,18 +121,26 @@ class Balancer(nn.Module):
             UserError: the losses are not T scalars that depend on trained parameters, or the strategy needs something
                 that was not given; the message says how to give it.
         """
-        device, dtype = self.weights.device, self.weights.dtype
+        device = self.weights.device
         terms = self._tasks.scalars(losses, device)
+        if not self.training:
+            return self._evaluated(terms)
+        self._widen([term.dtype for term in terms])
+        dtype = self.weights.dtype
         if not any(term.requires_grad for term in terms):
-            raise UserError("no loss depends on a parameter: call the Balancer in training, not within torch.no_grad()")
+            raise UserError(
+                "no loss depends on a parameter: call the Balancer in training, not within torch.no_grad(), or in eval "
+                "mode, balance.eval(), where it does not take a step"
+            )
         if self._awaits_after_update:
             raise UserError(
                 f"{self._name} uses the losses after each update: after optimizer.step(), call "
                 "balance.after_update(losses) with the losses of the same batch, computed again"
             )
         scale = self._scaler.get_scale() if self._scaler and self._scaler.is_enabled() else None
-        shared, last = self._shared_parameters(), _trained(self._last)
-        callers, full = _autocasts(device.type)
+        shared = self._shared_parameters()
+        check_features(features)
+        callers, full = autocasts(device.type)
 
         def another() -> list[Tensor]:
             assert further is not None
@@ -141,28 +149,37 @@ class Balancer(nn.Module):
 
         # A strategy's sums need full precision, and backward passes must run outside autocast.
         with full:
-            signals = LossGradients(terms, shared, last, features, another if further else None, dtype, scale)
+            signals = LossGradients(
+                names=self.task_names,
+                heads=self.strategy.heads,
+                losses=terms,
+                module=next(iter(self._shared), None),
+                shared=shared,
+                last=self._last_parameters,
+                representation=features,
+                further=another if further else None,
+                dtype=dtype,
+                scale=scale,
+                owners=self._owners,
+            )
             values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
+            self._tasks.check(values[0], self.strategy, finite=scale is None)
             step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
-            for parameter in self.strategy.parameters():
-                parameter.requires_grad_()  # a module around it may have been frozen meanwhile
             try:
-                self._check_values(values[0])
-                weights = effective_weights(self.strategy, step)[0]
-                check_finite("weight", weights)
-            except NotFiniteError as error:
-                if scale is None:
-                    raise UserError(
-                        f"the {error} of task {self.task_names[error.task]} is not finite: leave such a batch out, "
-                        f"before {self._name} and the optimizer see it"
-                    ) from None
+                if scale is not None and not bool(values.isfinite().all()):
+                    raise GradientOverflowError
+                signals.tell_heads_apart()
+                with requiring_grad(self.strategy):
+                    weights = effective_weights(self.strategy, step)[0]
+            except GradientOverflowError:
                 infinite = self.weights.new_full((1,), torch.inf)
                 reached = chain.from_iterable(leaves(terms))
                 return with_gradients(values.sum(), {leaf: Sum(infinite, [torch.ones_like(leaf)]) for leaf in reached})
-            total = signals.minimised(weights, self.strategy.heads, step)
+            total = signals.minimised(weights, step)
         with torch.no_grad():
             if self._optimizer is not None:
-                self._optimizer.step()
+                if not self._frozen:
+                    self._optimizer.step()
                 self._optimizer.zero_grad()  # without gradients, no other optimizer changes them
             self.strategy.project()
             self._awaits_after_update = self.strategy.overrides("after_update")
@@ -178,26 +195,26 @@ class Balancer(nn.Module):
             self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
         ) -> Tensor: ...
 
-    @torch.no_grad()
     def after_update(self, losses: Losses | Callable[[], Losses]) -> None:
         """Give the strategy the losses of the same batch after the optimizer's step; only some strategies need them.
 
-        They are given as in a call, without graphs, or as a function, which is called only if they are needed.
+        They are given as in a call, or as a function, which is called only if they are needed. It may compute losses
+        that contain derivatives; a graph that it makes is not kept.
         """
-        if self._awaits_after_update:
-            torch.clear_autocast_cache()  # it may hold copies of parameters from before the update
-            terms = self._tasks.scalars(losses() if callable(losses) else losses, self.weights.device)
+        if not self._awaits_after_update:
+            return
+        torch.clear_autocast_cache()  # it may hold copies of parameters from before the update
+        if callable(losses):
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                losses = losses()
+        with torch.inference_mode(mode=False), torch.no_grad():
+            terms = self._tasks.scalars(losses, self.weights.device)
             values = torch.stack([term.to(self.weights.dtype) for term in terms])
-            self._awaits_after_update = False  # also if they are refused: the next call is then not
-            try:
-                self._check_values(values)
-            except NotFiniteError as error:
-                raise UserError(
-                    f"the loss of task {self.task_names[error.task]} after the update is not finite: {self._name} does "
-                    "not take this update into account"
-                ) from None
+            self._awaits_after_update = False  # also if these losses are refused: the next step may follow
+            self._tasks.check(values, self.strategy, finite=True)
             self.strategy.after_update(values.unsqueeze(0))
 
+    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def epoch_end(self) -> None:
         """End an epoch: the strategy is given the mean of the losses since the last one.
@@ -212,68 +229,19 @@ class Balancer(nn.Module):
         self.steps_of_epoch.zero_()
         self.epoch += 1
 
-    @property
-    def task_names(self) -> list[str]:
-        """The names of the tasks; `0`, `1`, ... if only their number was given."""
-        return self._tasks.names
-
-    def get_extra_state(self) -> dict[str, typing.Any]:
-        """State besides buffers and parameters: names of strategy and tasks, the optimizer, and the pending hook."""
-        return {
-            "strategy": self._name,
-            "tasks": self.task_names,
-            "optimizer": self._optimizer and self._optimizer.state_dict(),
-            "awaits_after_update": self._awaits_after_update,
-        }
-
-    def set_extra_state(self, state: dict[str, typing.Any]) -> None:
-        """Restore the state that `get_extra_state` returned.
-
-        Raises:
-            UserError: the state belongs to another strategy or to other tasks.
-        """
-        if (state["strategy"], state["tasks"]) != (self._name, self.task_names):
+    def _evaluated(self, terms: Sequence[Tensor]) -> Tensor:
+        """The losses under the weights of the last step, a number without a graph."""
+        if not (self.weights.is_meta or self.index):
             raise UserError(
-                f"the state must be of {self._name} with the tasks {', '.join(self.task_names)}; found "
-                f"{state['strategy']} with {', '.join(state['tasks'])}"
+                "in eval mode, the Balancer weighs losses by the weights of its last training step; there was none. "
+                "In training, call balance.train()"
             )
-        if self._optimizer is not None:
-            self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors it is given
-        self._awaits_after_update = state["awaits_after_update"]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Balancer:
-        def no_half(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            is_half = moved.is_floating_point() and moved.dtype.itemsize < torch.float32.itemsize
-            return tensor.to(moved.device, torch.float32) if is_half else moved
-
-        super()._apply(no_half, recurse)
-        self._tie_optimizer()
-        return self
-
-    def _tie_optimizer(self, *_: object) -> None:
-        """Make the optimizer train the strategy's present parameter tensors, and keep its moments."""
-        parameters, before = list(self.strategy.parameters()), self._optimizer
-        self._optimizer = torch.optim.Adam(parameters, lr=self._lr) if parameters else None
-        if before is not None and self._optimizer is not None:
-            self._optimizer.load_state_dict(before.state_dict())
-
-    @property
-    def _name(self) -> str:
-        return getattr(self.strategy, "name", type(self.strategy).__name__)
-
-    def _check_values(self, values: Tensor) -> None:
-        """Refuse losses `[T]` that the strategy cannot take: a NotFiniteError or a UserError."""
-        for name, number in zip(self.task_names, check_finite("loss", values), strict=False):
-            if number < 0 and self.strategy.losses == "positive":
-                raise UserError(
-                    f"{self._name} is defined for losses >= 0; the loss of task {name} is {number:g}. `mtlbench list` "
-                    "shows the strategies that take any losses"
-                )
+        dtype = widest([self.weights.dtype, *(term.dtype for term in terms)])
+        return (self.weights * torch.stack([term.detach().to(dtype) for term in terms])).sum()
 
     def _shared_parameters(self) -> list[Tensor]:
-        parameters = _trained(self._shared)
-        size = sum(parameter.numel() for parameter in parameters)
+        parameters = trained(self._shared)
+        size = sum(map(size_of, parameters))
         if size != self._size and self.strategy.overrides("allocate"):
             raise UserError(
                 f"{self._name} keeps a state of the size of shared, which must have {self._size} trained parameters; "
@@ -281,31 +249,10 @@ class Balancer(nn.Module):
             )
         return parameters
 
-
-def _trained(modules: Sequence[nn.Module]) -> list[Tensor]:
-    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-
-
-def _check(heads: object, lr: float, modules: dict[str, object]) -> None:
-    if heads not in typing.get_args(Heads):
-        raise UserError(f"a strategy's heads must be {' or '.join(typing.get_args(Heads))}; found {heads!r}")
-    if not (lr > 0 and math.isfinite(lr)):
-        raise UserError(f"lr must be finite and > 0; found {lr}")
-    for name, module in modules.items():
-        if not isinstance(module, nn.Module | None):
-            raise UserError(f"{name} must be a module; found {type(module).__name__} (several: nn.ModuleList([A, B]))")
-        if module is not None and not _trained((module,)):
-            raise UserError(f"{name} must have a parameter that requires grad; found none")
-
-
-def _autocasts(device: str) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-    """Context managers for the caller's autocast and for none."""
-    if not torch.amp.is_autocast_available(device):  # as for meta
-        return nullcontext(), nullcontext()
-    callers = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
-    return callers, torch.autocast(device, enabled=False)
-
-
-@cache
-def _registry(plugins: tuple[Path, ...]) -> Registry:
-    return Registry.load(plugins)
+    def _last_parameters(self) -> list[Tensor]:
+        parameters = trained(self._last)
+        if not parameters:
+            raise UserError("no last shared layer is trained: name one, Balancer(..., last=MODULE)")
+        if not set(parameters) <= set(trained(self._shared)):
+            raise UserError("last must be a submodule of shared. If it was replaced, make a new Balancer")
+        return parameters

@@ -30,6 +30,23 @@ class Sum(NamedTuple):
         return total
 
 
+def flat(tensor: Tensor) -> Tensor:
+    """The real numbers of a tensor, one after another: of a complex one, real and imaginary parts in turn."""
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).flatten()
+
+
+def size_of(tensor: Tensor) -> int:
+    """The number of real numbers of a tensor."""
+    return tensor.numel() * (2 if tensor.is_complex() else 1)
+
+
+def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient, which may be flat, in the shape and dtype of its parameter."""
+    if parameter.is_complex() and not gradient.is_complex():
+        gradient = torch.view_as_complex(gradient.reshape(*parameter.shape, 2))
+    return gradient.view_as(parameter).to(parameter)
+
+
 def with_gradients(value: Tensor, gradients: Mapping[Tensor, Sum]) -> Tensor:
     """A scalar of this value whose backward pass adds these gradients, times its own, to those of the parameters."""
     return cast("Tensor", _WithGradients.apply(value.detach(), tuple(gradients.values()), *gradients))
@@ -46,4 +63,4 @@ class _WithGradients(torch.autograd.Function):
         if torch.is_grad_enabled():  # because of create_graph
             raise UserError("second derivatives are not available: this strategy's gradients have no graph")
         (factor,), pairs = grad_outputs, cast("Any", ctx).pairs
-        return (None, None, *(gradient.times(factor).view_as(parameter).to(parameter) for gradient, parameter in pairs))
+        return (None, None, *(_like(gradient.times(factor), parameter) for gradient, parameter in pairs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError
 
 Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
@@ -57,11 +59,39 @@ class TaskNames:
             raise UserError(f"there must be one loss per task, {len(self.names)}; found {len(by_task)}")
         return [_scalar(name, loss, device) for name, loss in zip(self.names, by_task, strict=True)]
 
+    def check(self, values: Tensor, strategy: Strategy, *, finite: bool) -> None:
+        """Refuse losses `[T]` that a strategy cannot take, before anything changes.
+
+        Raises:
+            UserError: a loss is negative and the strategy is defined for positive losses, or, if asked for `finite`
+                ones, is not finite.
+        """
+        if values.is_meta:
+            return
+        for name, value in zip(self.names, values.tolist(), strict=True):
+            if finite and not math.isfinite(value):
+                raise UserError(
+                    f"the loss of task {name} must be finite; found {value}. Nothing was changed: skip the step of the "
+                    "optimizer for this batch"
+                )
+            if value < 0 and strategy.losses == "positive":
+                raise UserError(
+                    f"the loss of task {name} must not be negative for {strategy_name(strategy)}; found {value:g}. Add "
+                    "a constant to the loss, or use a strategy that takes any losses (mtlbench list)"
+                )
+
+
+def strategy_name(strategy: Strategy) -> str:
+    """The name that a strategy is registered under, or that of its class."""
+    return getattr(strategy, "name", type(strategy).__name__)
+
 
 def _scalar(name: str, loss: object, device: torch.device) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.dim():
-        found = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise UserError(f"the loss of task {name} must be a scalar tensor, the mean over the batch; found {found}")
+    if not isinstance(loss, Tensor) or loss.dim() or loss.is_complex():
+        found = (
+            f"a tensor of {loss.dtype} of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        )
+        raise UserError(f"the loss of task {name} must be a real scalar tensor, the mean over the batch; found {found}")
     if loss.device != device:
         raise UserError(
             f"the loss of task {name} must be on the Balancer's device, {device}; found {loss.device}. Move the "

@@ -6,23 +6,22 @@ replica, K = 1.
 
 from __future__ import annotations
 
-import math
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node, get_gradient_edge
 
-from mtlbench.balancer.given_gradients import Sum, with_gradients
+from mtlbench.balancer.differentiate import gradients, independence
+from mtlbench.balancer.given_gradients import Sum, flat, size_of, with_gradients
+from mtlbench.balancer.leaves import leaves, of_several
+from mtlbench.balancer.products import Row, gramian_of, scaled_products
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
-from mtlbench.solvers.linalg import scaled_back, unit_of
 
-OF_SHARED = "no loss depends on a parameter of shared: pass the module that the losses are computed with"
 OF_FEATURES = "no loss depends on the given features: pass the same tensor that the heads are computed from"
 NEEDS_SHARED = """this strategy treats shared parameters and heads differently: name the trained module that the tasks \
 share, Balancer(..., shared=model.trunk)"""
@@ -30,18 +29,13 @@ NEEDS_FEATURES = """this strategy needs the shared representation, the trunk's o
 losses, balance(losses, features)"""
 NEEDS_FURTHER = """this strategy needs the losses of two further batches in every step: pass a function that returns \
 those of another batch at each call, balance(losses, further=FUNCTION)"""
+SEVERAL = -1
 Tensors = Sequence[Tensor]
 V = typing.TypeVar("V")
-Row = tuple[Tensors, Tensor]
-"""A task's gradients, flat, by parameter, in units of a power of two so that their squares are in range; that unit."""
 
 
-class NotFiniteError(Exception):
-    """A loss or a task gradient is not finite; `task` is its position among the losses of the step."""
-
-    def __init__(self, what: str, task: int) -> None:
-        super().__init__(what)
-        self.task = task
+class GradientOverflowError(Exception):
+    """A scaled task gradient is not finite: the scale is too large for half precision."""
 
 
 @dataclass(eq=False)
@@ -51,42 +45,100 @@ class LossGradients:
     Losses are multiplied by `scale` before every backward pass and gradients divided by it after, for half precision.
     """
 
+    names: Sequence[str]  # of the tasks
+    heads: Heads
     losses: Tensors  # T scalars with their graphs, which are retained
-    shared: Tensors  # parameters that all tasks share and that require grad
-    last: Tensors  # those of the last shared layer
+    module: nn.Module | None  # that all tasks share
+    shared: Tensors  # its parameters that require grad
+    last: Callable[[], Tensors]  # those of its last layer
     representation: Tensor | None  # the shared representation [B, ...] with its graph, if the caller gave it
     further: Callable[[], Tensors] | None  # computes the losses of a further batch, if the caller gave it
     dtype: torch.dtype  # of results; at least float32, whatever the precision of the losses
     scale: float | None  # None for no scaling
-    # Once asked for: each task's gradients, flat, by shared parameter, and its heads' parameters with their gradients.
+    owners: MutableMapping[Tensor, int]  # tasks of leaves, as far as known from earlier steps, or SEVERAL
+    # Once asked for: each task's gradients, flat, by shared parameter, and those of its heads' parameters.
     _shared_rows: list[Row] | None = field(default=None, init=False)
-    _of_heads: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list[list[tuple[Tensor, Tensor]]], init=False)
+    _of_heads: list[dict[Tensor, Tensor]] = field(default_factory=list[dict[Tensor, Tensor]], init=False)
 
     def gramian(self, *, last: bool = False) -> Tensor:
         """Inner products of the task gradients over the shared parameters, or the last layer's, as in `Step`."""
-        if last and self.shared and not self.last:
-            raise UserError("no last shared layer is trained: name one, Balancer(..., last=MODULE)")
-        rows = self._rows(self.losses, self.last, OF_SHARED) if last else self._all_rows()
-        return _products(rows, rows).unsqueeze(0)
+        rows = self._rows(self.losses, self.last()) if last and self.shared else self._all_rows()
+        gramian = gramian_of(rows)
+        self._require_finite(gramian.diagonal())
+        return gramian.unsqueeze(0)
 
     def jacobian(self) -> Tensor:
         """The task gradients over all shared parameters, concatenated, `[1, T, P]`."""
-        return torch.stack([torch.cat(list(row)).mul_(unit) for row, unit in self._all_rows()]).unsqueeze(0)
+        jacobian = torch.stack([torch.cat(list(row)) for row in self._all_rows()])
+        self._require_finite(jacobian.sum(-1))
+        return jacobian.unsqueeze(0)
 
     def independent_gramian(self) -> Tensor:
         """Inner products between the task gradients of two further batches, `[1, T, T]`."""
         further = _required(self.further, NEEDS_FURTHER)
-        one, other = (self._rows(further(), self.shared, OF_SHARED) for _ in range(2))
-        return _products(one, other).unsqueeze(0)
+        one, other = (self._rows(further(), self.shared) for _ in range(2))
+        products = scaled_products(one, other)
+        self._require_finite(products.diagonal())
+        return products.unsqueeze(0)
 
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
         features = _required(self.representation, NEEDS_FEATURES)
-        rows = torch.stack([row * unit for (row,), unit in self._rows(self.losses, [features], OF_FEATURES)])
+        rows = torch.stack([row for (row,) in self._rows(self.losses, [features])])
         rows = rows.view(len(self.losses), len(features), -1)
+        self._require_finite(rows.sum((-2, -1)))
         return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
-    def minimised(self, weights: Tensor, heads: Heads, step: Step) -> Tensor:
+    def _require_finite(self, sizes: Tensor) -> None:
+        """Refuse gradients of which a number, `[T]`, is not finite; on CPU, where a look costs nothing."""
+        if sizes.device.type != "cpu" or self.scale is not None:
+            return
+        for name, finite in zip(self.names, sizes.isfinite().tolist(), strict=True):
+            if not finite:
+                raise UserError(
+                    f"the gradient of task {name} is not finite, or too large to be squared. The strategy was not "
+                    "changed: skip the step of the optimizer for this batch"
+                )
+
+    def tell_heads_apart(self) -> None:
+        """Find out which parameters belong to one task, before the strategy runs, if heads learn from their own loss.
+
+        Where the graph does not show it, for losses that are elements of one vector or come out of a compiled function,
+        a parameter belongs to task t as long as L_t alone had a gradient that is not 0.
+
+        Raises:
+            UserError: a loss has no gradient at all in the first step, so that its parameters are unknown.
+        """
+        if self.heads == "weighted":
+            return
+        _required(self.shared or None, NEEDS_SHARED)
+        if not self._unproven:
+            return
+        found = list(zip(self._all_rows(), self._of_heads, strict=True))
+        nonzero = [[_any([*row, *heads.values()]), *self._in_unproven(heads)] for row, heads in found]  # [T][1 + L]
+        flags = torch.stack([torch.stack(each) for each in nonzero]).T
+        learns, *by_leaf = flags.tolist() if not flags.is_meta else [[True] * len(found)] * len(flags)
+        for leaf, has_gradient in zip(self._unproven, by_leaf, strict=True):
+            reaching = [t for t, heads in enumerate(self._of_heads) if leaf in heads]
+            tasks, before = [t for t in reaching if has_gradient[t]], self.owners.get(leaf)
+            if len(tasks) == 1 and before is None and (idle := [t for t in reaching if not learns[t]]):
+                raise UserError(
+                    f"the loss of task {self.names[idle[0]]} has no gradient in this step, and comes out of one "
+                    "operation with others: it cannot be known yet which parameters belong to which task. Pass losses "
+                    "that are computed separately, in a list, or set heads=weighted"
+                )
+            if tasks:
+                self.owners[leaf] = tasks[0] if before in (None, tasks[0]) and len(tasks) == 1 else SEVERAL
+            for t in reaching:
+                if self.owners.get(leaf) != t:
+                    del self._of_heads[t][leaf]
+
+    def _in_unproven(self, heads: Mapping[Tensor, Tensor]) -> list[Tensor]:
+        """Whether the gradient of each leaf in `_unproven` has a number that is not 0."""
+        none = torch.zeros((), dtype=torch.bool, device=self.shared[0].device)
+        return [_any([heads[leaf]]) if leaf in heads else none for leaf in self._unproven]
+
+    def minimised(self, weights: Tensor, step: Step) -> Tensor:
         """A scalar of value `sum_t weights_t L_t` whose backward pass gives every parameter its gradient.
 
         `weights` is `[T]`. Shared parameters get the gradient of that sum, or the direction of `step` if the strategy
@@ -98,117 +150,101 @@ class LossGradients:
         losses = torch.stack([loss.to(self.dtype) for loss in self.losses])
         total = (weights * losses).sum()
         directed = step.direction is not None or step.representation_direction is not None
-        if heads == "weighted" and self._shared_rows is None and not directed:
+        own = self.heads == "own"
+        if not own and self._shared_rows is None and not directed:
             return total
         _required(self.shared or None, NEEDS_SHARED)
         one = weights.new_ones(1)
-        gradients: dict[Tensor, Sum] = {}
-        for weight, pairs in zip(weights.unsqueeze(1), self._of_heads, strict=False):
-            gradients |= {leaf: Sum(one if heads == "own" else weight, [gradient]) for leaf, gradient in pairs}
+        sums: dict[Tensor, Sum] = {}
+        for weight, found in zip(weights.unsqueeze(1), self._of_heads, strict=False):
+            sums |= {leaf: Sum(one if own else weight, [gradient]) for leaf, gradient in found.items()}
         *of_heads, of_several = self._unshared
-        rest = [leaf for leaf in chain.from_iterable(of_heads) if leaf not in gradients]
-        for value, parameters in ((losses.sum() if heads == "own" else total, rest), (total, of_several)):
-            gradients |= _whole(parameters, self._filled_gradients(value, parameters), one)
+        rest = [leaf for leaf in chain.from_iterable(of_heads) if leaf not in sums]
+        of_several = [leaf for leaf in of_several if leaf not in sums]
+        for value, parameters in ((losses.sum() if own else total, rest), (total, of_several)):
+            sums |= _whole(parameters, self._filled_gradients(value, parameters), one)
         if self._shared_rows is not None and not directed:
-            rows, units = zip(*self._shared_rows, strict=True)
-            columns, scaled = zip(*rows, strict=True), weights * torch.stack(units)
-            shared = {leaf: Sum(scaled, column) for leaf, column in zip(self.shared, columns, strict=True)}
+            columns = zip(*self._shared_rows, strict=True)
+            shared = {leaf: Sum(weights, column) for leaf, column in zip(self.shared, columns, strict=True)}
         else:
             shared = _whole(self.shared, self._shared_gradients(total, step), one)
         # Without a direction over all of them, parameters that no loss depends on still get no gradient.
         reached = set(self.shared if step.direction is not None else chain.from_iterable(self._leaves))
-        return with_gradients(total, gradients | {leaf: shared[leaf] for leaf in self.shared if leaf in reached})
+        return with_gradients(total, sums | {leaf: shared[leaf] for leaf in self.shared if leaf in reached})
 
     def _shared_gradients(self, total: Tensor, step: Step) -> list[Tensor]:
         if step.direction is not None:
-            parts = step.direction[0].split([parameter.numel() for parameter in self.shared])
-            return [part.view_as(parameter).to(parameter) for part, parameter in zip(parts, self.shared, strict=True)]
+            return list(step.direction[0].split([size_of(parameter) for parameter in self.shared]))
         if step.representation_direction is None:
             return self._filled_gradients(total, self.shared)
         features = _required(self.representation, NEEDS_FEATURES)
-        cotangent = step.representation_direction.view_as(features).to(features.dtype)
-        return self._filled_gradients(features, self.shared, cotangent)
+        cotangent = step.representation_direction.view_as(features).to(features.dtype) * (self.scale or 1)
+        # In place of the features' gradient, so that what reaches shared parameters beside them is added.
+        handle = features.register_hook(cotangent.type_as)
+        try:
+            return self._filled_gradients(total, self.shared)
+        finally:
+            handle.remove()
 
     @cached_property
     def _leaves(self) -> list[list[Tensor]]:
         return leaves(self.losses)
 
-    @property
+    @cached_property
     def _unshared(self) -> list[list[Tensor]]:
         """The leaves of each loss alone, and last those of several losses, without the shared parameters."""
         shared = set(self.shared)
         return [[leaf for leaf in part if leaf not in shared] for part in self._leaves]
 
+    @cached_property
+    def _unproven(self) -> Tensors:
+        """Leaves that several losses reach and perhaps one alone depends on; none if that makes no difference."""
+        candidates = self._unshared[-1] if self.heads == "own" else []
+        candidates = [leaf for leaf in candidates if self.owners.get(leaf) != SEVERAL]
+        proven = of_several(self.losses) if candidates else set()
+        return [leaf for leaf in candidates if leaf not in proven]
+
     def _all_rows(self) -> list[Row]:
         """Each task's gradients with respect to the shared parameters; those of the heads are kept, too."""
         if self._shared_rows is None:
             _required(self.shared or None, NEEDS_SHARED)
-            depth, heads = len(self.shared), self._unshared[:-1]
-            of_heads: list[list[Tensor]] = []
+            depth = len(self.shared)
 
             def shared_gradients() -> Iterator[Sequence[Tensor | None]]:
-                for loss, head in zip(self.losses, heads, strict=True):
-                    gradients = self._gradients(loss, [*self.shared, *head])
-                    of_heads.append(_filled(gradients[depth:], head))
-                    yield gradients[:depth]
+                for loss, alone in zip(self.losses, self._unshared, strict=False):
+                    heads = [*alone, *self._unproven]
+                    found = self._gradients(loss, [*self.shared, *heads])
+                    pairs = zip(heads, found[depth:], strict=True)
+                    self._of_heads.append({leaf: gradient for leaf, gradient in pairs if gradient is not None})
+                    yield found[:depth]
 
-            self._shared_rows = self._flat(shared_gradients(), self.shared, OF_SHARED)
-            self._of_heads = [list(zip(*each, strict=True)) for each in zip(heads, of_heads, strict=True)]
+            self._shared_rows = self._flat(shared_gradients(), self.losses, self.shared)
         return self._shared_rows
 
-    def _rows(self, losses: Tensors, wanted: Tensors, problem: str) -> list[Row]:
-        """Each loss's gradients with respect to the wanted tensors; a UserError with `problem` if there are none."""
+    def _rows(self, losses: Tensors, wanted: Tensors) -> list[Row]:
+        """Each loss's gradients with respect to the wanted tensors; a UserError if there are none."""
         _required(self.shared or None, NEEDS_SHARED)
-        return self._flat((self._gradients(loss, wanted) for loss in losses), wanted, problem)
+        return self._flat((self._gradients(loss, wanted) for loss in losses), losses, wanted)
 
-    def _flat(self, gradients: Iterable[Sequence[Tensor | None]], wanted: Tensors, problem: str) -> list[Row]:
+    def _flat(self, found: Iterable[Sequence[Tensor | None]], losses: Tensors, wanted: Tensors) -> list[Row]:
         rows: list[Row] = []
-        sizes: list[Tensor] = []
         exist = False
-        for each in gradients:  # one at a time: in units they are copies, and the originals are no longer needed
+        for each in found:
             exist = exist or any(gradient is not None for gradient in each)
-            parts = [part.flatten().to(self.dtype) for part in _filled(each, wanted)]
-            largest = [torch.linalg.vector_norm(part, torch.inf) for part in parts if part.numel()]
-            sizes.append(torch.stack(largest).amax())
-            unit = unit_of(sizes[-1])
-            rows.append(([part / unit for part in parts], unit))
+            parts = [flat(part).to(self.dtype) for part in _filled(each, wanted)]
+            if self.scale is not None and not all(bool(part.isfinite().all()) for part in parts):
+                raise GradientOverflowError
+            rows.append(parts)
         if not exist:
-            raise UserError(problem)
-        check_finite("gradient", torch.stack(sizes))
+            named = None if wanted[0] is self.representation else self.module
+            raise UserError(OF_FEATURES if named is None else independence(losses, wanted, named))
         return rows
 
-    def _filled_gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> list[Tensor]:
-        return _filled(self._gradients(value, wanted, cotangent), wanted)
+    def _filled_gradients(self, value: Tensor, wanted: Tensors) -> list[Tensor]:
+        return _filled(self._gradients(value, wanted), wanted)
 
-    def _gradients(self, value: Tensor, wanted: Tensors, cotangent: Tensor | None = None) -> Sequence[Tensor | None]:
-        """Gradients of `(cotangent * value).sum()`; None for tensors that it does not depend on."""
-        if not (value.requires_grad and wanted and any(tensor.requires_grad for tensor in wanted)):
-            return [None] * len(wanted)
-        cotangent = torch.ones_like(value) if cotangent is None else cotangent
-        if self.scale is not None:
-            cotangent = cotangent * self.scale
-        try:
-            gradients = torch.autograd.grad(value, wanted, cotangent, retain_graph=True, allow_unused=True)
-        except RuntimeError as error:
-            if "donated" not in str(error):
-                raise
-            raise UserError(
-                "this strategy differentiates losses or a trunk from torch.compile once per task: set "
-                "torch._functorch.config.donated_buffer = False before compiling them"
-            ) from None
-        unscaled = typing.cast("Sequence[Tensor | None]", gradients)
-        if self.scale is None:
-            return unscaled
-        return [None if gradient is None else gradient / self.scale for gradient in unscaled]
-
-
-def check_finite(what: str, values: Tensor) -> list[float]:
-    """The values `[T]`, none on meta; a NotFiniteError for the first that is not finite."""
-    numbers: list[float] = [] if values.is_meta else values.tolist()
-    for task, number in enumerate(numbers):
-        if not math.isfinite(number):
-            raise NotFiniteError(what, task)
-    return numbers
+    def _gradients(self, value: Tensor, wanted: Tensors) -> Sequence[Tensor | None]:
+        return gradients(value, wanted, self.scale)
 
 
 def _required(value: V | None, problem: str) -> V:
@@ -223,48 +259,13 @@ def _filled(gradients: Iterable[Tensor | None], wanted: Iterable[Tensor]) -> lis
     return [torch.zeros_like(tensor) if gradient is None else gradient for gradient, tensor in pairs]
 
 
+def _any(gradients: Iterable[Tensor]) -> Tensor:
+    """Whether any number in these gradients is not 0; NaN is not."""
+    return torch.stack([(gradient != 0).any() for gradient in gradients]).any()
+
+
 def _whole(parameters: Tensors, gradients: Tensors, one: Tensor) -> dict[Tensor, Sum]:
     return {leaf: Sum(one, [gradient]) for leaf, gradient in zip(parameters, gradients, strict=True)}
-
-
-def leaves(losses: Tensors) -> list[list[Tensor]]:
-    """The tensors that a backward pass from these losses leaves gradients in, usually parameters.
-
-    Returns:
-        One list per loss of the leaves that no other loss depends on, and last the leaves of several losses.
-    """
-    owner: dict[Node, int] = {}
-    several = len(losses)
-    for number, loss in enumerate(losses):
-        ahead: list[Node | None] = [get_gradient_edge(loss).node] if loss.requires_grad else []
-        while ahead:
-            node = ahead.pop()
-            before = number if node is None else owner.get(node)
-            if node is None or before in (number, several):
-                continue
-            owner[node] = number if before is None else several
-            ahead += [input_node for input_node, _ in node.next_functions]
-    parts: list[list[Tensor]] = [[] for _ in range(several + 1)]
-    for node, number in owner.items():
-        if type(node).__name__ == "AccumulateGrad":
-            parts[number].append(typing.cast("typing.Any", node).variable)
-    return parts
-
-
-def _products(rows: Sequence[Row], others: Sequence[Row]) -> Tensor:
-    """Inner products `[T, T]` of gradients given parameter by parameter; a Gramian if both are the same.
-
-    Pair by pair: joining them to one matrix first would copy them, which takes longer than the products.
-    """
-    products: dict[tuple[int, int], Tensor] = {}
-    for s, t in product(range(len(rows)), repeat=2):
-        if rows is others and t < s:
-            products[s, t] = products[t, s]
-        else:
-            pairs = zip(rows[s][0], others[t][0], strict=True)
-            products[s, t] = torch.stack([one @ other for one, other in pairs]).sum()
-    units, other_units = (torch.stack([unit for _, unit in each]) for each in (rows, others))
-    return scaled_back(torch.stack(list(products.values())).view(len(rows), -1), units, other_units)
 
 
 def last_layer(shared: nn.Module) -> nn.Module | None:

@@ -143,7 +143,7 @@ def least_push(gramian: Tensor, progress: Tensor, precision: torch.dtype | None 
 
     argmin v'Gv / 2 - p'v over v >= 0, where p = `progress`, `[..., T]`. If no d meets the conditions, as with progress
     along two opposite gradients, or if only v_t |g_t| beyond 1e9 times the largest p_t / |g_t| do, v is 0. A task with
-    a zero gradient gets 0 and has no condition.
+    a zero gradient gets 0 and has no condition. In closed form for T <= 2.
     """
     wide, wanted = in_double(gramian), in_double(progress)
     inverse = reciprocal(gradient_norms(wide))
@@ -151,10 +151,24 @@ def least_push(gramian: Tensor, progress: Tensor, precision: torch.dtype | None 
     size = distances.abs().amax(-1, keepdim=True)
     distances = distances * reciprocal(size)
     matrix = cosines(wide)
-    x = nonnegative_point(matrix + _rounding(gramian, precision) * identity_like(wide), -distances, 0.0)
+    ridged = matrix + _rounding(gramian, precision) * identity_like(wide)
+    few = wide.shape[-1] <= 2
+    x = _nonnegative_few(ridged, distances) if few else nonnegative_point(ridged, -distances, 0.0)
     slack = (times(matrix, x) - distances).amin(-1, keepdim=True)
     met = (slack > -MISSED) & (x.sum(-1, keepdim=True) < FARTHEST)
     return torch.where(met, x * size * inverse, 0.0).to(gramian.dtype)
+
+
+def _nonnegative_few(matrix: Tensor, linear: Tensor) -> Tensor:
+    """The x >= 0, `[..., T]`, that minimises x'Ax / 2 - b'x, for T <= 2 and an A with equal numbers on its diagonal."""
+    diagonal = matrix[..., :1, 0]
+    alone = linear.clamp_min(0) / diagonal
+    if matrix.shape[-1] == 1:
+        return alone
+    cross = matrix[..., :1, 1]
+    both = (diagonal * linear - cross * linear.flip(-1)) / (diagonal.square() - cross.square())
+    larger = torch.where(linear == linear.amax(-1, keepdim=True), alone, 0.0)
+    return torch.where((both > 0).all(-1, keepdim=True), both, larger)
 
 
 def inverse_power_point(gramian: Tensor, alpha: float, precision: torch.dtype | None = None) -> Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtlbench import Balancer
-from tests.helpers.loops import NAMES, Net, make
+from mtlbench import Balancer, Step, Strategy, UserError
+from mtlbench.balancer.products import gramian_of
+from tests.helpers.loops import NAMES, Net, make, scalar
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,3 +150,122 @@ def test_losses_after_an_update_are_those_of_the_updated_network_under_autocast(
         states.append(balance.strategy.state_dict()["logits"])
     assert bool(states[0].any())
     torch.testing.assert_close(states[0], states[1])
+
+
+@pytest.mark.parametrize("exponent", [-80, -60, 60])
+def test_gradients_of_any_size_in_float32_have_the_same_gramian(exponent: int) -> None:
+    """Squares of lengths below 2^-63 or above 2^63 are not in range; a power of two changes no digit."""
+    net = Net(3, dtype=torch.float32)
+    gramians: list[Tensor] = []
+    for factor in (1.0, 2.0**exponent):
+        terms = [loss * factor for loss in net.losses(net.trunk(net.x))]
+        shared = list(net.trunk.parameters())
+        rows = [torch.autograd.grad(term, shared, retain_graph=True) for term in terms]
+        gramians.append(gramian_of([[part.flatten() for part in row] for row in rows]).double() / factor**2)
+    torch.testing.assert_close(gramians[1], gramians[0], rtol=1e-6, atol=0)
+    assert bool((gramians[1].diagonal() > 0).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_default_dtype_of_half_precision_changes_nothing(name: str) -> None:
+    states: list[dict[str, Any]] = []
+    for default in (torch.float32, torch.bfloat16):
+        torch.set_default_dtype(default)
+        try:
+            trunk, heads = nn.Linear(3, 4, dtype=torch.float32), nn.Linear(4, 3, dtype=torch.float32)
+            for parameter in (*trunk.parameters(), *heads.parameters()):
+                nn.init.constant_(parameter, 0.1)
+            balance = Balancer(name, tasks=3, shared=None if takes_losses_alone(name) else trunk)
+
+            def losses(features: Tensor, heads: nn.Module = heads) -> Tensor:
+                return (heads(features) - torch.arange(3)).square().mean(0)
+
+            for _ in range(3):
+                features = trunk(torch.ones(2, 3, dtype=torch.float32)).relu()
+                balance(losses(features), features, further=lambda features=features: losses(features)).backward()
+                balance.after_update(losses(features) * 0.9)
+            balance.epoch_end()
+            states.append(balance.state_dict())
+        finally:
+            torch.set_default_dtype(torch.float32)
+    one, other = states
+    for key, value in one.items():
+        if isinstance(value, Tensor):
+            assert value.dtype == other[key].dtype
+            assert torch.equal(value, other[key]), key
+
+
+@cache
+def takes_losses_alone(name: str) -> bool:
+    try:
+        Balancer(name, tasks=2)([scalar(), scalar()])
+    except UserError as error:
+        assert "shared" in str(error)
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_in_float64_are_weighed_in_float64(name: str) -> None:
+    """Without `shared`, nothing else tells the dtype; a state is loaded in the dtype in which it was saved."""
+    if not takes_losses_alone(name):
+        return
+    balances = [Balancer(name, tasks=3), Balancer(name, tasks=3).double()]
+    for step in range(3):
+        totals: list[Tensor] = []
+        for balance in balances:
+            x = torch.tensor([0.3, 2.0, 5.0], dtype=torch.float64, requires_grad=True)
+            totals.append(balance(x * (1 + step / 3)))
+            balance.after_update(x)
+        assert totals[0].dtype == torch.float64
+        torch.testing.assert_close(*totals, rtol=1e-7, atol=0)
+        again = Balancer(name, tasks=3)
+        again.load_state_dict(balances[0].state_dict())
+        assert torch.equal(again.weights, balances[0].weights)
+        balances[0] = again
+
+
+def test_lbfgs_finds_the_minimum_in_float64() -> None:
+    x = torch.tensor([3.0, -2.0], dtype=torch.float64, requires_grad=True)
+    balance = Balancer("fixed:weights=[0.3,7]", tasks=2)
+    optimizer = torch.optim.LBFGS(
+        [x], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = balance([(x - 1).pow(4).sum() + x.square().sum(), (x[0] * x[1] - 2).square()])
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    assert x.grad is not None
+    assert float(x.grad.norm()) < 1e-7  # in float32, 1e-4
+
+
+def test_losses_after_an_update_may_contain_derivatives() -> None:
+    """As those of physics: the residual of u' = -u."""
+    net = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def losses() -> list[Tensor]:
+        x = torch.linspace(0, 1, 8).view(-1, 1).requires_grad_()
+        u = net(x)
+        (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        return [(slope + u).square().mean(), (net(torch.zeros(1, 1)) - 1).square().mean()]
+
+    given: list[Tensor] = []
+
+    class Keeps(Strategy):
+        def forward(self, step: Step) -> Tensor:
+            return step.losses.sum(-1)
+
+        def after_update(self, losses_after: Tensor) -> None:
+            given.append(losses_after)
+
+    balance = Balancer(Keeps, tasks=2)
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        balance(losses()).backward()
+        with mode():
+            balance.after_update(losses)
+    assert torch.equal(given[2], torch.stack(losses()).unsqueeze(0))
+    assert not any(values.requires_grad or values.is_inference() for values in given)

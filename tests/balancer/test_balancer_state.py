@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
+import sys
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from mtlbench import Balancer, UserError
+from mtlbench.balancer.keeping import registry_with, unpacked
 from tests.helpers.loops import LR, NAMES, Loop, scalar
 from tests.helpers.toy import toy_setup
 
@@ -80,7 +85,7 @@ def test_dtypes_follow_the_shared_parameters_and_moments_follow_them() -> None:
     x = scalar()
     balance([x, 2 * x])
     balance.double()([x, 2 * x])
-    moments = balance.get_extra_state()["optimizer"]["state"][0]
+    moments = unpacked(balance.get_extra_state())["optimizer"]["state"][0]
     assert moments["exp_avg"].dtype == balance.weights.dtype == torch.float64
 
 
@@ -124,10 +129,80 @@ def test_the_state_of_another_strategy_or_other_tasks_is_refused(other: str, tas
         balance.load_state_dict(Balancer(other, tasks=tasks, shared=nn.Linear(2, 2)).state_dict())
 
 
-def test_freezing_a_module_around_it_does_not_freeze_its_parameters() -> None:
+def test_freezing_it_freezes_its_parameters_and_freezing_a_module_around_it_does_not() -> None:
     balance = Balancer("uncertainty", tasks=2)
     nn.ModuleList([balance]).requires_grad_(requires_grad=False)
-    assert not torch.equal(moved(balance, 3), torch.ones(2))
+    before = moved(balance, 3)
+    assert not any(parameter.requires_grad for parameter in balance.parameters())
+    balance.requires_grad_(requires_grad=False)
+    after = moved(balance, 1)
+    assert not torch.equal(before, after)
+    assert torch.equal(moved(balance, 3), after)
+    assert not torch.equal(moved(balance.requires_grad_(), 3), after)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_eval_mode_losses_are_weighed_and_nothing_changes(name: str) -> None:
+    loop = Loop(name, toy_setup())
+    rows = torch.arange(5)
+    with pytest.raises(UserError, match=r"eval mode.*balance\.train\(\)"):
+        loop.balance.eval()(loop.losses_of(rows))
+    loop.balance.train()
+    loop.step(0)
+    kept = copy.deepcopy(loop.balance.state_dict())
+    with torch.inference_mode():
+        total = loop.balance.eval()(loop.losses_of(rows))
+        loop.balance.after_update(list(loop.losses_of(rows).values()))
+    losses = torch.stack([*loop.losses_of(rows).values()])
+    torch.testing.assert_close(total, (loop.balance.weights * losses).sum())
+    assert not loop.balance(loop.losses_of(rows)).requires_grad
+    for key, value in loop.balance.state_dict().items():
+        assert torch.equal(value, kept[key]), key
+    with torch.inference_mode():
+        loop.balance.train().epoch_end()
+    loop.step(1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_is_of_tensors_and_the_balancer_can_be_pickled(name: str) -> None:
+    loop = Loop(name, toy_setup())
+    loop.step(0)
+    state = safetensors.torch.load(safetensors.torch.save(loop.balance.state_dict()))
+    other = Loop(name, toy_setup()).balance
+    other.load_state_dict(state)
+    loop.balance, loop.network, loop.optimizer = pickle.loads(
+        pickle.dumps((loop.balance, loop.network, loop.optimizer))
+    )
+    assert all(isinstance(value, Tensor) for value in loop.balance.state_dict().values())
+    for key, value in loop.balance.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+    for index in range(2):
+        loop.step(index)
+
+
+PLUGIN = """
+from mtlbench import Strategy, register
+
+@register("away")
+class Away(Strategy):
+    def forward(self, step):
+        return 2 * step.losses.sum(-1)
+"""
+
+
+@pytest.mark.parametrize("name", ["away", "smooth:away", "torchjd:UPGrad", "smooth:famo"])
+def test_a_pickled_balancer_loads_its_plugins(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in another process: the modules of plug-ins are not loaded."""
+    (tmp_path / "away.py").write_text(PLUGIN)
+    trunk = nn.Linear(2, 2)
+    balance = Balancer(name, tasks=2, shared=trunk, plugins=[tmp_path / "away.py"])
+    written = pickle.dumps(nn.ModuleList([trunk, balance]))
+    for module in [module for module in sys.modules if module.startswith("mtlbench_plugin_")]:
+        monkeypatch.delitem(sys.modules, module)
+    registry_with.cache_clear()
+    trunk, balance = pickle.loads(written)
+    balance(trunk(torch.ones(3, 2)).square().mean(0)).backward()
+    assert trunk.weight.grad is not None
 
 
 @pytest.mark.parametrize("name", ["famo", "dwa", "uncertainty"])

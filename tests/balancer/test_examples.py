@@ -42,6 +42,15 @@ def test_the_resnet_runs_with_any_strategy_and_precision(
     assert len(run(monkeypatch, capsys, "resnet_trunk.py", *arguments)) == 4
 
 
+@pytest.mark.parametrize("strategy", ["famo", "gradnorm", "modo"])
+def test_tasks_with_loaders_of_their_own_learn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str
+) -> None:
+    kind, size, *_ = run(monkeypatch, capsys, "two_loaders.py", "--epochs", "8", "--strategy", strategy)
+    assert kind < 0.6 * math.log(4)
+    assert size < 0.1 * 8  # the variance of the number
+
+
 @pytest.mark.parametrize(("strategy", "precision"), [("famo", "32-true"), ("gradnorm", "bf16-mixed")])
 def test_lightning_learns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str, precision: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import random
 import subprocess
 import sys
@@ -117,20 +118,20 @@ def survive(
     assert start(undisturbed, setup, epochs).wait() == 0
     longest = time.monotonic() - begun
     expected = results(undisturbed, setup)
-    struck = 0
+    struck, attempts = 0, itertools.count()
     while struck < len(victims):
-        out = folder / f"killed-{struck}"
-        main = start(out, setup, epochs)
+        out = folder / f"killed-{next(attempts)}"  # a bench that ended before it was struck leaves nothing to kill
+        main, begun = start(out, setup, epochs), time.monotonic()
         while struck < len(victims) and strike(main, longest, chance, victims[struck]):
             print(f"kill {struck + 1}: {victims[struck]}", flush=True)
             if victims[struck] == "the main process":
                 main.wait()
                 main = start(out, setup, epochs)
             struck += 1
-        if (
-            main.wait() != 0
-        ):  # a run fails if its stack is killed too often within an epoch; restarting the bench retries it
+        # A run fails if its stack is killed too often within an epoch; restarting the bench retries it.
+        if main.wait() != 0:
             assert start(out, setup, epochs).wait() == 0
+        longest = min(longest, time.monotonic() - begun)
         assert results(out, setup) == expected
         assert not [*out.rglob("*.safetensors"), *out.rglob(".*.json")]
 
