@@ -46,7 +46,7 @@ class GO4Align(Strategy):
         require(math.isfinite(beta) and beta >= 0, "beta must be finite and >= 0", beta)
         self.groups, self.beta = min(groups, shape[1]), beta
         self.indicator: Tensor
-        self.register_buffer("indicator", torch.full(shape, 1 / shape[1]))  # [K, T]
+        self.register_buffer("indicator", torch.ones(shape))  # [K, T], T p
 
     def forward(self, step: Step) -> Tensor:
         numbers = torch.finfo(step.losses.dtype)

@@ -51,7 +51,7 @@ class MoCo(Strategy):
         self.beta, self.gamma, self.decay, self.rho = beta, gamma, decay, rho
         self.weights: Tensor
         self.averages: Tensor
-        self.register_buffer("weights", torch.full(shape, 1 / shape[1]))  # [K, T]
+        self.register_buffer("weights", torch.ones(shape))  # [K, T], T w
 
     def allocate(self, parameters: int) -> None:
         self.register_buffer("averages", torch.zeros(*self.shape, parameters))  # [K, T, P], y
@@ -60,7 +60,7 @@ class MoCo(Strategy):
         slower = (1 + step.index).to(self.averages.dtype) ** -self.decay
         self.averages.lerp_(step.jacobian(), self.beta * slower)
         products = inner_products(self.averages, self.averages)  # [K, T, T]
-        total = self.weights.sum(-1, keepdim=True)  # 1, or less if tasks are absent, which keep their shares
+        total = self.weights.sum(-1, keepdim=True)  # T, or less if tasks are absent, which keep theirs
         weights = shares_of(self.weights)
         slope = (products * weights.unsqueeze(1)).sum(-1) + self.rho * weights
         weights = simplex_projection(weights - self.gamma * slower * slope).to(total.dtype)

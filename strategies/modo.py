@@ -43,11 +43,11 @@ class MoDo(Strategy):
         require(math.isfinite(rho) and rho >= 0, "rho must be finite and >= 0", rho)
         self.gamma, self.rho = gamma, rho
         self.weights: Tensor
-        self.register_buffer("weights", torch.full(shape, 1 / shape[1]))  # [K, T]
+        self.register_buffer("weights", torch.ones(shape))  # [K, T], T w
 
     def forward(self, step: Step) -> Tensor:
         products = step.independent_gramian()  # [K, T, T]
-        total = self.weights.sum(-1, keepdim=True)  # 1, or less if tasks are absent, which keep their shares
+        total = self.weights.sum(-1, keepdim=True)  # T, or less if tasks are absent, which keep theirs
         weights = shares_of(self.weights)
         slope = (products * weights.unsqueeze(1)).sum(-1) + self.rho * weights
         weights = simplex_projection(weights - self.gamma * slope).to(total.dtype)

@@ -57,14 +57,14 @@ class SDMGrad(Strategy):
         require(math.isfinite(max_norm) and max_norm >= 0, "max_norm must be finite and >= 0", max_norm)
         self.strength, self.steps, self.rate, self.momentum, self.max_norm = strength, steps, rate, momentum, max_norm
         self.shares: Tensor
-        self.register_buffer("shares", torch.full(shape, 1 / shape[1]))  # [K, T], v
+        self.register_buffer("shares", torch.ones(shape))  # [K, T], T v
 
     def forward(self, step: Step) -> Tensor:
         products = step.independent_gramian()  # [K, T, T]
         length = products.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().mean(-1)  # [K]
         products = products / (length.square() + SMALL)[:, None, None]
         pull = self.strength * products.mean(-1)  # [K, T]
-        total = self.shares.sum(-1, keepdim=True)  # 1, or less if tasks are absent, which keep their shares
+        total = self.shares.sum(-1, keepdim=True)  # T, or less if tasks are absent, which keep theirs
         shares = shares_of(self.shares.to(products.dtype))
         velocity = torch.zeros_like(shares)
         for _ in range(self.steps):

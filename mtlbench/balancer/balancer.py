@@ -14,9 +14,10 @@ from mtlbench.balancer.arguments import check, check_features, check_heads, trai
 from mtlbench.balancer.given_gradients import Sum, size_of, with_gradients
 from mtlbench.balancer.keeping import KeptStrategy, Recipe, requiring_grad
 from mtlbench.balancer.leaves import leaves
-from mtlbench.balancer.losses import Losses, TaskNames
+from mtlbench.balancer.losses import Losses, Present, TaskNames
 from mtlbench.balancer.precision import autocasts, default_dtype, widest
 from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer
+from mtlbench.contracts.absence import only
 from mtlbench.contracts.strategy import Step, Strategy, effective_weights
 from mtlbench.errors import UserError
 
@@ -38,7 +39,8 @@ class Balancer(KeptStrategy):
 
     In eval mode, a call weighs the losses as the last training step did, without a graph and without a step.
 
-    `weights` `[T]` are the effective weights of the last call, NaN before the first; `strategy` is the `Strategy`.
+    `weights` `[T]` are the effective weights of the last call, NaN before the first; a task without labels keeps its
+    last weight, and has 0 if it never had any. `strategy` is the `Strategy`.
 
     Args:
         strategy: as on the command line, `gradnorm` or `gradnorm:alpha=0.5`; or a function that makes one for a shape
@@ -64,6 +66,7 @@ class Balancer(KeptStrategy):
     index: Tensor
     epoch: Tensor
     seeds: Tensor
+    counts: Tensor
     loss_sums: Tensor
     steps_of_epoch: Tensor
 
@@ -100,7 +103,7 @@ class Balancer(KeptStrategy):
             self.strategy.allocate(self._size)
             buffers = {"weights": torch.full(shape[1:], torch.nan), "index": torch.tensor(0), "epoch": torch.tensor(0)}
             buffers |= {"seeds": torch.tensor([seed]), "loss_sums": torch.zeros(shape)}
-            buffers |= {"steps_of_epoch": torch.tensor(0)}
+            buffers |= {name: torch.zeros(shape, dtype=torch.int64) for name in ("counts", "steps_of_epoch")}
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
         self._lr = lr if self.strategy.lr is None else self.strategy.lr
@@ -108,13 +111,19 @@ class Balancer(KeptStrategy):
         self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
 
     def forward(
-        self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
+        self,
+        losses: Losses,
+        features: Tensor | None = None,
+        *,
+        present: Present | None = None,
+        further: Callable[[], Losses] | None = None,
     ) -> Tensor:
-        """The scalar to minimise, of value `sum_t w_t L_t` with the effective weights w.
+        """The scalar to minimise, of value `sum_t w_t L_t` with the effective weights w, over the tasks with labels.
 
         Args:
-            losses: of this step, with their graphs.
+            losses: of this step, with their graphs; None for a task without labels in this batch.
             features: the shared representation `[B, ...]` after its ReLU, with its graph, for strategies that use it.
+            present: which tasks have labels; by default, those whose loss is not None. Losses of others are ignored.
             further: returns the losses of another batch at each call, for strategies that use two further batches.
 
         Raises:
@@ -122,9 +131,12 @@ class Balancer(KeptStrategy):
                 that was not given; the message says how to give it.
         """
         device = self.weights.device
-        terms = self._tasks.scalars(losses, device)
+        here = self._tasks.present(losses, present)
+        terms = self._tasks.scalars(losses, device, here)
         if not self.training:
-            return self._evaluated(terms)
+            return self._evaluated(terms, here)
+        if len(here) < len(self.task_names) == self._size and self.strategy.overrides("allocate"):
+            raise UserError(f"{self._name} needs more than {self._size} shared parameters to tell them from tasks")
         self._widen([term.dtype for term in terms])
         dtype = self.weights.dtype
         if not any(term.requires_grad for term in terms):
@@ -145,12 +157,13 @@ class Balancer(KeptStrategy):
         def another() -> list[Tensor]:
             assert further is not None
             with callers:
-                return self._tasks.scalars(further(), device)
+                return self._tasks.scalars(further(), device, here)
 
         # A strategy's sums need full precision, and backward passes must run outside autocast.
         with full:
             signals = LossGradients(
-                names=self.task_names,
+                tasks=here,
+                names=[self.task_names[task] for task in here],
                 heads=self.strategy.heads,
                 losses=terms,
                 module=next(iter(self._shared), None),
@@ -163,13 +176,14 @@ class Balancer(KeptStrategy):
                 owners=self._owners,
             )
             values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
-            self._tasks.check(values[0], self.strategy, finite=scale is None)
-            step = Step(values.requires_grad_(), signals, index=self.index, epoch=self.epoch, seeds=self.seeds)
+            self._tasks.check(values[0], self.strategy, here, finite=scale is None)
+            times = {"index": self.index, "epoch": self.epoch, "counts": self.counts[:, here]}
+            step = Step(values.requires_grad_(), signals, seeds=self.seeds, **times)
             try:
                 if scale is not None and not bool(values.isfinite().all()):
                     raise GradientOverflowError
                 signals.tell_heads_apart()
-                with requiring_grad(self.strategy):
+                with requiring_grad(self.strategy), only(self.strategy, here):
                     weights = effective_weights(self.strategy, step)[0]
             except GradientOverflowError:
                 infinite = self.weights.new_full((1,), torch.inf)
@@ -177,29 +191,35 @@ class Balancer(KeptStrategy):
                 return with_gradients(values.sum(), {leaf: Sum(infinite, [torch.ones_like(leaf)]) for leaf in reached})
             total = signals.minimised(weights, step)
         with torch.no_grad():
-            if self._optimizer is not None:
-                if not self._frozen:
-                    self._optimizer.step()
-                self._optimizer.zero_grad()  # without gradients, no other optimizer changes them
-            self.strategy.project()
-            self._awaits_after_update = self.strategy.overrides("after_update")
-            self.weights = weights.clone()  # a new tensor for each step, so that callers can keep it
-            self.loss_sums += values
-            self.steps_of_epoch += 1
+            self._update(here)
+            with only(self.strategy, here):
+                self.strategy.project()
+            self._awaits_after_update = here if self.strategy.overrides("after_update") else []
+            at = slice(None) if len(here) == len(self.task_names) else here
+            self.weights = self.weights.nan_to_num()  # a new tensor for each step, so that callers can keep it
+            self.weights[at] = weights
+            self.loss_sums[:, at] += values
+            self.steps_of_epoch[:, at] += 1
+            self.counts[:, at] += 1
             self.index += 1
         return total
 
     if typing.TYPE_CHECKING:  # nn.Module declares any arguments
 
         def __call__(  # noqa: D102
-            self, losses: Losses, features: Tensor | None = None, *, further: Callable[[], Losses] | None = None
+            self,
+            losses: Losses,
+            features: Tensor | None = None,
+            *,
+            present: Present | None = None,
+            further: Callable[[], Losses] | None = None,
         ) -> Tensor: ...
 
     def after_update(self, losses: Losses | Callable[[], Losses]) -> None:
         """Give the strategy the losses of the same batch after the optimizer's step; only some strategies need them.
 
         They are given as in a call, or as a function, which is called only if they are needed. It may compute losses
-        that contain derivatives; a graph that it makes is not kept.
+        that contain derivatives; a graph that it makes is not kept. Losses of tasks that were absent are ignored.
         """
         if not self._awaits_after_update:
             return
@@ -208,28 +228,32 @@ class Balancer(KeptStrategy):
             with torch.inference_mode(mode=False), torch.enable_grad():
                 losses = losses()
         with torch.inference_mode(mode=False), torch.no_grad():
-            terms = self._tasks.scalars(losses, self.weights.device)
+            here = self._awaits_after_update
+            terms = self._tasks.scalars(losses, self.weights.device, here)
             values = torch.stack([term.to(self.weights.dtype) for term in terms])
-            self._awaits_after_update = False  # also if these losses are refused: the next step may follow
-            self._tasks.check(values, self.strategy, finite=True)
-            self.strategy.after_update(values.unsqueeze(0))
+            self._awaits_after_update = []  # also if these losses are refused: the next step may follow
+            self._tasks.check(values, self.strategy, here, finite=True)
+            with only(self.strategy, here):
+                self.strategy.after_update(values.unsqueeze(0))
 
     @torch.inference_mode(mode=False)
     @torch.no_grad()
     def epoch_end(self) -> None:
-        """End an epoch: the strategy is given the mean of the losses since the last one.
+        """End an epoch: the strategy is given the mean of the losses since the last one, of tasks that were present.
 
         Raises:
             UserError: there was no step in this epoch.
         """
-        if not self.steps_of_epoch:
+        here = self.steps_of_epoch[0].nonzero().flatten().tolist()
+        if not here:
             raise UserError("epoch_end must follow at least one step of the epoch; found none")
-        self.strategy.epoch_end(self.loss_sums / self.steps_of_epoch)
+        with only(self.strategy, here):
+            self.strategy.epoch_end((self.loss_sums / self.steps_of_epoch)[:, here])
         self.loss_sums.zero_()
         self.steps_of_epoch.zero_()
         self.epoch += 1
 
-    def _evaluated(self, terms: Sequence[Tensor]) -> Tensor:
+    def _evaluated(self, terms: Sequence[Tensor], here: Sequence[int]) -> Tensor:
         """The losses under the weights of the last step, a number without a graph."""
         if not (self.weights.is_meta or self.index):
             raise UserError(
@@ -237,7 +261,7 @@ class Balancer(KeptStrategy):
                 "In training, call balance.train()"
             )
         dtype = widest([self.weights.dtype, *(term.dtype for term in terms)])
-        return (self.weights * torch.stack([term.detach().to(dtype) for term in terms])).sum()
+        return (self.weights[here] * torch.stack([term.detach().to(dtype) for term in terms])).sum()
 
     def _shared_parameters(self) -> list[Tensor]:
         parameters = trained(self._shared)

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Generator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from mtlbench.balancer.losses import TaskNames, strategy_name
 from mtlbench.balancer.precision import widest
+from mtlbench.contracts.absence import keeping_others
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError
 from mtlbench.plugins.registry import HasTasks, Registry
@@ -42,7 +44,7 @@ class KeptStrategy(nn.Module):
     _lr: float  # of the strategy's parameters
     _optimizer: torch.optim.Adam | None = None
     _frozen: bool = False
-    _awaits_after_update: bool = False
+    _awaits_after_update: Sequence[int] = ()  # tasks of the last step, if the strategy is to see its losses again
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,6 +125,16 @@ class KeptStrategy(nn.Module):
         if (weights := state_dict.get(f"{prefix}weights")) is not None:
             self._widen([weights.dtype])
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def _update(self, tasks: Sequence[int]) -> None:
+        """Take the optimizer's step for the parameters of these tasks; they keep no gradients."""
+        if self._optimizer is None:
+            return
+        if not self._frozen:
+            moments = chain.from_iterable(state.values() for state in self._optimizer.state.values())
+            with keeping_others([*self.strategy.parameters(), *moments], tasks, len(self.task_names)):
+                self._optimizer.step()
+        self._optimizer.zero_grad()  # without gradients, no other optimizer changes them
 
     def _tie_optimizer(self, *_: object) -> None:
         """Make the optimizer train the strategy's present parameter tensors, and keep its moments."""

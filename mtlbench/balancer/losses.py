@@ -13,8 +13,11 @@ from torch import Tensor
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError
 
-Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-"""The losses of a step: T scalars in the order of the tasks, a tensor `[T]`, or scalars by task name."""
+Losses = Tensor | Sequence[Tensor | None] | Mapping[str, Tensor | None]
+"""The losses of a step: T scalars in the order of the tasks, a tensor `[T]`, or scalars by task name. None is a task
+without labels in this batch."""
+Present = Tensor | Sequence[bool] | Mapping[str, bool]
+"""Which tasks have labels in a batch, in the forms of `Losses`."""
 
 
 class TaskNames:
@@ -35,32 +38,56 @@ class TaskNames:
             raise UserError(f"tasks must be a positive integer or a list of unique names; found {tasks!r}")
         self.names: list[str] = names
 
-    def scalars(self, losses: Losses, device: torch.device) -> list[Tensor]:
-        """The losses as T scalars, in the order of the tasks.
+    def present(self, losses: Losses, mask: Present | None = None) -> list[int]:
+        """Numbers of the tasks that are present by a mask, or else those whose loss is not None.
 
         Raises:
-            UserError: the losses are not T scalars, or one of them is on another device.
+            UserError: losses or mask do not fit the tasks, or no task is present.
         """
-        by_task: Sequence[object]
-        if isinstance(losses, Mapping):
-            if not self.given or set(losses) != set(self.names):
-                names = ", ".join(self.names) if self.given else "none, since tasks is a number"
-                found = ", ".join(map(str, losses))
-                raise UserError(f"losses by name must have the names of the tasks ({names}); found {found}")
-            by_task = [losses[name] for name in self.names]
-        elif isinstance(losses, Tensor) and losses.dim() != 1:
-            raise UserError(f"losses in one tensor must have shape [T]; found {list(losses.shape)}")
-        elif not isinstance(cast("object", losses), Tensor | Sequence):
-            found = type(losses).__name__
-            raise UserError(f"losses must be a list of scalars, a tensor [T], or a dict by task name; found {found}")
-        else:
-            by_task = list(losses)
-        if len(by_task) != len(self.names):
-            raise UserError(f"there must be one loss per task, {len(self.names)}; found {len(by_task)}")
-        return [_scalar(name, loss, device) for name, loss in zip(self.names, by_task, strict=True)]
+        by_task = self._by_task(losses, "losses", "scalars")
+        flags = [loss is not None for loss in by_task]
+        if mask is not None:
+            flags = [bool(flag) for flag in self._by_task(mask, "present", "truth values")]
+        if not any(flags):
+            raise UserError("no task has labels in this batch: leave it out, before the Balancer and the optimizer")
+        for name, loss in (_joined(by_task, flags, self.names) if not all(flags) else {}).items():
+            if not bool(loss.isfinite()):
+                raise UserError(
+                    f"the loss of task {name}, which is absent, must be finite, since the others are elements of the "
+                    "same vector: its graph would pass NaN on. Pass losses that are computed separately, in a list"
+                )
+        return [task for task, flag in enumerate(flags) if flag]
 
-    def check(self, values: Tensor, strategy: Strategy, *, finite: bool) -> None:
-        """Refuse losses `[T]` that a strategy cannot take, before anything changes.
+    def scalars(self, losses: Losses, device: torch.device, tasks: Sequence[int]) -> list[Tensor]:
+        """The losses of these tasks, as scalars; those of others are not looked at.
+
+        Raises:
+            UserError: the losses do not fit the tasks, are not scalars, or are on another device.
+        """
+        by_task = self._by_task(losses, "losses", "scalars")
+        return [_scalar(self.names[task], by_task[task], device) for task in tasks]
+
+    def _by_task(self, values: Losses | Present, argument: str, kind: str) -> Sequence[object]:
+        by_task: Sequence[object]
+        if isinstance(values, Mapping):
+            if not self.given or set(values) != set(self.names):
+                names = ", ".join(self.names) if self.given else "none, since tasks is a number"
+                found = ", ".join(map(str, values))
+                raise UserError(f"{argument} by name must have the names of the tasks ({names}); found {found}")
+            by_task = [values[name] for name in self.names]
+        elif isinstance(values, Tensor) and values.dim() != 1:
+            raise UserError(f"{argument} in one tensor must have shape [T]; found {list(values.shape)}")
+        elif not isinstance(cast("object", values), Tensor | Sequence):
+            found = type(values).__name__
+            raise UserError(f"{argument} must be a list of {kind}, a tensor [T], or a dict by task name; found {found}")
+        else:
+            by_task = list(values)
+        if len(by_task) != len(self.names):
+            raise UserError(f"{argument} must have one entry per task, {len(self.names)}; found {len(by_task)}")
+        return by_task
+
+    def check(self, values: Tensor, strategy: Strategy, tasks: Sequence[int], *, finite: bool) -> None:
+        """Refuse losses `[n]` of these tasks that a strategy cannot take, before anything changes.
 
         Raises:
             UserError: a loss is negative and the strategy is defined for positive losses, or, if asked for `finite`
@@ -68,11 +95,11 @@ class TaskNames:
         """
         if values.is_meta:
             return
-        for name, value in zip(self.names, values.tolist(), strict=True):
+        for name, value in zip([self.names[task] for task in tasks], values.tolist(), strict=True):
             if finite and not math.isfinite(value):
                 raise UserError(
                     f"the loss of task {name} must be finite; found {value}. Nothing was changed: skip the step of the "
-                    "optimizer for this batch"
+                    "optimizer for this batch, or pass None as the loss of a task without labels"
                 )
             if value < 0 and strategy.losses == "positive":
                 raise UserError(
@@ -84,6 +111,14 @@ class TaskNames:
 def strategy_name(strategy: Strategy) -> str:
     """The name that a strategy is registered under, or that of its class."""
     return getattr(strategy, "name", type(strategy).__name__)
+
+
+def _joined(by_task: Sequence[object], flags: Sequence[bool], names: Sequence[str]) -> dict[str, Tensor]:
+    """Losses of absent tasks, by name, that are elements of a tensor of which other elements are present."""
+    losses = {name: loss for name, loss in zip(names, by_task, strict=True) if isinstance(loss, Tensor)}
+    used = {loss.grad_fn for loss, flag in zip(by_task, flags, strict=True) if flag and isinstance(loss, Tensor)}
+    absent = {name: losses[name] for name, flag in zip(names, flags, strict=True) if not flag and name in losses}
+    return {name: loss for name, loss in absent.items() if loss.grad_fn is not None and loss.grad_fn in used}
 
 
 def _scalar(name: str, loss: object, device: torch.device) -> Tensor:

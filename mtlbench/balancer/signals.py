@@ -45,7 +45,8 @@ class LossGradients:
     Losses are multiplied by `scale` before every backward pass and gradients divided by it after, for half precision.
     """
 
-    names: Sequence[str]  # of the tasks
+    tasks: Sequence[int]  # their numbers in the loop; T is how many are present
+    names: Sequence[str]  # of these
     heads: Heads
     losses: Tensors  # T scalars with their graphs, which are retained
     module: nn.Module | None  # that all tasks share
@@ -128,9 +129,10 @@ class LossGradients:
                     "that are computed separately, in a list, or set heads=weighted"
                 )
             if tasks:
-                self.owners[leaf] = tasks[0] if before in (None, tasks[0]) and len(tasks) == 1 else SEVERAL
+                first = self.tasks[tasks[0]]
+                self.owners[leaf] = first if before in (None, first) and len(tasks) == 1 else SEVERAL
             for t in reaching:
-                if self.owners.get(leaf) != t:
+                if self.owners.get(leaf) != self.tasks[t]:
                     del self._of_heads[t][leaf]
 
     def _in_unproven(self, heads: Mapping[Tensor, Tensor]) -> list[Tensor]:

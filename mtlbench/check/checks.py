@@ -16,6 +16,7 @@ PROPERTIES: dict[str, Proof[Subject]] = {
     "a step gives one objective per replica and one finite weight per task": properties.one_weight_per_task,
     "batched equals one by one": properties.batched_equals_one_by_one,
     "permuting tasks permutes weights": properties.permuting_tasks_permutes_weights,
+    "absent tasks are left out": properties.absent_tasks_are_left_out,
     "finite for losses from 1e-8 to 1e8 and degenerate gradients": properties.finite_everywhere,
     "finite for negative losses": properties.finite_for_negative_losses,
     "state_dict is the whole state": properties.state_is_whole,

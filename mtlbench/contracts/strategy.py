@@ -154,6 +154,10 @@ class Strategy(nn.Module):
     waits: ClassVar[bool] = False
     """True if a step synchronises with the device; on CUDA it is then not captured as a graph."""
 
+    divisible: ClassVar[bool] = True
+    """True if the state of a task is in those dimensions of parameters and buffers, after the first, that have size T,
+    so that a step without some of the tasks leaves it unchanged; see `mtlbench.contracts.absence`."""
+
     symmetric: ClassVar[bool] = True
     """True if permuting the tasks permutes the weights alike; False for a method that treats tasks by their position,
     such as one that protects the main task. Numbers from `step.rand` belong to a task."""

@@ -16,7 +16,7 @@ from mtlbench.contracts.strategy import Step, Strategy, require
 from mtlbench.errors import ContractError, UserError
 
 HOOKS = ("allocate", "project", "after_update", "epoch_end")
-OF_CLASS, OF_INSTANCE = ("family", "symmetric", "waits"), ("heads", "losses", "lr", "warm_up")
+OF_CLASS, OF_INSTANCE = ("family", "symmetric", "waits", "divisible"), ("heads", "losses", "lr", "warm_up")
 """Declarations that are those of the other strategy; those of an instance may depend on its hyper-parameters."""
 
 

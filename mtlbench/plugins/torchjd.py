@@ -60,6 +60,7 @@ class TorchJD(Strategy):
     """
 
     waits = True
+    divisible = False
     method: ClassVar[type[nn.Module]]
     signal: Signal
 

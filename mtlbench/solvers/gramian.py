@@ -145,6 +145,8 @@ def least_push(gramian: Tensor, progress: Tensor, precision: torch.dtype | None 
     along two opposite gradients, or if only v_t |g_t| beyond 1e9 times the largest p_t / |g_t| do, v is 0. A task with
     a zero gradient gets 0 and has no condition. In closed form for T <= 2.
     """
+    if not progress.shape[-1]:
+        return progress.to(gramian.dtype)
     wide, wanted = in_double(gramian), in_double(progress)
     inverse = reciprocal(gradient_norms(wide))
     distances = wanted * inverse  # p_t / |g_t|

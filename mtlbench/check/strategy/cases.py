@@ -48,6 +48,20 @@ class Case:
             losses, jacobian = self.losses[i][:, tasks], self.jacobians[i][:, tasks]
             yield given_step(losses, jacobian, index=i, epoch=i, seeds=seeds, order=order if move_draws else None)
 
+    def with_labels(self, present: Sequence[Sequence[int]]) -> Iterator[Step]:
+        """The steps with only those tasks that are present in each."""
+        counts = torch.zeros(self.shape, dtype=torch.int64)
+        for i, tasks in enumerate(present):
+            own = counts[:, list(tasks)]
+            losses, jacobian = self.losses[i][:, list(tasks)], self.jacobians[i][:, list(tasks)]
+            yield given_step(losses, jacobian, index=i, epoch=i, counts=own)
+            counts[:, list(tasks)] += 1
+
+    def without(self, task: int) -> Case:
+        """The same without a task."""
+        others = [t for t in range(self.shape[1]) if t != task]
+        return Case(self.losses[:, :, others], self.jacobians[:, :, others], self.about)
+
     def to(self, dtype: torch.dtype) -> Case:
         """The same case in another dtype."""
         return Case(self.losses.to(dtype), self.jacobians.to(dtype), self.about)

@@ -17,6 +17,7 @@ from mtlbench.check.strategy.cases import FEATURES, Case, degenerate_case, negat
 from mtlbench.check.strategy.small_training import stack_trains_as_each_alone
 from mtlbench.check.strategy.steps import live, permuted
 from mtlbench.check.subjects import Subject
+from mtlbench.contracts.absence import only, taken
 from mtlbench.contracts.strategy import Losses, Strategy
 from mtlbench.errors import ContractError
 
@@ -91,6 +92,39 @@ def _unlike(subject: Subject, case: Case, order: Sequence[int], *, move_draws: b
     pairs = ((k, _of_replica(moved, k), _of_replica(straight, k)) for k in range(case.shape[0]))
     problems = (_difference(one, other, case, k, where, sources) for k, one, other in pairs)
     return next(filter(None, problems), None)
+
+
+PRESENT = ((0, 2, 3), (2, 3), (0,), (0, 2, 3), (0, 3), (3,), (0, 2), (0, 2, 3))
+"""Tasks with labels in consecutive steps; task 1 never has any."""
+
+
+def absent_tasks_are_left_out(subject: Subject) -> str | None:
+    """A step without labels of some tasks leaves their state as it is, and treats the others as if they were all."""
+    if not subject.cls.divisible:
+        return "its state is not kept by task (divisible = False)"
+    if not set(subject.counts(3, 4)) >= {3, 4}:
+        return "a hyper-parameter has one number per task"
+    case = random_case((2, 4), 0, steps=len(PRESENT))
+    strategy, smaller = subject.build(case.shape), subject.build((2, 3))
+    life, expected = list[dict[str, Tensor]](), list[dict[str, Tensor]]()
+    for i, step in enumerate(case.with_labels(PRESENT)):
+        absent = [t for t in range(4) if t not in PRESENT[i]]
+        before = {name: taken(tensor, absent, 4) for name, tensor in _state(strategy).items() if _by_task(tensor, 4)}
+        with only(strategy, PRESENT[i]):
+            life.append(live(strategy, step))
+        for name, tensor in before.items():
+            if not torch.equal(taken(_state(strategy)[name], absent, 4), tensor):
+                raise ContractError(f"step {i}: {name} of absent tasks changes; found {_first(_state(strategy)[name])}")
+    places = [[max(t - 1, 0) for t in tasks] for tasks in PRESENT]
+    for i, step in enumerate(case.without(1).with_labels(places)):
+        with only(smaller, places[i]):
+            expected.append(live(smaller, step))
+    where, sources = "tasks may be absent", ("with a task that is always absent", "without it")
+    for k in range(2):
+        problem = _difference(_of_replica(life, k), _of_replica(expected, k), case, k, where, sources)
+        if problem:
+            raise ContractError(problem)
+    return None
 
 
 def finite_everywhere(subject: Subject) -> None:
@@ -233,6 +267,10 @@ def _difference(
                 values = ", ".join(f"{_first(tensor)} {source}" for tensor, source in zip(pair, sources, strict=True))
                 return f"step {step}, {where}: {name} {values}; {case.described(step, k)}"
     return None
+
+
+def _by_task(tensor: Tensor, tasks: int) -> bool:
+    return tasks in tensor.shape[1:]
 
 
 def _first(tensor: Tensor | None) -> str:

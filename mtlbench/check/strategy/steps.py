@@ -65,12 +65,14 @@ def given_step(
     index: int = 0,
     epoch: int = 0,
     seeds: Sequence[int] | None = None,
+    counts: Tensor | None = None,
     order: Sequence[int] | None = None,
     further: tuple[Tensor, Tensor] | None = None,
 ) -> Step:
     """A step with losses `[K, T]` and task gradients `jacobian` `[K, T, P]`, which are zero by default.
 
-    `index` is the number of updates before it, `epoch` starts from 0, and the K `seeds` are 0 to K - 1 by default.
+    `index` is the number of updates before it, `counts` `[K, T]` that of each task, `index` by default; `epoch` starts
+    from 0, and the K `seeds` are 0 to K - 1 by default.
     `order` is that of the tasks, if losses and gradients are permuted: random numbers are then permuted likewise.
     `further` holds the Jacobians of two further batches.
     """
@@ -81,6 +83,7 @@ def given_step(
         index=torch.tensor(index),
         epoch=torch.tensor(epoch),
         seeds=torch.tensor(range(len(losses)) if seeds is None else seeds),
+        counts=counts,
     )
     step.order = range(losses.shape[1]) if order is None else order
     return step
