@@ -63,7 +63,7 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_each_guide_has_code_that_runs() -> None:
     counts = {page.name: len(blocks_of(page)) for page in PAGES}
-    assert counts["balancer.md"] == 5
+    assert counts["balancer.md"] == 6
     assert min(counts[name] for name in ("README.md", "strategy.md", "setup.md", "engine.md")) >= 2
     assert counts["verdicts.md"] >= 5
 
