@@ -28,8 +28,8 @@ TORCHJD, FORMULA = "TorchJD", "the formula as a loop"
 
 def code(repository: str, commit: str, *, others: bool = False) -> str:
     """A repository as the source of numbers; `others` if it is not that of the method's authors."""
-    link = f"[{repository}@{commit}](https://github.com/{repository}/tree/{commit})"
-    return f"{link} (others' code)" if others else link
+    link = f"[{repository}](https://github.com/{repository}/tree/{commit}) {commit}"
+    return f"{link} (not the authors')" if others else link
 
 
 @dataclass(frozen=True)

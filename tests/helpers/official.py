@@ -1,9 +1,10 @@
 """The problem that the code of the methods' authors was run on, and a strategy's weights and directions on it.
 
 The test file of each strategy holds the outcome of the authors' code, and names the repository, its commit and the
-call. There, `losses` and `gradients` are those of a step, `theta` is a parameter of zeros, and the loss of task t is
-`losses[t] + gradients[t] @ theta`. All numbers are float64, steps are taken in order and keep their state. Each step is
-an epoch of its own, and the losses after an update are those of the next step, or, in the last one, of the first.
+call. There, `losses`, `gradients` and `further` are the rows of `LOSSES`, `GRADIENTS` and `FURTHER` for a step, `theta`
+is a parameter of zeros, and the loss of task t is `losses[t] + gradients[t] @ theta`. All numbers are float64, steps
+are taken in order and keep their state. Each step is an epoch of its own, and the losses after an update are those of
+the next step, or, in the last one, of the first.
 """
 
 from __future__ import annotations

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtlbench.plugins.registry import Registry
 from mtlbench.plugins.spec_text import written
-from tests.helpers.authors import Authors
+from tests.helpers.authors import TORCHJD, Authors, Comparison
 from tests.helpers.definitions import DEFINITIONS
 from tests.project.readme_table import with_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "faithful.md"
-COLUMNS = ("strategy", "compared with", "largest difference", "deviations", "defaults from")
+COLUMNS = ("strategy", "compared with", "largest difference", "to TorchJD", "deviations", "defaults from")
 
 
 def table(registry: Registry) -> str:
@@ -22,16 +23,33 @@ def table(registry: Registry) -> str:
 
 
 def _cells(name: str, authors: Authors) -> list[str]:
-    bounds: dict[str, float] = {}
-    settings: dict[str, list[str]] = {}
-    for comparison in authors.comparisons:
-        source = comparison.source if comparison.draws is None else f"{comparison.source}, same random numbers"
-        bounds[source] = max(bounds.get(source, 0.0), comparison.within)
-        hyper = ",".join(f"{key}={written(value)}" for key, value in comparison.hyper.items())
-        settings.setdefault(source, []).extend([f"`{hyper}`"] if hyper else [])
-    sources = [f"{source}, {', '.join(settings[source])}".removesuffix(", ") for source in bounds]
-    differences = [f"< 1e{math.log10(bound):.0f}" for bound in bounds.values()]
-    return [f"`{name}`", "<br>".join(sources), "<br>".join(differences), authors.deviations, authors.default]
+    to_torchjd = [comparison for comparison in authors.comparisons if comparison.source == TORCHJD]
+    main = [comparison for comparison in authors.comparisons if comparison.source != TORCHJD]
+    (source,) = {comparison.source for comparison in main}
+    drawn = ", same random numbers" if any(comparison.draws for comparison in main) else ""
+    return [
+        f"`{name}`",
+        f"{source}{drawn}{_settings(main)}",
+        _bound(main),
+        f"{_bound(to_torchjd)}{_settings(to_torchjd)}" if to_torchjd else "",
+        authors.deviations,
+        authors.default,
+    ]
+
+
+def _settings(comparisons: Sequence[Comparison]) -> str:
+    """The hyper-parameters of the comparisons, unless all are the defaults."""
+    if not any(comparison.hyper for comparison in comparisons):
+        return ""
+    settings = (
+        ", ".join(f"`{key}={written(value)}`" for key, value in comparison.hyper.items()) or "defaults"
+        for comparison in comparisons
+    )
+    return f": {'; '.join(settings)}"
+
+
+def _bound(comparisons: Sequence[Comparison]) -> str:
+    return f"< 1e{math.log10(max(comparison.within for comparison in comparisons)):.0f}"
 
 
 if __name__ == "__main__":

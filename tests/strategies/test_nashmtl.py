@@ -43,7 +43,7 @@ AUTHORS = Authors(
     Comparison(code("AvivNavon/nash-mtl", "cce1840"), DIRECTIONS, "directions", within=1e-6),
     Comparison(TORCHJD, aggregated(lambda: aggregation.NashMTL(3), anew=True), "directions", within=1e-6),
     default="`max_norm` is the code's",
-    deviations="solved to rounding in each step; the code's solver starts at the last weights and may stay there",
+    deviations="solved to rounding; the code's solver, which may stay at the last weights, was made anew in each step",
 )
 
 

@@ -37,7 +37,8 @@ class PCD(Surgery):
 PLAIN = {"pcd": PCD, "pcd:tau=0.5,beta=0.9": partial(PCD, 0.5, 0.9)}
 REFUSED: Refused = {"tau": SHARE, "beta": (-0.1, 1.0), "eps": NOT_NEGATIVE}
 AUTHORS = Authors(
-    Comparison(TORCHJD, aggregated(aggregation.PCD), "directions"), default="TorchJD's, which restates the paper"
+    Comparison(f"{TORCHJD} (not the authors')", aggregated(aggregation.PCD), "directions"),
+    default="TorchJD's, which restates the paper",
 )
 
 
