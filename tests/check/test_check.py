@@ -26,7 +26,7 @@ class Bad(Strategy):
 '''
 Write = Callable[..., Path]
 
-(DOCSTRING, STEP, BATCHED, PERMUTED, FINITE, NEGATIVE, STATE, IN_PLACE, META, MEMORY) = PROPERTIES
+(DOCSTRING, STEP, BATCHED, PERMUTED, ABSENT, FINITE, NEGATIVE, STATE, IN_PLACE, META, MEMORY) = PROPERTIES
 
 
 @pytest.fixture
@@ -135,6 +135,33 @@ def test_replicas_mixed_in_a_hook_are_reported(write: Write) -> None:
     found = broken(write(MIXES_AFTER_THE_EPOCH))
     assert list(found) == [BATCHED]
     assert found[BATCHED].startswith("step 1, replica 0 of 2")
+
+
+DEPENDS_ON_T = """
+    def __init__(self, shape):
+        super().__init__(shape)
+        self.register_buffer("weights", torch.full(shape, 1 / shape[1]))
+
+    def forward(self, step):
+        return (self.weights * step.losses).sum(-1)
+"""
+OTHERS_LEARN = """
+    def __init__(self, shape):
+        super().__init__(shape)
+        self.known = shape[1]
+
+    def forward(self, step):
+        return (torch.ones(self.known) * step.losses).sum(-1)
+"""
+
+
+@pytest.mark.parametrize(("body", "says"), [(DEPENDS_ON_T, "[0.25, 0.25, 0.25]"), (OTHERS_LEARN, "size of tensor")])
+def test_strategies_that_do_not_divide_by_task_are_reported(write: Write, body: str, says: str) -> None:
+    path = write(body)
+    assert list(broken(path)) == [ABSENT]
+    assert says in broken(path)[ABSENT]
+    path.write_text(path.read_text().replace("def __init__", "divisible = False\n\n    def __init__"))
+    assert outcomes(path)[ABSENT].verdict == "declared"
 
 
 def test_random_numbers_of_torch_differ_in_a_stack(write: Write) -> None:
