@@ -64,8 +64,9 @@ soak: .venv/dev.stamp ## try 2,000 wrong inputs and files; kill a bench 50 times
 	MTLBENCH_CASES=2000 $(BIN)/python -m pytest tests/cli/test_bad_input.py
 	$(BIN)/python -m tests.helpers.kills
 
-readme: .venv/dev.stamp ## write the README's table of strategies anew, after a change to strategies/
+readme: .venv/dev.stamp ## write the tables of strategies in README and docs/faithful.md anew, after a change to strategies/
 	$(BIN)/python -m tests.project.readme_table
+	$(BIN)/python -m tests.project.faithful
 
 toy: .venv/dev.stamp ## descend the two-task toy problem with every strategy into docs/toy-problem
 	$(BIN)/python -m tests.helpers.trajectories

@@ -21,6 +21,8 @@ class AlignedMTL(Strategy):
     Source: Senushkin, Patakin, Kuznetsov & Konushin, "Independent Component Alignment for Multi-Task Learning",
     CVPR 2023, algorithm 1.
 
+    Deviation: in the authors' code p is 1, a common factor.
+
     An eigenvalue counts as zero below T times the rounding of the largest. TorchJD calls the mean `rmse`.
 
     Args:

@@ -21,11 +21,11 @@ class ExcessMTL(Strategy):
     w <- T softmax(log w + eta e), from w = 1.
 
     Source: He, Zhou, Zhang, Yang & Zhao, "Robust Multi-Task Learning with Excess Risks", ICML 2024, eq. 6-7 and 9;
-    eta is LibMTL's.
+    eta is the default of the authors' code.
 
     Deviations: the paper's weights sum to 1, here to T, a common factor. At the first step, whose e is 1 by
-    definition, weights stay as they are, as in LibMTL; TorchJD moves them by the e that is not yet relative, unless it
-    is given `n_warmup_steps=1`, and takes eta = 1.
+    definition, weights stay as they are, as in the authors' code; TorchJD moves them by the e that is not yet relative,
+    unless it is given `n_warmup_steps=1`, and takes eta = 1.
 
     Args:
         shape: (K, T).

@@ -25,8 +25,9 @@ class GradDrop(Strategy):
 
     As in the paper, what is kept is not scaled up for what is dropped, unlike in dropout.
 
-    Deviation elsewhere: TorchJD drops in the same way, but what it is given, and so what `torchjd:GradDrop` drops, are
-    the gradients by the shared parameters.
+    Deviations elsewhere: by default (`keep_gradnorm_constant`), the authors' code in tensorflow/lingvo scales what is
+    kept to the length of the sum of all gradients. TorchJD drops in the same way as here, but what it is given, and so
+    what `torchjd:GradDrop` drops, are the gradients by the shared parameters.
 
     Args:
         shape: (K, T).

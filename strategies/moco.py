@@ -19,7 +19,8 @@ class MoCo(Strategy):
 
     Source: Fernando, Shen, Liu, Chaudhury, Murugesan & Chen, "Mitigating Gradient Bias in Multi-objective Learning:
     A Provably Convergent Approach", ICLR 2023, algorithm 1; defaults are those of the authors' code for NYUv2. For
-    Cityscapes it takes beta 0.05, for Office-31 beta 0.1 and, as the gradient of a square, twice the slope of w.
+    Cityscapes it takes beta 0.05 and softmax for the projection, for Office-31 beta 0.1 and, as the gradient of a
+    square, twice the slope of w.
 
     Deviations elsewhere: LibMTL (beta 0.5, s 0.5) scales each g_t to length L_t first and takes softmax for the
     projection, so that its defaults belong to other gradients.

@@ -19,9 +19,11 @@ class MoDo(Strategy):
 
     Source: Chen, Fernando, Ying & Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
     Generalization and Conflict-Avoidance", NeurIPS 2023, algorithm 1, in the variant with three batches that the
-    official code offers; gamma and rho are LibMTL's (TorchJD: gamma = 0.1).
+    official code offers; gamma is that of the authors' scripts for NYUv2 and Office-31, rho the default of their code.
 
     Deviation: head t learns from the step's own batch; in LibMTL from all three, its gradients averaged.
+
+    Deviation elsewhere: in TorchJD gamma is 0.1 by default, as in the authors' code.
 
     Args:
         shape: (K, T).

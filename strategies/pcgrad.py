@@ -18,6 +18,8 @@ class PCGrad(Strategy):
     Source: Yu, Kumar, Gupta, Levine, Hausman & Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020,
     algorithm 1.
 
+    Deviation elsewhere: the authors' code visits the other tasks in their order; it does not use what it shuffles.
+
     Args:
         shape: (K, T).
     """

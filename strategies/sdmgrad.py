@@ -26,7 +26,9 @@ class SDMGrad(Strategy):
 
     Deviation: head t learns from the step's own batch; in the official code from all three.
 
-    Deviation elsewhere: in LibMTL the learning rate is 5, and nothing is clipped.
+    Deviations elsewhere: the official code adds 1e-4 to the diagonal before it takes its root, which shortens the steps
+    of v where gradients are shorter than 0.01, and multiplies d by T before it clips. In LibMTL the learning rate is 5,
+    and nothing is clipped.
 
     Args:
         shape: (K, T).

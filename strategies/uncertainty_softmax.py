@@ -20,7 +20,8 @@ class UncertaintySoftmax(Strategy):
     Source: Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott & Koehler, "Analytical Uncertainty-Based Loss
     Weighting in Multi-Task Learning", GCPR 2024 (arXiv:2408.07985).
 
-    Deviation: the paper tunes tau for each data set and gives no default; 20 is ours, made for losses of 0.01 to 1.
+    Deviation: the paper tunes tau for each data set and gives no default; 20 is ours, made for losses of 0.01 to 1. The
+    first author's later code adds 1e-8 to losses.
 
     Args:
         shape: (K, T).

@@ -1,7 +1,8 @@
-"""What the file `tests/strategies/test_<name>.py` of each strategy declares: the method in plain torch, refused values.
+"""What the file `tests/strategies/test_<name>.py` of each strategy declares: the method in plain torch, comparisons.
 
 A test file is found by the name of the strategy's file. It defines `PLAIN`, the method as `Plain` by label (the first
-label is the strategy's name), and, if the strategy has hyper-parameters, `REFUSED`.
+label is the strategy's name), `AUTHORS`, what it was compared with, and, if the strategy has hyper-parameters,
+`REFUSED`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtlbench.plugins.discovery import strategies_folder
+from tests.helpers.authors import Authors
 from tests.helpers.plain import Plain
 from tests.helpers.refused import Refused
 
@@ -23,6 +25,7 @@ class Definitions:
     """The declarations of all test files, and one line for each that is missing."""
 
     plain: dict[str, Callable[[], Plain]] = field(default_factory=dict[str, Callable[[], Plain]])
+    authors: dict[str, Authors] = field(default_factory=dict[str, Authors])
     refused: dict[str, Refused] = field(default_factory=dict[str, Refused])
     missing: list[str] = field(default_factory=list[str])
 
@@ -41,7 +44,12 @@ def collect(strategy_files: Iterable[Path], tests: Path = TESTS, package: str = 
             definitions.missing.append(f"add PLAIN to tests/strategies/{test.name}: the method in plain torch by label")
             continue
         definitions.plain |= plain
-        definitions.refused[next(iter(plain))] = getattr(module, "REFUSED", {})
+        name, authors = next(iter(plain)), getattr(module, "AUTHORS", None)
+        if authors is None:
+            definitions.missing.append(f"add AUTHORS to tests/strategies/{test.name}: what {name} was compared with")
+        else:
+            definitions.authors[name] = authors
+        definitions.refused[name] = getattr(module, "REFUSED", {})
     return definitions
 
 

@@ -9,12 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times, unit
 from tests.helpers.plain import PlainStep, Surgery
 from tests.helpers.refused import NOT_NEGATIVE, Refused
 from tests.helpers.toy import uneven_problem
+
+# The code of Cranial-XIX/CAGrad at dc3d481, nyuv2/utils.py, with torch's default dtype float64: cagrad(gradients.mT,
+# alpha=0.4, rescale=0) for each step, a function within multi_task_mgd_trainer.
+DIRECTIONS = [
+    [0.9805011201696426, 1.2470948763493328, -0.6463233976012427, -0.4431010008702748],
+    [0.7131482877500661, 0.6570367578332011, 0.07370342449986783, 0.036851712249933916],
+    [-0.09692525746962317, 0.9575100146549366, -0.15838083411176787, 1.5106121831627821],
+]
 
 
 class CAGrad(Surgery):
@@ -42,6 +52,12 @@ class CAGrad(Surgery):
 
 PLAIN = {"cagrad": CAGrad, "cagrad:c=0.9": partial(CAGrad, 0.9)}
 REFUSED: Refused = {"c": NOT_NEGATIVE}
+AUTHORS = Authors(
+    Comparison(code("Cranial-XIX/CAGrad", "dc3d481"), DIRECTIONS, "directions", within=1e-3),
+    Comparison(TORCHJD, aggregated(lambda: aggregation.CAGrad(0.4, norm_eps=0)), "directions", within=1e-3),
+    default="`run.sh` for NYUv2 and Cityscapes",
+    deviations="the optimum, where the code's SLSQP stops at its default tolerance, with 1e-8 added to squares",
+)
 
 
 @few

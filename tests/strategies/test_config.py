@@ -5,11 +5,21 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times, unit
 from tests.helpers.plain import PlainStep, Surgery
 from tests.helpers.toy import uneven_problem
+
+# The code of tum-pbs/ConFIG at 9486243, conflictfree, with torch's default dtype float64: ConFIG_update(gradients)
+# for each step.
+DIRECTIONS = [
+    [1.0888357812148068, 3.0823851858062103, -1.554516857142968, -0.2616141336408808],
+    [1.485443703830069, 1.3855633206582063, 0.45312630629445966, 0.8252489647417938],
+    [-0.9162663862991114, 2.2133749696947294, -0.15552813853875092, 2.850920697684606],
+]
 
 
 class ConFIG(Surgery):
@@ -21,6 +31,11 @@ class ConFIG(Surgery):
 
 
 PLAIN = {"config": ConFIG}
+AUTHORS = Authors(
+    Comparison(code("tum-pbs/ConFIG", "9486243"), DIRECTIONS, "directions"),
+    Comparison(TORCHJD, aggregated(aggregation.ConFIG), "directions"),
+    default="none to choose",
+)
 
 
 @few

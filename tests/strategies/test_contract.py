@@ -67,17 +67,18 @@ def test_state_dict_is_the_whole_state(registry: Registry, name: str, shape: tup
 
 def test_every_strategy_has_its_test_file_with_the_method_in_plain_torch(registry: Registry) -> None:
     assert DEFINITIONS.missing == []
-    assert set(DEFINITIONS.refused) == set(NAMES)  # named by the first label of each PLAIN
+    assert set(DEFINITIONS.authors) == set(DEFINITIONS.refused) == set(NAMES)  # named by the first label of each PLAIN
     assert {label.partition(":")[0] for label in PLAIN} == {*NAMES, "single"}
 
 
 def test_a_missing_test_file_or_definition_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path.parent)
     (tmp_path / "test_without_plain.py").touch()
-    for file in ("without_plain.py", "anew.py"):
-        (line,) = collect([Path(file)], tmp_path, package=tmp_path.name).missing
-        assert f"tests/strategies/test_{file}" in line
-        assert "PLAIN" in line
+    (tmp_path / "test_without_authors.py").write_text("PLAIN = {'without-authors': None}", encoding="utf-8")
+    for name, definition in (("without_plain", "PLAIN"), ("anew", "PLAIN"), ("without_authors", "AUTHORS")):
+        (line,) = collect([Path(f"{name}.py")], tmp_path, package=tmp_path.name).missing
+        assert f"tests/strategies/test_{name}.py" in line
+        assert definition in line
 
 
 def test_every_hyper_parameter_has_values_that_are_refused(registry: Registry) -> None:

@@ -7,9 +7,19 @@ from hypothesis import given
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import PlainStep, Weighted, halves
 from tests.helpers.toy import build, problem, weights_of
+
+# The code of rickgroen/cov-weighting at 64c2966, losses/covweighting_loss.py, with torch's default dtype float64:
+# alphas after CoVWeightingLoss.forward of each step, with mean_sort="full", BaseLoss.forward returning the losses,
+# and float64 for its FloatTensor.
+WEIGHTS = [
+    [0.3333333333333333, 0.3333333333333333, 0.3333333333333333],
+    [0.3333333333333333, 0.3333333333333333, 0.3333333333333333],
+    [0.3146853340945708, 0.4405593619981819, 0.2447553039072474],
+]
 
 
 def weights_after(history: Tensor) -> Tensor:
@@ -32,6 +42,9 @@ class CoV(Weighted):
 
 
 PLAIN = {"cov": CoV}
+AUTHORS = Authors(
+    Comparison(code("rickgroen/cov-weighting", "64c2966"), WEIGHTS), default="full means, the code's default"
+)
 
 
 @given(shape=shapes, seed=numbers)

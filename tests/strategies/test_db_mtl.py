@@ -12,11 +12,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import Plain, PlainStep
 from tests.helpers.played_steps import FEATURES, REPLICAS, assert_close, few_plays, few_tasks, play
 from tests.helpers.refused import NOT_NEGATIVE, Refused
 from tests.helpers.toy import build
+
+# The code of median-research-group/LibMTL, the authors' library, at 4336804, LibMTL/weighting/DB_MTL.py, with torch's
+# default dtype float64: the gradient of theta after DB_MTL.backward(losses + gradients @ theta, DB_beta=0.9,
+# DB_beta_sigma=decay) of each step, by decay.
+DIRECTIONS = {
+    0.5: [
+        [0.374482755274539, 0.523201319349512, -0.30975748188078445, -0.145182989424177],
+        [1.312016177381377, 0.7613406807472762, -0.3069626731789369, 0.04612044148726788],
+        [0.6566796083731727, 4.350725430654226, -0.5249306376655423, 5.401842187915802],
+    ],
+    0.0: [
+        [0.374482755274539, 0.523201319349512, -0.30975748188078445, -0.145182989424177],
+        [0.6888221716637717, 0.5575138996364329, -0.2939066793319857, -0.06835605862325517],
+        [1.0796819622950076, 1.3914712421541615, -0.35905803433210315, 0.74055303009459],
+    ],
+}
 
 
 class DBMTL(Plain):
@@ -36,6 +53,20 @@ class DBMTL(Plain):
 
 PLAIN = {"db-mtl": partial(DBMTL, 0.9), "db-mtl:beta=0": partial(DBMTL, 0.0)}
 REFUSED: Refused = {"beta": (-0.1, 1.0), "decay": NOT_NEGATIVE}
+AUTHORS = Authors(
+    *(
+        Comparison(
+            code("median-research-group/LibMTL", "4336804"),
+            directions,
+            "directions",
+            within=1e-7,
+            hyper={"decay": decay},
+        )
+        for decay, directions in DIRECTIONS.items()
+    ),
+    default="one of six averages that the paper searches",
+    deviations="1e-8 is not added to the lengths",
+)
 
 
 @few_plays

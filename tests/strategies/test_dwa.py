@@ -6,12 +6,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchjd import scalarization
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, code, scalarized
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.refused import POSITIVE, Refused
 from tests.helpers.toy import build, problem, weights_of
+
+# The code of lorenmt/mtan at c36c30b, im2im_pred/utils.py, with torch's default dtype float64: lambda_weight of the
+# lines under "apply Dynamic Weight Average" in multi_task_trainer, with T = 2 and each step's losses as the mean
+# losses of an epoch.
+WEIGHTS = [
+    [1.0, 1.0, 1.0],
+    [1.0, 1.0, 1.0],
+    [0.8619930370234052, 1.2541924683297239, 0.8838144946468711],
+]
 
 
 class DWA(Weighted):
@@ -29,6 +40,11 @@ class DWA(Weighted):
 
 PLAIN = {"dwa": DWA}
 REFUSED: Refused = {"tau": POSITIVE}
+AUTHORS = Authors(
+    Comparison(code("lorenmt/mtan", "c36c30b"), WEIGHTS),
+    Comparison(TORCHJD, scalarized(lambda: scalarization.DWA(2.0))),
+    default="the paper's, and the code's default",
+)
 
 
 @given(shape=shapes, seed=numbers, tau=st.floats(0.2, 50))

@@ -9,13 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.played_steps import FEATURES, REPLICAS, assert_close, few_plays, few_tasks, play
 from tests.helpers.refused import POSITIVE, Refused
 from tests.helpers.toy import build
+
+# The code of yifei-he/ExcessMTL at b179956, LibMTL/LibMTL/weighting/ExcessMTL.py, with torch's default dtype float64:
+# what ExcessMTL.backward(losses + gradients @ theta, robust_step_size=0.01) returns in each step.
+WEIGHTS = [
+    [1.0, 1.0, 1.0],
+    [0.9980347086888914, 0.998766398575704, 1.0031988927354045],
+    [0.9922396177595559, 0.9940379647424455, 1.0137224174979984],
+]
 
 
 class ExcessMTL(Weighted):
@@ -37,6 +47,18 @@ class ExcessMTL(Weighted):
 
 PLAIN = {"excessmtl": partial(ExcessMTL, 0.01), "excessmtl:eta=1": partial(ExcessMTL, 1.0)}
 REFUSED: Refused = {"eta": POSITIVE}
+AUTHORS = Authors(
+    Comparison(code("yifei-he/ExcessMTL", "b179956"), WEIGHTS),
+    Comparison(
+        TORCHJD,
+        aggregated(lambda: aggregation.ExcessMTL(robust_step_size=0.01, n_warmup_steps=1)),
+        "directions",
+        within=1e-9,
+        factor=1 / 3,
+    ),
+    default="the code's",
+    deviations="TorchJD adds 1e-7 to the first risk",
+)
 
 
 @few_plays

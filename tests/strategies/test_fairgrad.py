@@ -9,12 +9,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times
 from tests.helpers.plain import PlainStep, Surgery, clipped, pair
 from tests.helpers.refused import NOT_NEGATIVE, POSITIVE, Refused
 from tests.helpers.toy import uneven_problem
+
+# The code of OptMN-Lab/fairgrad at 2b8cba1, methods/weight_methods.py, with torch's default dtype float64:
+# FairGrad(3, "cpu").fairgrad(gradients.mT, alpha)[2] for each step, by alpha, and for alpha = 2 the gradient of theta
+# after .backward(losses + gradients @ theta, shared_parameters=[theta]).
+WEIGHTS = {
+    2.0: [
+        [0.14795967738690374, 0.49472364214919856, 1.0163043014550341],
+        [0.26845668026286645, 1.1206489901986472, 1.173396960476412],
+        [0.47509208878896875, 0.5747247187723851, 0.16678418939693584],
+    ],
+    1.0: [
+        [0.25437190679252303, 0.5779645230595591, 0.9895934598348541],
+        [0.40950682895021645, 1.1359712599523524, 1.0138760273176826],
+        [0.5523200214548408, 0.6089652518943135, 0.30485054312066523],
+    ],
+}
+CLIPPED = [
+    [0.31586250746702144, 0.7856074587088117, -0.5311088891260569, -0.03121993949586161],
+    [0.7051054290800162, 0.5895539417526628, 0.16278560699653735, 0.3588215727054131],
+    [-0.15145557732328643, 0.5702923640522577, -0.0671765790506737, 0.8045586650131504],
+]
 
 
 class FairGrad(Surgery):
@@ -37,6 +60,19 @@ class FairGrad(Surgery):
 
 PLAIN = {"fairgrad": partial(FairGrad, 2.0), "fairgrad:alpha=0.7,max_norm=0.5": partial(FairGrad, 0.7, 0.5)}
 REFUSED: Refused = {"alpha": POSITIVE, "max_norm": NOT_NEGATIVE}
+OFFICIAL = code("OptMN-Lab/fairgrad", "2b8cba1")
+AUTHORS = Authors(
+    *(
+        Comparison(OFFICIAL, weights, within=1e-9, hyper={"alpha": alpha, "max_norm": 0.0})
+        for alpha, weights in WEIGHTS.items()
+    ),
+    Comparison(OFFICIAL, CLIPPED, "directions", within=1e-6),
+    Comparison(
+        TORCHJD, aggregated(lambda: aggregation.FairGrad(2.0)), "directions", within=1e-9, hyper={"max_norm": 0.0}
+    ),
+    default="`run.sh` for all supervised tables; `max_norm` is the code's",
+    deviations="solved to rounding; clips d, the code T d, with 1e-6 added to its length",
+)
 
 
 @few

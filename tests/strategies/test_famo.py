@@ -6,12 +6,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchjd import scalarization
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, code, scalarized
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import Plain, PlainStep, zeros
 from tests.helpers.refused import NOT_NEGATIVE, POSITIVE, Refused
 from tests.helpers.toy import build, problem, weights_of
+
+# The code of Cranial-XIX/FAMO at 0a6ad06, famo.py, with torch's default dtype float64: the gradient of
+# get_weighted_loss(losses) of FAMO(3, "cpu", gamma=0.001) by the losses of each step, each followed by update(losses
+# after it).
+WEIGHTS = [
+    [0.1515151530027548, 0.6060606029201101, 0.24242424407713495],
+    [0.21727123056223466, 0.4568219243485738, 0.32590684508919154],
+    [0.11580727664257792, 0.6026149039381373, 0.2815778194192847],
+]
 
 
 class FAMO(Plain):
@@ -34,6 +45,11 @@ class FAMO(Plain):
 
 PLAIN = {"famo": FAMO}
 REFUSED: Refused = {"least": (), "lr": POSITIVE, "weight_decay": NOT_NEGATIVE}
+AUTHORS = Authors(
+    Comparison(code("Cranial-XIX/FAMO", "0a6ad06"), WEIGHTS),
+    Comparison(TORCHJD, scalarized(lambda: scalarization.FAMO(3))),
+    default="`run.sh` for NYUv2, QM9 and CelebA",
+)
 
 
 @given(

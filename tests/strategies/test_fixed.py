@@ -8,8 +8,10 @@ from functools import partial
 import torch
 from hypothesis import given
 from torch import Tensor
+from torchjd import scalarization
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, code, scalarized
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.refused import Refused
@@ -30,6 +32,15 @@ PLAIN = {
     "single:above_five": partial(Fixed, [0.0, 1.0]),
 }
 REFUSED: Refused = {"weights": ([1.0], [0.0, 0.0], [1.0, -1.0], [1.0, math.nan], [1.0, math.inf])}
+# The code of AvivNavon/nash-mtl at cce1840, methods/weight_methods.py: LinearScalarization(3, "cpu", weights) has these
+# gradients by the losses.
+OFFICIAL = code("AvivNavon/nash-mtl", "cce1840", others=True)
+AUTHORS = Authors(
+    Comparison(OFFICIAL, [[1.0, 1.0, 1.0]] * 3),
+    Comparison(OFFICIAL, [[1.0, 0.5, 2.0]] * 3, hyper={"weights": [1.0, 0.5, 2.0]}),
+    Comparison(TORCHJD, scalarized(scalarization.Sum)),
+    default="the definition",
+)
 
 
 @given(shape=shapes, seed=numbers)

@@ -13,10 +13,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import Array, numbers
 from tests.helpers.plain import PlainStep, Weighted, halves
 from tests.helpers.refused import NOT_NEGATIVE, POSITIVE, Refused
 from tests.helpers.toy import build, given_step, problem, weigh, weights_of
+
+# The code of autumn9999/GO4Align at 5fcbc71, methods/cluster_methods.py, with kmeans_pytorch 0.3 without its cast to
+# float32, with torch's default dtype float64: the gradient of GO4ALIGN(3, "cpu", num_groups=2,
+# robust_step_size=beta).get_weighted_loss(losses)[0] by the losses of each step, by beta, after numpy.random.seed(7),
+# of seeds 0 to 8 the only one with which K-means ends in the best clusters each time.
+WEIGHTS = {
+    1e-4: [
+        [0.8124765618554908, 2.500187502343574, 0.8124765618554908],
+        [0.9027401606892194, 1.4446009282828474, 0.9027401606892194],
+        [0.9333033292640234, 2.667066672775986, 0.9333033292640234],
+    ],
+    0.1: [
+        [0.7884408198449551, 2.6896648911341314, 0.7884408198449551],
+        [0.8638973493923865, 1.6029472705133168, 0.8638973493923865],
+        [0.8994218316710287, 3.0709886792332064, 0.8994218316710287],
+    ],
+}
 
 
 class GO4Align(Weighted):
@@ -32,6 +50,14 @@ class GO4Align(Weighted):
 
 PLAIN = {"go4align": GO4Align}
 REFUSED: Refused = {"beta": NOT_NEGATIVE, "groups": POSITIVE}
+AUTHORS = Authors(
+    *(
+        Comparison(code("autumn9999/GO4Align", "5fcbc71"), weights, hyper={"beta": beta})
+        for beta, weights in WEIGHTS.items()
+    ),
+    default="`beta` is the code's; `groups` is ours (the code's default, 1, weighs all tasks alike)",
+    deviations="the best clusters; the code's K-means starts at random ones and often ends in poorer ones",
+)
 
 
 def best_groups(values: Array, groups: int) -> Array:

@@ -6,14 +6,32 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.contracts.strategy import Step
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import Plain, PlainStep
 from tests.helpers.played_steps import few_plays, few_tasks
 from tests.helpers.refused import SHARE, Refused
 from tests.helpers.toy import GivenGradients, build, weigh
+
+# The code of tensorflow/lingvo at e0be5dc, lingvo/core/graddrop.py, in float32, which has all these numbers: the
+# gradient that GradDrop passes on from losses `gradients @ z`, z = [2, 2, 2, 2], with keep_gradnorm_constant=False
+# and `DRAWS` for tf.random.uniform, for each step, by leak ratio.
+DIRECTIONS = {
+    0.0: [
+        [3.5, 3.0, -1.0, -2.0],
+        [3.0, 1.5, -1.5, 0.75],
+        [1.0, 1.75, -0.75, 3.5],
+    ],
+    0.25: [
+        [3.25, 3.0, -0.875, -1.90625],
+        [2.875, 1.4375, -1.25, 0.5],
+        [0.75, 1.75, -0.625, 3.5],
+    ],
+}
 
 
 class GradDrop(Plain):
@@ -33,6 +51,22 @@ class GradDrop(Plain):
 
 PLAIN = {"graddrop": GradDrop}
 REFUSED: Refused = {"leak": SHARE}
+DRAWS = [0.2, 0.5, 0.7, 0.4]
+
+
+def drawn(*_: object, **__: object) -> Tensor:
+    return torch.tensor(DRAWS)
+
+
+AUTHORS = Authors(
+    *(
+        Comparison(code("tensorflow/lingvo", "e0be5dc"), directions, "directions", hyper={"leak": leak}, draws=DRAWS)
+        for leak, directions in DIRECTIONS.items()
+    ),
+    Comparison(TORCHJD, aggregated(aggregation.GradDrop, rand=drawn), "directions", draws=DRAWS),
+    default="algorithm 1",
+    deviations="no rescaling to the length of the sum of all gradients (`keep_gradnorm_constant`, the code's default)",
+)
 
 
 class Features(GivenGradients):

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers import official
+from tests.helpers.authors import FORMULA, Authors, Comparison
 from tests.helpers.plain import Plain, PlainStep
 from tests.helpers.refused import NOT_NEGATIVE, POSITIVE, Refused
 from tests.helpers.toy import build, given_step, problem, weigh
@@ -46,6 +48,29 @@ class GradNorm(Plain):
 
 PLAIN = {"gradnorm": partial(GradNorm, 1.5), "gradnorm:alpha=0.12": partial(GradNorm, 0.12)}
 REFUSED: Refused = {"alpha": NOT_NEGATIVE, "floor": (*POSITIVE, 1), "lr": POSITIVE}
+
+
+def weights_by_autograd() -> Tensor:
+    """Equations 1 and 2 and algorithm 1, `[S, T]`."""
+    w, rows = torch.ones(3, requires_grad=True), list[Tensor]()
+    optimizer = torch.optim.Adam([w], lr=0.025)
+    for losses, gradients in zip(official.LOSSES, official.GRADIENTS, strict=True):
+        rows.append(w.detach().clone())
+        progress = losses / official.LOSSES[0]
+        lengths = (w.unsqueeze(1) * gradients).norm(dim=1)
+        target = lengths.mean() * (progress / progress.mean()) ** 1.5
+        optimizer.zero_grad()
+        (lengths - target.detach()).abs().sum().backward()
+        optimizer.step()
+        w.data *= 3 / w.data.sum()
+    return torch.stack(rows)
+
+
+AUTHORS = Authors(
+    Comparison(FORMULA, weights_by_autograd),
+    default="the paper's for NYUv2",
+    deviations="weights stay above `floor`",
+)
 
 
 @given(seed=st.integers(0, 1000))

@@ -9,13 +9,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import PlainStep, Surgery
 from tests.helpers.played_steps import FEATURES, REPLICAS, assert_close, few_plays, few_tasks, play
 from tests.helpers.refused import SHARE, Refused
 from tests.helpers.toy import build, given_step, uneven_problem, weigh
+
+# The code of median-research-group/LibMTL at 4336804, LibMTL/weighting/GradVac.py, with torch's default dtype
+# float64: the gradient of theta after GradVac.backward(losses + gradients @ theta, GradVac_beta=0.01,
+# GradVac_group_type=0) of each step, with a random.shuffle that does nothing.
+DIRECTIONS = [
+    [2.6865286833429116, 4.036554615344493, -0.9272590452513768, -1.640657745524956],
+    [2.8368413719182404, 2.5745881301899276, 0.2656484449700932, 0.13402455479246367],
+    [0.0, 1.75, -0.25, 3.5],
+]
 
 
 class GradVac(Surgery):
@@ -38,6 +49,20 @@ class GradVac(Surgery):
 
 PLAIN = {"gradvac": GradVac}
 REFUSED: Refused = {"beta": SHARE}
+DRAWS = [0.1, 0.4, 0.8]  # each task visits the others in their order
+AUTHORS = Authors(
+    Comparison(
+        code("median-research-group/LibMTL", "4336804", others=True), DIRECTIONS, "directions", within=1e-8, draws=DRAWS
+    ),
+    Comparison(
+        TORCHJD,
+        aggregated(lambda: aggregation.GradVac(beta=0.01, eps=0), randperm=torch.arange),
+        "directions",
+        draws=DRAWS,
+    ),
+    default="the paper's",
+    deviations="1e-8 is not added to denominators",
+)
 
 
 @few_plays

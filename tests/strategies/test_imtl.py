@@ -7,11 +7,21 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import PlainStep, Surgery, equal_projections, zeros
 from tests.helpers.played_steps import FEATURES, REPLICAS, STEPS, few_plays, few_tasks
 from tests.helpers.refused import POSITIVE, Refused
 from tests.helpers.toy import build, given_step, uneven_problem, weigh
+
+# The code of median-research-group/LibMTL at 4336804, LibMTL/weighting/IMTL.py, with torch's default dtype float64:
+# the gradient of theta after IMTL.backward(losses + gradients @ theta) of each step, each followed by a step of
+# Adam([loss_scale], lr=0.025).
+DIRECTIONS = [
+    [0.2739204439887303, 0.7754413780361882, -0.391072698971638, -0.06581475450842092],
+    [0.4214464063882885, 0.3931085916007394, 0.12855987267333363, 0.2341375911246728],
+    [-0.26354456895051176, 0.6366303086487192, -0.04473436638489783, 0.8200067989159076],
+]
 
 
 class IMTL(Surgery):
@@ -31,6 +41,11 @@ class IMTL(Surgery):
 
 PLAIN = {"imtl": IMTL}
 REFUSED: Refused = {"lr": POSITIVE}
+AUTHORS = Authors(
+    Comparison(code("median-research-group/LibMTL", "4336804", others=True), DIRECTIONS, "directions"),
+    default="`lr` is that of `uncertainty`",
+    deviations="s has a rate of its own; heads learn with weight 1",
+)
 
 
 @few_plays

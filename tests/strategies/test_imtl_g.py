@@ -5,11 +5,21 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times, unit
 from tests.helpers.plain import PlainStep, Surgery, equal_projections
 from tests.helpers.toy import uneven_problem
+
+# The code of AvivNavon/nash-mtl at cce1840, methods/weight_methods.py, with torch's default dtype float64: the
+# weights of IMTLG(3, "cpu").get_weighted_loss(losses + gradients @ theta, [theta]) for each step.
+WEIGHTS = [
+    [0.10938507000488351, 0.33302815401565233, 0.5575867759794642],
+    [0.1029103225315815, 0.45356913291115636, 0.44352054455726214],
+    [0.43823963068389316, 0.4938649895449503, 0.06789537977115656],
+]
 
 
 class IMTLG(Surgery):
@@ -18,6 +28,11 @@ class IMTLG(Surgery):
 
 
 PLAIN = {"imtl-g": IMTLG}
+AUTHORS = Authors(
+    Comparison(code("AvivNavon/nash-mtl", "cce1840", others=True), WEIGHTS),
+    Comparison(TORCHJD, aggregated(aggregation.IMTLG), "directions"),
+    default="none to choose",
+)
 
 
 @few

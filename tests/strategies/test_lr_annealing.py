@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
 from tests.helpers import official
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.played_steps import FEATURES, REPLICAS, assert_close, few_plays, few_tasks, play
@@ -46,12 +47,16 @@ PLAIN = {
     "lr-annealing:alpha=0.01,every=1,reference=mean": partial(LRAnnealing, 0.01, 1, mean=True),
 }
 REFUSED: Refused = {"alpha": (0, 1.1), "every": POSITIVE}
-
-
-def test_has_the_weights_of_another_implementation(registry: Registry) -> None:
-    hyper: dict[str, object] = {"alpha": 0.01, "every": 1, "reference": "mean"}
-    weights, _ = official.run(build(registry, "lr-annealing", (1, 3), hyper=hyper))
-    official.assert_equal(weights, WEIGHTS)
+AUTHORS = Authors(
+    Comparison(
+        code("NVIDIA/physicsnemo-sym", "9dac911", others=True),
+        WEIGHTS,
+        within=1e-7,
+        hyper={"alpha": 0.01, "every": 1, "reference": "mean"},
+    ),
+    default="the authors' code",
+    deviations="mean over all parameters; the authors' code has a mean of the layers' means, without biases",
+)
 
 
 @few_plays

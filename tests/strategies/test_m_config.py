@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
-from tests.helpers import official
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import Array, numbers
 from tests.helpers.plain import PlainStep, Surgery
 from tests.helpers.played_steps import FEATURES, REPLICAS, assert_close, few_plays, few_tasks, play
@@ -66,12 +66,14 @@ class MConFIG(Surgery):
 
 PLAIN = {"m-config": MConFIG, "m-config:updates=2,beta_1=0.5,beta_2=0.9": partial(MConFIG, 2, 0.5, 0.9)}
 REFUSED: Refused = {"updates": POSITIVE, "beta_1": (-0.1, 1.0), "beta_2": (-0.1, 1.0)}
-
-
-def test_has_the_directions_of_the_authors_code(registry: Registry) -> None:
-    for updates, expected in DIRECTIONS.items():
-        strategy = build(registry, "m-config", (1, 3), 4, hyper={"updates": updates})
-        official.assert_equal(official.run(strategy)[1], expected)
+AUTHORS = Authors(
+    *(
+        Comparison(code("tum-pbs/ConFIG", "9486243"), directions, "directions", hyper={"updates": updates})
+        for updates, directions in DIRECTIONS.items()
+    ),
+    default="the code's",
+    deviations="the setup's optimizer comes on top",
+)
 
 
 def conflict_free(rows: Array) -> Array:

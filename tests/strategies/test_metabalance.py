@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
-from tests.helpers import official
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts
 from tests.helpers.plain import PlainStep, Surgery
 from tests.helpers.played_steps import REPLICAS, assert_close, few_plays, few_tasks, play
@@ -40,11 +40,11 @@ class MetaBalance(Surgery):
 
 PLAIN = {"metabalance": MetaBalance, "metabalance:relax=1,beta=0": partial(MetaBalance, 1.0, 0.0)}
 REFUSED: Refused = {"relax": SHARE, "beta": (-0.1, 1.0)}
-
-
-def test_has_the_directions_of_the_authors_code(registry: Registry) -> None:
-    _, directions = official.run(build(registry, "metabalance", (1, 3)))
-    official.assert_equal(directions, DIRECTIONS)
+AUTHORS = Authors(
+    Comparison(code("facebookresearch/MetaBalance", "1c342a9"), DIRECTIONS, "directions"),
+    default="the code's",
+    deviations="one length over all shared parameters; the code balances each tensor",
+)
 
 
 @few_plays

@@ -8,12 +8,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times
 from tests.helpers.plain import PlainStep, Surgery, Weighted, pair
 from tests.helpers.refused import Refused
 from tests.helpers.toy import uneven_problem
+
+# The code of isl-org/MultiObjectiveOptimization at bf5bbb3, multi_task/min_norm_solvers.py, with float64 for its
+# numbers: MinNormSolver.find_min_norm_element([[g] for g in gradients])[0] for each step, and that for the first two
+# tasks, each g divided by its gradient_normalizers(..., "loss+").
+WEIGHTS = [
+    [0.01184928760968826, 0.2630978108761875, 0.725052901514124],
+    [0.0, 0.40816326530612246, 0.5918367346938775],
+    [0.3888888888888889, 0.6111111111111112, 0.0],
+]
+RECIPE_OF_TWO_TASKS = [
+    [0.9077981780657381, 0.09220182193426185],
+    [0.7135578571679274, 0.2864421428320726],
+    [0.9861289563455439, 0.013871043654456128],
+]
 
 
 def shortest(step: PlainStep, rows: Tensor, normalise: str, least: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -51,6 +67,15 @@ PLAIN = {
     "mgda:'loss+',of=losses,gradients=representation,least=0.001,heads=weighted": Official,
 }
 REFUSED: Refused = {"least": (-0.1, 0.5)}
+OFFICIAL = code("isl-org/MultiObjectiveOptimization", "bf5bbb3")
+RECIPE: dict[str, object] = {"normalise": "loss+", "of": "losses", "gradients": "representation", "least": 0.001}
+AUTHORS = Authors(
+    Comparison(OFFICIAL, WEIGHTS, within=1e-5),
+    Comparison(OFFICIAL, RECIPE_OF_TWO_TASKS, hyper=RECIPE, tasks=2),
+    Comparison(TORCHJD, aggregated(aggregation.MGDA, tasks=2), "directions", tasks=2),
+    default="equation 3; the official recipe is in the docstring",
+    deviations="the minimum; the code stops at a change of 1e-5, and at 0.001 and 0.999 (`least`)",
+)
 
 
 @few

@@ -7,12 +7,23 @@ from functools import partial
 import torch
 from hypothesis import given
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts, times
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.refused import NOT_NEGATIVE, Refused
 from tests.helpers.toy import uneven_problem
+
+# The code of AvivNavon/nash-mtl at cce1840, methods/weight_methods.py, with cvxpy 1.9 and ECOS 2.0, with torch's
+# default dtype float64: the gradient of theta after NashMTL(3, "cpu").backward(losses + gradients @ theta, [theta])
+# of each step. If one instance takes all steps, the solver fails in the second, and the weights stay as they were.
+DIRECTIONS = [
+    [0.39256789178683865, 0.8142371651239428, -0.40449783029387354, -0.13888354782686502],
+    [0.7302922705164324, 0.6277269935235782, 0.12674356797645356, 0.23783804258964236],
+    [-0.0989813355017398, 0.5193092518176184, -0.06035342030480512, 0.8466858367522703],
+]
 
 
 class NashMTL(Weighted):
@@ -28,6 +39,12 @@ class NashMTL(Weighted):
 
 PLAIN = {"nashmtl": NashMTL, "nashmtl:max_norm=0.5": partial(NashMTL, 0.5)}
 REFUSED: Refused = {"max_norm": NOT_NEGATIVE}
+AUTHORS = Authors(
+    Comparison(code("AvivNavon/nash-mtl", "cce1840"), DIRECTIONS, "directions", within=1e-6),
+    Comparison(TORCHJD, aggregated(lambda: aggregation.NashMTL(3), anew=True), "directions", within=1e-6),
+    default="`max_norm` is the code's",
+    deviations="solved to rounding; the code's solver, which may stay at the last weights, was made anew in each step",
+)
 
 
 @few

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
-from tests.helpers import official
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import few, numbers, solve, task_counts
 from tests.helpers.plain import PlainStep, Surgery
 from tests.helpers.refused import NOT_NEGATIVE, Refused
-from tests.helpers.toy import build, uneven_problem
+from tests.helpers.toy import uneven_problem
 
 # The code of jianke0604/NTKMTL at abbf1f0, methods/weight_methods.py, with torch's default dtype float64:
 # 3 * NTKMTL(3, device, ntk_exp=p).ntkgrad(gradients.mT)[1] for each step, and for p = 1/2 the gradient of theta after
@@ -54,20 +54,13 @@ PLAIN = {
     "ntkmtl:power=0.75,max_norm=0.1": partial(NTKMTL, 0.75, 0.1),
 }
 REFUSED: Refused = {"power": NOT_NEGATIVE, "max_norm": NOT_NEGATIVE}
-
-
-def test_has_the_weights_of_the_authors_code(registry: Registry) -> None:
-    for power, expected in WEIGHTS.items():
-        weights, _ = official.run(build(registry, "ntkmtl", (1, 3), hyper={"power": power, "max_norm": 0.0}))
-        official.assert_equal(weights, expected)
-
-
-def test_clips_as_the_authors_code(registry: Registry) -> None:
-    """Except that torch's `clip_grad_norm_` divides by a length to which 1e-6 is added."""
-    _, whole = official.run(build(registry, "ntkmtl", (1, 3), hyper={"max_norm": 0.0}))
-    _, clipped = official.run(build(registry, "ntkmtl", (1, 3)))
-    lengths = whole.norm(dim=1, keepdim=True)
-    official.assert_equal(clipped * lengths / (lengths + 1e-6), CLIPPED)
+OFFICIAL = code("jianke0604/NTKMTL", "abbf1f0")
+AUTHORS = Authors(
+    *(Comparison(OFFICIAL, weights, hyper={"power": power, "max_norm": 0.0}) for power, weights in WEIGHTS.items()),
+    Comparison(OFFICIAL, CLIPPED, "directions", within=1e-6),
+    default="the code's (for NYUv2 `power` is 0.75)",
+    deviations="when clipping, the code adds 1e-6 to the length",
+)
 
 
 @few

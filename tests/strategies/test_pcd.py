@@ -14,6 +14,7 @@ from torch import Tensor
 from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated
 from tests.helpers.gradient_problems import Array, few, numbers, solve, task_counts, times, unit
 from tests.helpers.plain import PlainStep, Surgery
 from tests.helpers.played_steps import FEATURES, REPLICAS, assert_close, few_plays, few_tasks, play
@@ -35,6 +36,10 @@ class PCD(Surgery):
 
 PLAIN = {"pcd": PCD, "pcd:tau=0.5,beta=0.9": partial(PCD, 0.5, 0.9)}
 REFUSED: Refused = {"tau": SHARE, "beta": (-0.1, 1.0), "eps": NOT_NEGATIVE}
+AUTHORS = Authors(
+    Comparison(f"{TORCHJD} (not the authors')", aggregated(aggregation.PCD), "directions"),
+    default="TorchJD's, which restates the paper",
+)
 
 
 def pushed(rows: Array, tau: float) -> Array:

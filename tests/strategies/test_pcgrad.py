@@ -9,11 +9,22 @@ import pytest
 import torch
 from hypothesis import given
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated, code
 from tests.helpers.gradient_problems import Array, few, numbers, ordered_step, solve, task_counts
 from tests.helpers.plain import PlainStep, Surgery, projected_pair
 from tests.helpers.toy import build, direction, given_step, uneven_problem
+
+# The code of tianheyu927/PCGrad at c5fbd7c, PCGrad_tf.py, with TensorFlow 2.21 in float64: compute_gradients([losses
+# + gradients @ theta], [theta]) of PCGrad around a GradientDescentOptimizer, for each step. Its tf.random.shuffle has
+# no effect.
+DIRECTIONS = [
+    [2.6865286855482937, 4.036554621848739, -0.9272590517688557, -1.6406577445793131],
+    [2.8386363636363634, 2.579090909090909, 0.26818181818181813, 0.13590909090909087],
+    [0.0, 1.75, -0.25, 3.5],
+]
 
 
 class PCGrad(Surgery):
@@ -22,6 +33,13 @@ class PCGrad(Surgery):
 
 
 PLAIN = {"pcgrad": PCGrad}
+DRAWS = [0.1, 0.4, 0.8]  # each task visits the others in their order
+AUTHORS = Authors(
+    Comparison(code("tianheyu927/PCGrad", "c5fbd7c"), DIRECTIONS, "directions", draws=DRAWS),
+    Comparison(TORCHJD, aggregated(aggregation.PCGrad, randperm=torch.arange), "directions", draws=DRAWS),
+    default="none to choose",
+    deviations="random order, as in algorithm 1; the code's order is always that of the tasks",
+)
 
 
 def surgery(gradients: Array, orders: Array) -> Array:

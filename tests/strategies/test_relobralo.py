@@ -10,10 +10,25 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.refused import POSITIVE, SHARE, Refused
 from tests.helpers.toy import build, given_step, problem, weigh
+
+# The code of rbischof/relative_balancing at b3c76d2, src/update_rules.py, with TensorFlow 2.21 in float32: lam0 to
+# lam2 of what relobralo returns in each step, with T, alpha and rho as src/train.py has them by default; and with
+# alpha = 0.95 and rho = 0 in the third step, l0 being the losses of the first step.
+WEIGHTS = [
+    [1.0, 1.0, 1.0],
+    [0.7197228670120239, 1.523653268814087, 0.7566238641738892],
+    [0.7202945351600647, 1.522912859916687, 0.7567925453186035],
+]
+WITH_A_LOOK_BACK = [
+    [1.0, 1.0, 1.0],
+    [0.7197228670120239, 1.523653268814087, 0.7566238641738892],
+    [1.127600908279419, 0.9772850871086121, 0.8951139450073242],
+]
 
 
 def shares(losses: Tensor, earlier: Tensor, tau: float) -> Tensor:
@@ -41,6 +56,13 @@ class ReLoBRaLo(Weighted):
 
 PLAIN = {"relobralo": ReLoBRaLo, "relobralo:alpha=0.8,rho=0.5": partial(ReLoBRaLo, 0.8, 0.5)}
 REFUSED: Refused = {"alpha": SHARE, "rho": SHARE, "tau": POSITIVE}
+OFFICIAL = code("rbischof/relative_balancing", "b3c76d2")
+AUTHORS = Authors(
+    Comparison(OFFICIAL, WEIGHTS, within=1e-7, hyper={"alpha": 0.999, "rho": 1.0}),
+    Comparison(OFFICIAL, WITH_A_LOOK_BACK, within=1e-7, draws=[0.99]),
+    default="PhysicsNeMo's; the authors tune them for each problem",
+    deviations="L(0) is the loss of the first step; the script's that of the second",
+)
 
 
 @given(shape=shapes, seed=numbers, alpha=st.floats(0, 1), rho=st.floats(0, 1), tau=st.floats(0.1, 10))

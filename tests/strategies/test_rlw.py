@@ -13,8 +13,18 @@ from torch import Tensor
 
 from mtlbench.contracts.strategy import Step
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.toy import GivenGradients, build, weigh
+
+# The code of median-research-group/LibMTL, the authors' library, at 4336804, LibMTL/weighting/RLW.py, with torch's
+# default dtype float64: the gradient of RLW.backward(losses) by the losses of each step, with sqrt(-2 log(1 - u))
+# cos(2 pi u) for torch.randn(3), u = `DRAWS`.
+WEIGHTS = [
+    [0.5700537693525214, 0.1428625127810774, 0.28708371786640113],
+    [0.5700537693525214, 0.1428625127810774, 0.28708371786640113],
+    [0.5700537693525214, 0.1428625127810774, 0.28708371786640113],
+]
 
 
 class RLW(Weighted):
@@ -30,6 +40,11 @@ class Dirichlet(Weighted):
 
 
 PLAIN = {"rlw": RLW, "rlw:dirichlet": Dirichlet}
+DRAWS = [0.2, 0.5, 0.7]
+AUTHORS = Authors(
+    Comparison(code("median-research-group/LibMTL", "4336804"), WEIGHTS, draws=DRAWS),
+    default="the code's",
+)
 
 
 def drawn_weights(registry: Registry, distribution: str, tasks: int) -> Tensor:

@@ -7,8 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, code, weighted
 from tests.helpers.gradient_problems import numbers
 from tests.helpers.plain import PlainStep, Surgery, clipped, halves, on_simplex
 from tests.helpers.played_steps import (
@@ -22,6 +24,15 @@ from tests.helpers.played_steps import (
 )
 from tests.helpers.refused import NOT_NEGATIVE, POSITIVE, Refused
 from tests.helpers.toy import build
+
+# The code of OptMN-Lab/sdmgrad at 8333f9e, methods/weight_methods.py, with numpy.all for numpy.alltrue, with torch's
+# default dtype float64: SDMGrad.sdmgrad(w, [gradients.mT, gradients.mT, further.mT], lamda=0.3, niter=20)[0] for each
+# step.
+DIRECTIONS = [
+    [-0.5769230769230769, 1.769230769230769, 0.34615384615384615, 0.06730769230769232],
+    [-0.19230769230769226, 0.8653846153846153, 0.7307692307692306, 0.3653846153846153],
+    [0.060899866506751034, 0.8250014583655879, -0.29871989320540043, 0.7064092841665296],
+]
 
 
 class SDMGrad(Surgery):
@@ -50,6 +61,14 @@ REFUSED: Refused = {
     "steps": POSITIVE,
     "strength": NOT_NEGATIVE,
 }
+
+
+AUTHORS = Authors(
+    Comparison(code("OptMN-Lab/sdmgrad", "8333f9e"), DIRECTIONS, "directions", within=1e-4, hyper={"max_norm": 0.0}),
+    Comparison(TORCHJD, weighted(aggregation.SDMGradWeighting), hyper={"max_norm": 0.0}),
+    default="`run.sh` for NYUv2 and Cityscapes; `rate`, `momentum` and `max_norm` are the code's",
+    deviations="1e-4 is not added to the diagonal; clips d, the code T d; heads learn from the step's own batch",
+)
 
 
 @few_plays

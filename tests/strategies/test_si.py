@@ -7,9 +7,18 @@ from hypothesis import given
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import Plain, PlainStep
 from tests.helpers.toy import build, problem, weights_of
+
+# The code of AvivNavon/nash-mtl at cce1840, methods/weight_methods.py, with torch's default dtype float64: the
+# gradient of ScaleInvariantLinearScalarization(3, "cpu").backward(losses) by the losses of each step.
+WEIGHTS = [
+    [0.5, 2.0, 0.8],
+    [0.6666666666666666, 1.3333333333333333, 1.0],
+    [0.8, 4.0, 2.0],
+]
 
 
 class SI(Plain):
@@ -18,6 +27,10 @@ class SI(Plain):
 
 
 PLAIN = {"si": SI}
+AUTHORS = Authors(
+    Comparison(code("AvivNavon/nash-mtl", "cce1840"), WEIGHTS),
+    default="none to choose",
+)
 
 
 @given(shape=shapes, seed=numbers)

@@ -12,10 +12,25 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import Authors, Comparison, code
 from tests.helpers.gradient_problems import Array, numbers, shapes
 from tests.helpers.plain import PlainStep, Weighted
 from tests.helpers.refused import Refused
 from tests.helpers.toy import build, problem, weights_of
+
+# The code of dr-aheydari/SoftAdapt at 66e7bd6, softadapt, with torch's default dtype float64:
+# LossWeightedSoftAdapt(beta=0.1) and SoftAdapt(beta=0.1).get_component_weights(*losses), each task's losses in the
+# step before and in this one, for the second and third step, by variant.
+WEIGHTS = {
+    "weighted": [
+        [0.4892153023788514, 0.1883276502872845, 0.3224570443206216],
+        [0.5300413154604795, 0.1879834722738698, 0.2819752084108047],
+    ],
+    "original": [
+        [0.3222480766027223, 0.347346094423131, 0.3304058255006856],
+        [0.3389118409826278, 0.3305440778141269, 0.3305440778141269],
+    ],
+}
 
 
 def weights_between(before: Array, now: Array, beta: float, *, weighted: bool) -> Array:
@@ -49,6 +64,16 @@ PLAIN = {
     "softadapt:update=step": partial(SoftAdapt, each_step=True),
 }
 REFUSED: Refused = {"beta": (math.nan,)}
+AUTHORS = Authors(
+    *(
+        Comparison(
+            code("dr-aheydari/SoftAdapt", "66e7bd6"), weights, within=1e-8, hyper={"update": "step", "variant": variant}
+        )
+        for variant, weights in WEIGHTS.items()
+    ),
+    default="the code's; the variant is that which its README recommends",
+    deviations="the code adds 1e-8 to the denominator",
+)
 
 
 @given(

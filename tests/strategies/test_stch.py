@@ -9,12 +9,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchjd import scalarization
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, code, scalarized
 from tests.helpers.gradient_problems import numbers, shapes
 from tests.helpers.plain import Plain, PlainStep
 from tests.helpers.refused import POSITIVE, Refused
 from tests.helpers.toy import build, given_step, problem, weights_of
+
+# The code of Xi-L/STCH at a510c1e, STCH_MTL/LibMTL/weighting/STCH.py, with torch's default dtype float64: the
+# gradient of STCH.backward(losses, STCH_mu=1.0, STCH_warmup_epoch=0) by the losses of each step, each an epoch.
+WEIGHTS = [
+    [0.5, 2.0, 0.8],
+    [0.49180327868852464, 1.9672131147540985, 0.7868852459016393],
+    [0.9836065573770492, 3.934426229508197, 1.5737704918032787],
+]
 
 
 class STCH(Plain):
@@ -38,6 +48,12 @@ class WarmedSTCH(Plain):
 
 PLAIN = {"stch": partial(WarmedSTCH, 5), "stch:warm_up=1": partial(WarmedSTCH, 1), "stch:warm_up=0": STCH}
 REFUSED: Refused = {"ideal": (), "mu": POSITIVE, "warm_up": (-1,)}
+AUTHORS = Authors(
+    Comparison(code("Xi-L/STCH", "a510c1e"), WEIGHTS, hyper={"warm_up": 1}),
+    Comparison(TORCHJD, scalarized(lambda: scalarization.STCH(1.0)), hyper={"warm_up": 0}),
+    default="the code's for NYUv2, Office-31 and QM9",
+    deviations="`warm_up` counts all its epochs, the code's all but the last",
+)
 
 
 @given(shape=shapes, seed=numbers, mu=st.floats(0.05, 20), ideal=st.floats(-2, 2))

@@ -10,15 +10,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchjd import scalarization
 
 from mtlbench.check import Subject, failures
 from mtlbench.contracts.strategy import effective_weights
 from mtlbench.engine.trainer import Trainer
 from mtlbench.plugins.registry import Registry
 from mtlbench.setups import MNIST
+from tests.helpers.authors import TORCHJD, Authors, Comparison, code, scalarized
 from tests.helpers.plain import Plain, PlainStep, zeros
 from tests.helpers.refused import POSITIVE, Refused
 from tests.helpers.toy import build, given_step, problem, weigh, weights_of
+
+# The code of yaringal/multi-task-learning-example at 86e2c88, multi-task-learning-example-pytorch.ipynb, with torch's
+# default dtype float64: the gradient of criterion(losses.sqrt(), zeros, log_vars) by the losses of each step, each
+# followed by a step of Adam(log_vars, lr=0.025).
+WEIGHTS = [
+    [1.0, 1.0, 1.0],
+    [0.9753099122721601, 1.0253151200117714, 0.9753099130036426],
+    [0.9531156586360862, 1.0491826268255273, 0.9609422342403738],
+]
 
 
 class Uncertainty(Plain):
@@ -41,6 +52,14 @@ PLAIN = {
 }
 PER_TASK = ([1.0], [1.0, 1.0, 1.0], [1.0, 0.0], [1.0, math.nan])
 REFUSED: Refused = {"c": (*POSITIVE, math.nan, math.inf, *PER_TASK), "s": (), "lr": POSITIVE}
+AUTHORS = Authors(
+    Comparison(
+        code("yaringal/multi-task-learning-example", "86e2c88"), WEIGHTS, within=1e-8, hyper={"c": 0.5}, factor=2
+    ),
+    Comparison(TORCHJD, scalarized(lambda: scalarization.UW(3)), hyper={"c": 0.5}),
+    default="c of classification (equation 10); `lr` is GradNorm's for this method, and that of Nash-MTL's code",
+    deviations="s has a rate of its own; the example has twice the objective",
+)
 
 
 @given(seed=st.integers(0, 1000), s=st.floats(-3, 3), c=st.sampled_from([0.5, 1.0]))

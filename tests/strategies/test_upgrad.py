@@ -6,10 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchjd import aggregation
 
 from mtlbench.plugins.registry import Registry
+from tests.helpers.authors import TORCHJD, Authors, Comparison, aggregated
 from tests.helpers.gradient_problems import Array, assert_projects, few, numbers, project_by_enumeration
 from tests.helpers.plain import PlainStep, Surgery, projected_pair
+from tests.helpers.torchjd_problems import EXACT_PROJECTION
 
 
 class UPGrad(Surgery):
@@ -18,6 +21,15 @@ class UPGrad(Surgery):
 
 
 PLAIN = {"upgrad": UPGrad}
+AUTHORS = Authors(
+    Comparison(
+        f"{TORCHJD} (the authors' code)",
+        aggregated(lambda: aggregation.UPGrad(projector=EXACT_PROJECTION())),
+        "directions",
+    ),
+    default="none to choose",
+    deviations="no ridge (in TorchJD 1e-4)",
+)
 
 
 @few
