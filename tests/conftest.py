@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mtlbench.plugins.registry import Registry
     from tests.helpers.commands import Run
 
-SLOWEST = ("test_kills", "test_cluster", "test_page_in_browser", "test_site")
+SLOWEST = ("test_kills", "test_cluster", "test_balancer_ranks", "test_page_in_browser", "test_site")
 LONGEST = 300  # seconds that a test may take
 
 # Output must not depend on the terminal that the tests run in.

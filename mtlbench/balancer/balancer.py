@@ -6,9 +6,11 @@ import typing
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from mtlbench.balancer.arguments import check, check_features, check_heads, trained
 from mtlbench.balancer.given_gradients import Sum, size_of, with_gradients
@@ -16,6 +18,7 @@ from mtlbench.balancer.keeping import KeptStrategy, Recipe, requiring_grad
 from mtlbench.balancer.leaves import leaves
 from mtlbench.balancer.losses import Losses, Present, TaskNames
 from mtlbench.balancer.precision import autocasts, default_dtype, widest
+from mtlbench.balancer.ranks import Ranks
 from mtlbench.balancer.signals import GradientOverflowError, LossGradients, last_layer
 from mtlbench.contracts.absence import only
 from mtlbench.contracts.strategy import Step, Strategy, effective_weights
@@ -56,6 +59,8 @@ class Balancer(KeptStrategy):
         scaler: the `GradScaler` of a loop in half precision: gradients for the strategy are then computed with its
             scale. If they or the losses are not finite, the scaler skips the step, and the strategy's state is
             unchanged.
+        group: the processes that each hold an equal part of the batch: those of torch's default group if there is one,
+            a process group, or None for this process alone. Losses and task gradients are averaged over them.
 
     Raises:
         UserError: the strategy or a hyper-parameter does not exist, or another argument is not valid.
@@ -81,10 +86,12 @@ class Balancer(KeptStrategy):
         seed: int = 0,
         plugins: Sequence[str | Path] = (),
         scaler: torch.amp.GradScaler | None = None,
+        group: ProcessGroup | Literal["default"] | None = "default",
     ) -> None:
         super().__init__()
         self._tasks = TaskNames(tasks)
-        self._scaler = scaler
+        self._scaler, self._group = scaler, group
+        Ranks.of(group)  # refuses what is no group
         files = tuple(Path(plugin).absolute() for plugin in plugins)
         self._recipe = Recipe(strategy, files) if isinstance(strategy, str) else None
         shape = (1, len(self._tasks.names))
@@ -107,6 +114,8 @@ class Balancer(KeptStrategy):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
         self._lr = lr if self.strategy.lr is None else self.strategy.lr
+        # They are trained within a call, where they require grad; a wrapper must not wait for their gradients.
+        self.strategy.requires_grad_(False)
         self.to(parameters[0].device if parameters else None, self.weights.dtype)
         self.register_load_state_dict_post_hook(Balancer._tie_optimizer)
 
@@ -150,6 +159,8 @@ class Balancer(KeptStrategy):
                 "balance.after_update(losses) with the losses of the same batch, computed again"
             )
         scale = self._scaler.get_scale() if self._scaler and self._scaler.is_enabled() else None
+        ranks = self._ranks()
+        ranks.agree_on(here, self.weights)
         shared = self._shared_parameters()
         check_features(features)
         callers, full = autocasts(device.type)
@@ -174,8 +185,9 @@ class Balancer(KeptStrategy):
                 dtype=dtype,
                 scale=scale,
                 owners=self._owners,
+                ranks=ranks,
             )
-            values = torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)
+            (values,) = ranks.mean([torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)])
             self._tasks.check(values[0], self.strategy, here, finite=scale is None)
             at = slice(None) if len(here) == len(self.task_names) else here
             times = {"index": self.index, "epoch": self.epoch, "counts": self.counts[:, at]}
@@ -230,11 +242,11 @@ class Balancer(KeptStrategy):
         with torch.inference_mode(mode=False), torch.no_grad():
             here = self._awaits_after_update
             terms = self._tasks.scalars(losses, self.weights.device, here)
-            values = torch.stack([term.to(self.weights.dtype) for term in terms])
+            (values,) = self._ranks().mean([torch.stack([term.to(self.weights.dtype) for term in terms]).unsqueeze(0)])
             self._awaits_after_update = []  # also if these losses are refused: the next step may follow
-            self._tasks.check(values, self.strategy, here, finite=True)
-            with only(self.strategy, here):
-                self.strategy.after_update(values.unsqueeze(0))
+            self._tasks.check(values[0], self.strategy, here, finite=True)
+            with only(self.strategy, here), requiring_grad(self.strategy):  # torchjd:FAMO trains its own here
+                self.strategy.after_update(values)
 
     @torch.inference_mode(mode=False)
     @torch.no_grad()
@@ -262,6 +274,13 @@ class Balancer(KeptStrategy):
             )
         dtype = widest([self.weights.dtype, *(term.dtype for term in terms)])
         return (self.weights[here] * torch.stack([term.detach().to(dtype) for term in terms])).sum()
+
+    def _ranks(self) -> Ranks:
+        ranks = Ranks.of(self._group)
+        if not self._agreed:
+            ranks.agree(self._name, self.task_names, self)
+            self._agreed = ranks.size > 1
+        return ranks
 
     def _shared_parameters(self) -> list[Tensor]:
         parameters = trained(self._shared)

@@ -45,6 +45,7 @@ class KeptStrategy(nn.Module):
     _optimizer: torch.optim.Adam | None = None
     _frozen: bool = False
     _awaits_after_update: Sequence[int] = ()  # tasks of the last step, if the strategy is to see its losses again
+    _agreed: bool = False  # whether all ranks were seen to have this state
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,6 +139,7 @@ class KeptStrategy(nn.Module):
 
     def _tie_optimizer(self, *_: object) -> None:
         """Make the optimizer train the strategy's present parameter tensors, and keep its moments."""
+        self._agreed = False
         parameters, before = list(self.strategy.parameters()), self._optimizer
         self._optimizer = torch.optim.Adam(parameters, lr=self._lr) if parameters else None
         if before is not None and self._optimizer is not None:

@@ -81,7 +81,12 @@ def whole_of(loss: Tensor) -> Node | None:
 
 def is_checkpointed(losses: Sequence[Tensor]) -> bool:
     """Whether a reentrant checkpoint, which hides the parameters that it uses, is part of the graph."""
-    return any(type(node).__name__ == "CheckpointFunctionBackward" for node in _users_first(_roots(losses)))
+    return bool(named(losses, "CheckpointFunctionBackward"))
+
+
+def named(losses: Sequence[Tensor], name: str) -> list[typing.Any]:
+    """The nodes of the losses' graph of this name."""
+    return [node for node in _users_first(_roots(losses)) if type(node).__name__ == name]
 
 
 def _roots(losses: Iterable[Tensor]) -> list[Node]:

@@ -19,6 +19,7 @@ from mtlbench.balancer.differentiate import gradients, independence
 from mtlbench.balancer.given_gradients import Sum, flat, size_of, with_gradients
 from mtlbench.balancer.leaves import leaves, of_several
 from mtlbench.balancer.products import Row, gramian_of, scaled_products
+from mtlbench.balancer.ranks import Ranks, check_wrappers
 from mtlbench.contracts.strategy import Heads, Step
 from mtlbench.errors import UserError
 
@@ -57,6 +58,7 @@ class LossGradients:
     dtype: torch.dtype  # of results; at least float32, whatever the precision of the losses
     scale: float | None  # None for no scaling
     owners: MutableMapping[Tensor, int]  # tasks of leaves, as far as known from earlier steps, or SEVERAL
+    ranks: Ranks  # over which gradients by parameters are averaged; those of heads are, in the user's `backward`
     # Once asked for: each task's gradients, flat, by shared parameter, and those of its heads' parameters.
     _shared_rows: list[Row] | None = field(default=None, init=False)
     _of_heads: list[dict[Tensor, Tensor]] = field(default_factory=list[dict[Tensor, Tensor]], init=False)
@@ -85,10 +87,10 @@ class LossGradients:
     def representation_gradients(self) -> Tensor:
         """Gradients of the losses with respect to the representation, `[1, T, B, F]`; 0 where its ReLU is off."""
         features = _required(self.representation, NEEDS_FEATURES)
-        rows = torch.stack([row for (row,) in self._rows(self.losses, [features])])
+        rows = torch.stack([row for (row,) in self._rows(self.losses, [features], joint=False)])
         rows = rows.view(len(self.losses), len(features), -1)
         self._require_finite(rows.sum((-2, -1)))
-        return (rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
+        return self.ranks.joined(rows * (features.detach().flatten(1) != 0)).unsqueeze(0)
 
     def _require_finite(self, sizes: Tensor) -> None:
         """Refuse gradients of which a number, `[T]`, is not finite; on CPU, where a look costs nothing."""
@@ -117,7 +119,7 @@ class LossGradients:
             return
         found = list(zip(self._all_rows(), self._of_heads, strict=True))
         nonzero = [[_any([*row, *heads.values()]), *self._in_unproven(heads)] for row, heads in found]  # [T][1 + L]
-        flags = torch.stack([torch.stack(each) for each in nonzero]).T
+        flags = self.ranks.any(torch.stack([torch.stack(each) for each in nonzero]).T.contiguous())
         learns, *by_leaf = flags.tolist() if not flags.is_meta else [[True] * len(found)] * len(flags)
         for leaf, has_gradient in zip(self._unproven, by_leaf, strict=True):
             reaching = [t for t, heads in enumerate(self._of_heads) if leaf in heads]
@@ -156,6 +158,7 @@ class LossGradients:
         if not own and self._shared_rows is None and not directed:
             return total
         _required(self.shared or None, NEEDS_SHARED)
+        check_wrappers(self.losses)
         one = weights.new_ones(1)
         sums: dict[Tensor, Sum] = {}
         for weight, found in zip(weights.unsqueeze(1), self._of_heads, strict=False):
@@ -180,7 +183,8 @@ class LossGradients:
         if step.representation_direction is None:
             return self._filled_gradients(total, self.shared)
         features = _required(self.representation, NEEDS_FEATURES)
-        cotangent = step.representation_direction.view_as(features).to(features.dtype) * (self.scale or 1)
+        cotangent = self.ranks.own(step.representation_direction).view_as(features).to(features.dtype)
+        cotangent = cotangent * (self.scale or 1)
         # In place of the features' gradient, so that what reaches shared parameters beside them is added.
         handle = features.register_hook(cotangent.type_as)
         try:
@@ -223,21 +227,26 @@ class LossGradients:
             self._shared_rows = self._flat(shared_gradients(), self.losses, self.shared)
         return self._shared_rows
 
-    def _rows(self, losses: Tensors, wanted: Tensors) -> list[Row]:
+    def _rows(self, losses: Tensors, wanted: Tensors, *, joint: bool = True) -> list[Row]:
         """Each loss's gradients with respect to the wanted tensors; a UserError if there are none."""
         _required(self.shared or None, NEEDS_SHARED)
-        return self._flat((self._gradients(loss, wanted) for loss in losses), losses, wanted)
+        return self._flat((self._gradients(loss, wanted) for loss in losses), losses, wanted, joint=joint)
 
-    def _flat(self, found: Iterable[Sequence[Tensor | None]], losses: Tensors, wanted: Tensors) -> list[Row]:
+    def _flat(
+        self, found: Iterable[Sequence[Tensor | None]], losses: Tensors, wanted: Tensors, *, joint: bool = True
+    ) -> list[Row]:
+        """The gradients, flat; if `joint`, averaged over the ranks."""
+        check_wrappers(losses)
         rows: list[Row] = []
         exist = False
         for each in found:
             exist = exist or any(gradient is not None for gradient in each)
             parts = [flat(part).to(self.dtype) for part in _filled(each, wanted)]
+            parts = self.ranks.mean(parts) if joint else parts
             if self.scale is not None and not all(bool(part.isfinite().all()) for part in parts):
                 raise GradientOverflowError
             rows.append(parts)
-        if not exist:
+        if not self.ranks.any(torch.tensor([exist], device=wanted[0].device)) if self.ranks.size > 1 else not exist:
             named = None if wanted[0] is self.representation else self.module
             raise UserError(OF_FEATURES if named is None else independence(losses, wanted, named))
         return rows
