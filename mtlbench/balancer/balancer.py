@@ -189,7 +189,8 @@ class Balancer(KeptStrategy):
             )
             (values,) = ranks.mean([torch.stack([term.detach().to(dtype) for term in terms]).unsqueeze(0)])
             self._tasks.check(values[0], self.strategy, here, finite=scale is None)
-            times = {"index": self.index, "epoch": self.epoch, "counts": self.counts[:, here]}
+            at = slice(None) if len(here) == len(self.task_names) else here
+            times = {"index": self.index, "epoch": self.epoch, "counts": self.counts[:, at]}
             step = Step(values.requires_grad_(), signals, seeds=self.seeds, **times)
             try:
                 if scale is not None and not bool(values.isfinite().all()):
@@ -207,7 +208,6 @@ class Balancer(KeptStrategy):
             with only(self.strategy, here):
                 self.strategy.project()
             self._awaits_after_update = here if self.strategy.overrides("after_update") else []
-            at = slice(None) if len(here) == len(self.task_names) else here
             self.weights = self.weights.nan_to_num()  # a new tensor for each step, so that callers can keep it
             self.weights[at] = weights
             self.loss_sums[:, at] += values

@@ -68,6 +68,17 @@ def of_several(losses: Sequence[Tensor]) -> set[Tensor]:
     return proven
 
 
+def whole_of(loss: Tensor) -> Node | None:
+    """The node that computes the vector of which a loss is an element, or else the loss; None without a graph.
+
+    In a backward pass, the other elements of that vector get gradients of 0.
+    """
+    node: Node | None = loss.grad_fn
+    while node is not None and type(node).__name__ in _TAKING:
+        node = node.next_functions[0][0]
+    return node
+
+
 def is_checkpointed(losses: Sequence[Tensor]) -> bool:
     """Whether a reentrant checkpoint, which hides the parameters that it uses, is part of the graph."""
     return bool(named(losses, "CheckpointFunctionBackward"))

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mtlbench.balancer.leaves import whole_of
 from mtlbench.contracts.strategy import Strategy
 from mtlbench.errors import UserError
 
@@ -116,9 +117,9 @@ def strategy_name(strategy: Strategy) -> str:
 def _joined(by_task: Sequence[object], flags: Sequence[bool], names: Sequence[str]) -> dict[str, Tensor]:
     """Losses of absent tasks, by name, that are elements of a tensor of which other elements are present."""
     losses = {name: loss for name, loss in zip(names, by_task, strict=True) if isinstance(loss, Tensor)}
-    used = {loss.grad_fn for loss, flag in zip(by_task, flags, strict=True) if flag and isinstance(loss, Tensor)}
-    absent = {name: losses[name] for name, flag in zip(names, flags, strict=True) if not flag and name in losses}
-    return {name: loss for name, loss in absent.items() if loss.grad_fn is not None and loss.grad_fn in used}
+    is_present = dict(zip(names, flags, strict=True))
+    used = {whole_of(loss) for name, loss in losses.items() if is_present[name]} - {None}
+    return {name: loss for name, loss in losses.items() if not is_present[name] and whole_of(loss) in used}
 
 
 def _scalar(name: str, loss: object, device: torch.device) -> Tensor:

@@ -220,8 +220,8 @@ def _holds(objective: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _objective(strategy: Strategy, step: Step) -> Any:  # noqa: ANN401 - a plug-in may return anything
-    """What `forward` returns; a ContractError if it changed the losses, index or epoch, which are read again after."""
-    tensors = {name: getattr(step, name) for name in ("losses", "index", "epoch")}
+    """What `forward` returns; a ContractError if it changed losses or numbers of the step, which are read again."""
+    tensors = {name: getattr(step, name) for name in ("losses", "index", "epoch", "counts")}
     versions = {name: tensor._version for name, tensor in tensors.items()}
     objective = strategy(step)
     for name, tensor in tensors.items():
