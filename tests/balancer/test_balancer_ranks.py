@@ -15,8 +15,7 @@ from tests.helpers.ranks import rank
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_ranks_compute_what_one_process_with_the_joint_batch_does(size: int, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.helpers.ranks"])  # torch is imported once
+    context = multiprocessing.get_context("spawn")  # a fork server serves all tests, and is started with their setups
     file = str(tmp_path / "store")
     processes = [context.Process(target=rank, args=(number, size, file), daemon=True) for number in range(size)]
     for process in processes:
